@@ -1,0 +1,204 @@
+// The whole pipeline, here and in CI: dotnet fsi build.fsx TARGET [ARGUMENTS]
+// Needs nothing but the .NET SDK that global.json names. Run without a target it lists them.
+
+open System
+open System.Diagnostics
+open System.IO
+open System.Text.RegularExpressions
+
+let root = __SOURCE_DIRECTORY__
+let configuration = "Release"
+let solution = "Tributary.sln"
+
+exception StepFailed of exitCode: int
+
+/// Runs a program in the project's folder, its output straight to ours; a failure ends the build with its exit code.
+let run (program: string) (arguments: string list) =
+    let info = ProcessStartInfo(program, arguments, WorkingDirectory = root)
+    use running = Process.Start info |> Option.ofObj |> Option.get
+    running.WaitForExit()
+
+    if running.ExitCode <> 0 then
+        raise (StepFailed running.ExitCode)
+
+/// Runs a program and answers what it printed and its exit code; `echo` shows every line as it comes.
+let capture echo (program: string) (arguments: string list) =
+    let info =
+        ProcessStartInfo(program, arguments, WorkingDirectory = root, RedirectStandardOutput = true)
+
+    use running = Process.Start info |> Option.ofObj |> Option.get
+    let lines = ResizeArray<string>()
+    let mutable line = running.StandardOutput.ReadLine()
+
+    while not (isNull line) do
+        lines.Add line
+
+        if echo then
+            Console.WriteLine line
+
+        line <- running.StandardOutput.ReadLine()
+
+    running.WaitForExit()
+    List.ofSeq lines, running.ExitCode
+
+let dotnet arguments = run "dotnet" arguments
+
+/// Paket's source is a variable, so that no file names a registry: it is the first enabled source of this machine.
+let usePackageSource () =
+    if isNull (Environment.GetEnvironmentVariable "TRIBUTARY_NUGET") then
+        let listed, _ =
+            capture false "dotnet" [ "nuget"; "list"; "source"; "--format"; "Short" ]
+
+        match listed |> List.tryFind _.StartsWith("E ") with
+        | Some line -> Environment.SetEnvironmentVariable("TRIBUTARY_NUGET", line.Substring(2).Trim())
+        | None ->
+            eprintfn
+                "No package source is enabled: add one with 'dotnet nuget add source', or set TRIBUTARY_NUGET."
+
+            raise (StepFailed 1)
+
+let restore () =
+    usePackageSource ()
+    dotnet [ "tool"; "restore" ]
+    dotnet [ "paket"; "restore" ]
+
+let build () =
+    restore ()
+    dotnet [ "build"; solution; "-c"; configuration; "--nologo"; "-v"; "quiet" ]
+
+/// Paket writes the source's address into the lock: the variable's name is put back, so that the lock fits every machine.
+let update () =
+    usePackageSource ()
+    dotnet [ "tool"; "restore" ]
+    let lock = Path.Combine(root, "paket.lock")
+
+    let unlocked () =
+        if File.Exists lock then File.ReadAllText lock else ""
+    // On a cold cache the first lock is incomplete (a package not yet cached looks free of dependencies): repeat until it stands.
+    let rec settle before rounds =
+        File.Delete lock
+        dotnet [ "paket"; "install" ]
+
+        if unlocked () <> before && rounds > 0 then
+            settle (unlocked ()) (rounds - 1)
+
+    settle (unlocked ()) 8
+    File.WriteAllText(lock, Regex.Replace(unlocked (), "remote: \S+", "remote: %TRIBUTARY_NUGET%"))
+
+let sources = [ "build.fsx"; "src"; "tests"; "scripts" ]
+
+let format () =
+    restore ()
+    dotnet ("fantomas" :: sources)
+
+let formatCheck () =
+    restore ()
+    dotnet ("fantomas" :: "--check" :: sources)
+
+let test arguments =
+    build ()
+
+    let output, exitCode =
+        capture
+            true
+            "dotnet"
+            ([ "test"; "--solution"; solution; "-c"; configuration; "--no-build" ]
+             @ arguments)
+
+    let total name =
+        output
+        |> List.choose (fun line ->
+            let found = Regex.Match(line, $@"^\s+{name}: (\d+)\s*$")
+
+            if found.Success then
+                Some(int found.Groups[1].Value)
+            else
+                None)
+        |> List.tryLast
+        |> Option.defaultValue 0
+
+    printfn "%d passed, %d failed, %d skipped" (total "succeeded") (total "failed") (total "skipped")
+
+    if exitCode <> 0 then
+        raise (StepFailed exitCode)
+
+let project name = $"src/{name}/{name}.fsproj"
+
+/// Builds one program, with all that it needs, and runs it.
+let start folder name assembly arguments =
+    restore ()
+
+    dotnet [
+        "build"
+        $"{folder}/{name}/{name}.fsproj"
+        "-c"
+        configuration
+        "--nologo"
+        "-v"
+        "quiet"
+    ]
+
+    dotnet ($"{folder}/{name}/bin/{configuration}/net10.0/{assembly}.dll" :: arguments)
+
+let demo arguments =
+    start "src" "Tributary.Cli" "tributary" ("demo" :: arguments)
+
+let bench arguments =
+    start "tests" "Tributary.Bench" "Tributary.Bench" arguments
+
+let pack () =
+    build ()
+
+    dotnet [
+        "pack"
+        solution
+        "-c"
+        configuration
+        "--no-build"
+        "--nologo"
+        "-v"
+        "quiet"
+        "-o"
+        "artifacts"
+    ]
+
+let targets = [
+    "restore", "fetch the tools and packages that the lock file names", (fun _ -> restore ())
+    "build", "build everything (warnings are errors)", (fun _ -> build ())
+    "format", "format all F# code", (fun _ -> format ())
+    "format-check", "fail when a file is not formatted", (fun _ -> formatCheck ())
+    "test", "build and run all tests; arguments go to dotnet test", test
+    "demo",
+    "collect from the simulated exchange and account for everything; arguments go to tributary demo",
+    demo
+    "bench", "the benchmarks: both sides of every pair in one run", bench
+    "pack", "make the packages in artifacts/", (fun _ -> pack ())
+    "update", "resolve paket.dependencies anew into paket.lock", (fun _ -> update ())
+]
+
+let usage () =
+    printfn "dotnet fsi build.fsx TARGET [ARGUMENTS]"
+
+    targets
+    |> List.iter (fun (name, meaning, _) -> printfn "  %-14s%s" name meaning)
+
+let exitCode =
+    match List.ofArray fsi.CommandLineArgs |> List.tail with
+    | [] ->
+        usage ()
+        0
+    | name :: arguments ->
+        match targets |> List.tryFind (fun (target, _, _) -> target = name) with
+        | None ->
+            eprintfn "There is no target '%s'." name
+            usage ()
+            2
+        | Some(_, _, action) ->
+            try
+                action arguments
+                0
+            with StepFailed code ->
+                eprintfn "%s failed (exit code %d)." name code
+                code
+
+exit exitCode

@@ -1,0 +1,4 @@
+module Tributary.Cli.Program
+
+[<EntryPoint>]
+let main _ = 0

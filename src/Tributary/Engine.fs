@@ -1,0 +1,4 @@
+namespace Tributary
+
+module internal P =
+    let x = 1

@@ -1,0 +1,4 @@
+module Tributary.Bench.Program
+
+[<EntryPoint>]
+let main _ = 0
