@@ -1,0 +1,585 @@
+namespace Tributary
+
+open System
+open System.IO
+open System.Text.RegularExpressions
+
+/// What the settings need to know of an exchange: the addresses it has, by the name of their setting, and its limits in
+/// requests per 10 s.
+type KnownExchange = {
+    Name: string
+    Hosts: (string * string) list
+    Limits: (string * int) list
+}
+
+type private SecretSource =
+    | Value of string
+    | InFile of path: string
+
+/// A value that is never printed: wherever it is shown, it is the reference that stands in the configuration.
+[<StructuredFormatDisplay("{Reference}")>]
+type Secret = private {
+    Written: string
+    Source: SecretSource
+} with
+
+    /// What may be shown: `${VARIABLE}`, `file:PATH`, or an address that has no password in it.
+    member this.Reference = this.Written
+    override this.ToString() = this.Written
+
+/// Where secrets come from.
+[<RequireQualifiedAccess>]
+module Secret =
+    /// The value itself, for the one who sends it. A `file:PATH` is read now, every time, and trimmed.
+    let reveal secret =
+        match secret.Source with
+        | Value value -> Ok value
+        | InFile path ->
+            try
+                Ok(File.ReadAllText(path).Trim())
+            with
+            | :? IOException
+            | :? UnauthorizedAccessException -> Error $"the file {path}, which holds a secret, cannot be read"
+
+    /// A password that stands in the file itself: a user part in front of an `@` that is more than a name and references.
+    let private isLiteral (written: string) =
+        let own = Regex.Replace(written, @"\$\{[^}:]*(:(?<default>[^}]*))?\}", "${default}")
+
+        match own.LastIndexOf '@' with
+        | -1 -> false
+        | at ->
+            let user = Regex.Replace(own.Substring(0, at), "^[a-z0-9]+://", "")
+            user <> "" && not (user.EndsWith ':' && user.IndexOf ':' = user.Length - 1)
+
+    let private proxies = [ "http"; "https"; "socks4"; "socks4a"; "socks5" ]
+
+    /// The address of a proxy. Its messages quote nothing.
+    let internal proxy: Yaml.Kind<Secret> = {
+        Noun = "a proxy"
+        Print = _.Reference
+        Parse =
+            fun scalar ->
+                let from source =
+                    Ok {
+                        Written = scalar.Written
+                        Source = source
+                    }
+
+                if isLiteral scalar.Written then
+                    Error "a password must not stand in this file; refer to it with ${VARIABLE} or file:PATH"
+                elif scalar.Text.StartsWith "file:" && scalar.Text.Length > 5 then
+                    from (InFile(scalar.Text.Substring 5))
+                else
+                    match Uri.TryCreate(scalar.Text, UriKind.Absolute) with
+                    | true, NonNull uri when List.contains uri.Scheme proxies && uri.Host <> "" ->
+                        from (Value scalar.Text)
+                    | _ ->
+                        Error
+                            "expected a proxy such as http://host:8080, ${VARIABLE} or file:PATH; got something else, not shown as it may hold a password"
+    }
+
+/// How log lines look.
+[<RequireQualifiedAccess>]
+type LogFormat =
+    | Text
+    | Json
+
+/// What SQLite waits for before a batch counts as stored. `Full` survives a power cut; `Normal` survives a crash of the
+/// process only.
+[<RequireQualifiedAccess>]
+type Synchronous =
+    | Full
+    | Normal
+
+/// Where events are stored.
+type StoreSettings = {
+    /// `sqlite` (the default) or `memory`, which forgets.
+    Kind: string
+    /// The database file, relative to the working directory. Default `data/tributary.db`.
+    Path: string
+    /// Default `Full`.
+    Synchronous: Synchronous
+    /// At most so long does a batch wait for others to share its transaction. Default 100 ms; 0 never waits.
+    GroupTime: TimeSpan
+    /// At most so many rows share a transaction. Default 10 000.
+    GroupRows: int
+}
+
+/// How often what is asked for.
+type ScheduleSettings = {
+    /// Order books. Default 10 s.
+    Books: TimeSpan
+    /// Trades. Default 5 s.
+    Trades: TimeSpan
+    /// Market data. Default 5 min.
+    Markets: TimeSpan
+    /// The share of a cadence by which a request may come earlier or later, 0 to 0.5. Default 0.05.
+    Jitter: float
+}
+
+/// What a believable event looks like.
+type ValidationSettings = {
+    /// A price below this is an error. Default 0.001.
+    MinPrice: decimal
+    /// A price above this is an error. Default 0.999.
+    MaxPrice: decimal
+    /// An event older than this is a warning. Default 24 h.
+    MaxAge: TimeSpan
+    /// An event further in the future than this is an error. Default 5 min.
+    MaxFuture: TimeSpan
+    /// How many trade ids are remembered to notice repetitions. Default 100 000.
+    RememberTrades: int
+}
+
+/// The lane between the sockets and the store.
+type IntakeSettings = {
+    /// How many batches fit; when it is full, collecting waits. Default 64.
+    Capacity: int
+}
+
+/// Which API trades are read from.
+[<RequireQualifiedAccess>]
+type TradesSource =
+    | Auto
+    | V1
+    | V2
+
+/// One market, or all markets of one event, by its slug.
+[<RequireQualifiedAccess>]
+type PickTarget =
+    | Market of slug: string
+    | Event of slug: string
+
+/// A market or event that is named in the configuration.
+type MarketPick = {
+    Target: PickTarget
+    /// Whether it is collected. Default true; false keeps discovery from choosing it, too.
+    Enabled: bool
+}
+
+/// Which markets are found by themselves. A market must meet every condition that is given.
+type DiscoverySettings = {
+    /// Default false.
+    Enabled: bool
+    /// Slugs of tags, one of which a market must have. Default none: any.
+    Tags: string list
+    /// The least traded volume, in the exchange's currency. Default none.
+    MinVolume: decimal option
+    /// The least liquidity, in the exchange's currency. Default none.
+    MinLiquidity: decimal option
+    /// Patterns with `*` and `?`, one of which the slug must match. Default none: any.
+    Slugs: string list
+    /// At most so many markets are chosen. Default 200.
+    MaxMarkets: int
+}
+
+/// How one exchange is collected.
+type CollectorSettings = {
+    /// The exchange's name in the registry.
+    Exchange: string
+    /// Default true.
+    Enabled: bool
+    /// Its addresses by the name of their setting, such as `gamma_url`; each path ends in a slash.
+    Urls: Map<string, Uri>
+    /// Requests per 10 s by the name of the limit. Default: what the exchange documents.
+    RateLimits: Map<string, int>
+    /// How long an answer may take. Default 30 s.
+    Timeout: TimeSpan
+    /// How often a failed request is tried again. Default 4.
+    Retries: int
+    /// The most bytes that are read of one answer. Default 64 MB.
+    MaxResponse: int64
+    /// A proxy for all of this exchange's requests. Default none.
+    Proxy: Secret option
+    /// Tokens per order-book request, 1 to 500. Default 100.
+    BooksPerRequest: int
+    /// Markets per trades request, 1 to 20. Default 20.
+    MarketsPerRequest: int
+    /// Default `Auto`.
+    TradesSource: TradesSource
+    /// How much of what was read before is read again, for trades that the exchange publishes late. Default 60 s.
+    Overlap: TimeSpan
+    /// How far back the first request for a market's trades reaches. Default 1 h.
+    Lookback: TimeSpan
+    /// The markets and events that are named. A name that is given twice counts as it was given last. Default none.
+    Markets: MarketPick list
+    Discovery: DiscoverySettings
+}
+
+/// Everything that can be configured.
+type Settings = {
+    /// The name that this process writes into its gap rows. Default `main`.
+    Collector: string
+    /// trace, debug, info, warning or error. Default info.
+    LogLevel: string
+    /// Default `Text`.
+    LogFormat: LogFormat
+    Store: StoreSettings
+    Schedule: ScheduleSettings
+    Validation: ValidationSettings
+    Intake: IntakeSettings
+    /// One for every known exchange, in the registry's order; an exchange that is not configured has no markets.
+    Collectors: CollectorSettings list
+}
+
+/// From `config/*.yaml` and the environment to typed settings: all of them, or every mistake there is.
+[<RequireQualifiedAccess>]
+module Settings =
+    let private milliseconds = float >> TimeSpan.FromMilliseconds
+    let private seconds = float >> TimeSpan.FromSeconds
+    let private hours = float >> TimeSpan.FromHours
+    let private days = float >> TimeSpan.FromDays
+
+    // ---- what holds when nothing is said
+
+    let private collector (known: KnownExchange) = {
+        Exchange = known.Name
+        Enabled = true
+        Urls =
+            known.Hosts
+            |> List.map (fun (name, address) -> name, Uri(address.TrimEnd '/' + "/"))
+            |> Map.ofList
+        RateLimits = Map.ofList known.Limits
+        Timeout = seconds 30
+        Retries = 4
+        MaxResponse = 64_000_000L
+        Proxy = None
+        BooksPerRequest = 100
+        MarketsPerRequest = 20
+        TradesSource = TradesSource.Auto
+        Overlap = seconds 60
+        Lookback = hours 1
+        Markets = []
+        Discovery = {
+            Enabled = false
+            Tags = []
+            MinVolume = None
+            MinLiquidity = None
+            Slugs = []
+            MaxMarkets = 200
+        }
+    }
+
+    /// The settings of an empty configuration.
+    let defaults (known: KnownExchange list) : Settings = {
+        Collector = "main"
+        LogLevel = "info"
+        LogFormat = LogFormat.Text
+        Store = {
+            Kind = "sqlite"
+            Path = "data/tributary.db"
+            Synchronous = Synchronous.Full
+            GroupTime = milliseconds 100
+            GroupRows = 10_000
+        }
+        Schedule = {
+            Books = seconds 10
+            Trades = seconds 5
+            Markets = seconds 300
+            Jitter = 0.05
+        }
+        Validation = {
+            MinPrice = 0.001m
+            MaxPrice = 0.999m
+            MaxAge = hours 24
+            MaxFuture = seconds 300
+            RememberTrades = 100_000
+        }
+        Intake = { Capacity = 64 }
+        Collectors = known |> List.map collector
+    }
+
+    // ---- the schema: every key, its kind, and its bounds
+
+    let private name =
+        Yaml.matching "a name of letters, digits, '-' and '_'" "" "[A-Za-z0-9_-]{1,64}"
+
+    let private slug =
+        Yaml.matching
+            "a slug"
+            " such as will-it-rain-tomorrow (the last part of the page's address)"
+            "[A-Za-z0-9][A-Za-z0-9._-]*"
+
+    let private pattern =
+        Yaml.matching "a slug with * and ?" " such as btc-updown-*" "[A-Za-z0-9._*?-]+"
+
+    let private levels =
+        [ "trace"; "debug"; "info"; "warning"; "error" ]
+        |> List.map (fun level -> level, level)
+
+    let private cadence = Yaml.duration |> Yaml.within (milliseconds 100) (days 1)
+    let private amount = Yaml.exact |> Yaml.within 0m 1_000_000_000_000m
+    let private probability = Yaml.exact |> Yaml.within 0m 1m
+    let private upTo most kind = kind |> Yaml.within 1 most
+
+    let private store (current: StoreSettings) (at: Yaml.Section) : StoreSettings = {
+        Kind = at.Read("kind", Yaml.choice [ "sqlite", "sqlite"; "memory", "memory" ], current.Kind)
+        Path = at.Read("path", Yaml.text, current.Path)
+        Synchronous =
+            at.Read(
+                "synchronous",
+                Yaml.choice [ "full", Synchronous.Full; "normal", Synchronous.Normal ],
+                current.Synchronous
+            )
+        GroupTime =
+            at.Read("group_time", Yaml.duration |> Yaml.within TimeSpan.Zero (seconds 10), current.GroupTime)
+        GroupRows = at.Read("group_rows", Yaml.whole |> upTo 1_000_000, current.GroupRows)
+    }
+
+    let private schedule (current: ScheduleSettings) (at: Yaml.Section) : ScheduleSettings = {
+        Books = at.Read("books", cadence, current.Books)
+        Trades = at.Read("trades", cadence, current.Trades)
+        Markets = at.Read("markets", cadence, current.Markets)
+        Jitter = at.Read("jitter", Yaml.real |> Yaml.within 0.0 0.5, current.Jitter)
+    }
+
+    let private validation (current: ValidationSettings) (at: Yaml.Section) : ValidationSettings =
+        let found = {
+            MinPrice = at.Read("min_price", probability, current.MinPrice)
+            MaxPrice = at.Read("max_price", probability, current.MaxPrice)
+            MaxAge = at.Read("max_age", Yaml.duration |> Yaml.within (seconds 1) (days 3650), current.MaxAge)
+            MaxFuture =
+                at.Read("max_future", Yaml.duration |> Yaml.within TimeSpan.Zero (days 1), current.MaxFuture)
+            RememberTrades = at.Read("remember_trades", Yaml.whole |> upTo 10_000_000, current.RememberTrades)
+        }
+
+        if found.MinPrice >= found.MaxPrice then
+            at.Refuse(
+                [ "min_price"; "max_price" ],
+                $"min_price ({found.MinPrice}) must be less than max_price ({found.MaxPrice})"
+            )
+
+        found
+
+    let private intake (current: IntakeSettings) (at: Yaml.Section) : IntakeSettings = {
+        Capacity = at.Read("capacity", Yaml.whole |> upTo 65_536, current.Capacity)
+    }
+
+    let private pick (current: MarketPick) (at: Yaml.Section) : MarketPick =
+        let before =
+            match current.Target with
+            | PickTarget.Market "" -> None, None
+            | PickTarget.Market slug -> Some slug, None
+            | PickTarget.Event slug -> None, Some slug
+
+        let market = at.TryRead("slug", slug, fst before)
+        let event = at.TryRead("event", slug, snd before)
+        let enabled = at.Read("enabled", Yaml.flag, current.Enabled)
+
+        let target =
+            match market, event with
+            | Some slug, None -> PickTarget.Market slug
+            | None, Some slug -> PickTarget.Event slug
+            | None, None when at.Given([ "slug"; "event" ]).Length = 1 -> current.Target // reported by the read
+            | _ ->
+                at.Refuse(
+                    [ "slug"; "event" ],
+                    "expected either a slug (one market) or an event (all its markets)"
+                )
+
+                current.Target
+
+        { Target = target; Enabled = enabled }
+
+    let private noPick = {
+        Target = PickTarget.Market ""
+        Enabled = true
+    }
+
+    /// The later mention of a market or event replaces the earlier one.
+    let private lastNamed (picks: MarketPick list) =
+        picks |> List.rev |> List.distinctBy _.Target |> List.rev
+
+    let private discovery (current: DiscoverySettings) (at: Yaml.Section) : DiscoverySettings = {
+        Enabled = at.Read("enabled", Yaml.flag, current.Enabled)
+        Tags = at.ReadAll("tags", slug, current.Tags)
+        MinVolume = at.TryRead("min_volume", amount, current.MinVolume)
+        MinLiquidity = at.TryRead("min_liquidity", amount, current.MinLiquidity)
+        Slugs = at.ReadAll("slugs", pattern, current.Slugs)
+        MaxMarkets = at.Read("max_markets", Yaml.whole |> upTo 100_000, current.MaxMarkets)
+    }
+
+    let private exchange (current: CollectorSettings) (at: Yaml.Section) : CollectorSettings = {
+        Exchange = current.Exchange
+        Enabled = at.Read("enabled", Yaml.flag, current.Enabled)
+        Urls = current.Urls |> Map.map (fun name address -> at.Read(name, Yaml.url, address))
+        RateLimits =
+            at.Within(
+                "rate_limits",
+                fun limits ->
+                    current.RateLimits
+                    |> Map.map (fun name count -> limits.Read(name, Yaml.whole |> upTo 1_000_000, count))
+            )
+        Timeout =
+            at.Read("timeout", Yaml.duration |> Yaml.within (milliseconds 100) (seconds 600), current.Timeout)
+        Retries = at.Read("retries", Yaml.whole |> Yaml.within 0 20, current.Retries)
+        MaxResponse =
+            at.Read("max_response", Yaml.bytes |> Yaml.within 1_000L 1_000_000_000L, current.MaxResponse)
+        Proxy = at.TryRead("proxy", Secret.proxy, current.Proxy)
+        BooksPerRequest = at.Read("books_per_request", Yaml.whole |> upTo 500, current.BooksPerRequest)
+        MarketsPerRequest = at.Read("markets_per_request", Yaml.whole |> upTo 20, current.MarketsPerRequest)
+        TradesSource =
+            at.Read(
+                "trades_source",
+                Yaml.choice [ "auto", TradesSource.Auto; "v1", TradesSource.V1; "v2", TradesSource.V2 ],
+                current.TradesSource
+            )
+        Overlap = at.Read("overlap", Yaml.duration |> Yaml.within TimeSpan.Zero (days 1), current.Overlap)
+        Lookback = at.Read("lookback", Yaml.duration |> Yaml.within TimeSpan.Zero (days 30), current.Lookback)
+        Markets = at.Each("markets", noPick, current.Markets, pick) |> lastNamed
+        Discovery = at.Within("discovery", discovery current.Discovery)
+    }
+
+    let private schema (current: Settings) (at: Yaml.Section) : Settings = {
+        Collector = at.Read("collector", name, current.Collector)
+        LogLevel = at.Read("log_level", Yaml.choice levels, current.LogLevel)
+        LogFormat =
+            at.Read(
+                "log_format",
+                Yaml.choice [ "text", LogFormat.Text; "json", LogFormat.Json ],
+                current.LogFormat
+            )
+        Store = at.Within("store", store current.Store)
+        Schedule = at.Within("schedule", schedule current.Schedule)
+        Validation = at.Within("validation", validation current.Validation)
+        Intake = at.Within("intake", intake current.Intake)
+        Collectors =
+            at.Within(
+                "collectors",
+                fun collectors ->
+                    current.Collectors
+                    |> List.map (fun one -> collectors.Within(one.Exchange, exchange one))
+            )
+    }
+
+    // ---- the doors
+
+    /// Settings from the texts of the layers, the first the weakest, each with the name of its file; or every mistake in
+    /// them, by file and line. Lists of `markets` add up over the layers, all else is replaced.
+    let load
+        (known: KnownExchange list)
+        (environment: string -> string option)
+        (files: (string * string) list)
+        =
+        let mistakes = ResizeArray<Mistake>()
+
+        let report (place: Yaml.Place) message =
+            mistakes.Add {
+                File = place.File
+                Line = place.Line
+                Column = place.Column
+                Message = message
+            }
+
+        let tree =
+            files
+            |> List.map (fun (file, text) -> Yaml.parse report file text)
+            |> List.fold
+                (Yaml.merge (fun key -> key = "markets"))
+                (Yaml.Node.Empty { File = ""; Line = 0; Column = 0 })
+            |> Yaml.substitute environment report
+
+        let settings, _ = Yaml.Section.Root report tree (schema (defaults known))
+
+        if mistakes.Count = 0 then
+            Ok settings
+        else
+            mistakes
+            |> Seq.sortBy (fun mistake -> mistake.File, mistake.Line, mistake.Column)
+            |> List.ofSeq
+            |> Error
+
+    /// The settings as YAML, every key included; a secret appears as the reference to it. What it writes, `load` reads.
+    let describe (settings: Settings) =
+        let nowhere: Yaml.Place = { File = ""; Line = 0; Column = 0 }
+
+        let _, lines =
+            Yaml.Section.Root (fun _ _ -> ()) (Yaml.Node.Empty nowhere) (schema settings)
+
+        String.concat "\n" lines + "\n"
+
+    let private wrong file message =
+        Error [
+            {
+                File = file
+                Line = 0
+                Column = 0
+                Message = message
+            }
+        ]
+
+    /// Which of a folder's files (their names relative to it) are layers, in order: `base.yaml`, then the environment's,
+    /// then `markets/*.yaml` by name. Nothing is passed over in silence: a `.yml` is a mistake, and so is an environment
+    /// that has no file.
+    let layers (environment: string option) (names: string list) : Result<string list, Mistake list> =
+        let isMarkets (name: string) = name.StartsWith "markets/"
+
+        let yaml =
+            names
+            |> List.filter _.EndsWith(".yaml")
+            |> List.sortWith (fun a b -> String.CompareOrdinal(a, b))
+
+        let markets, top = yaml |> List.partition isMarkets
+        let environments = top |> List.except [ "base.yaml" ]
+
+        let chosen =
+            match environment with
+            | None
+            | Some "" -> []
+            | Some name -> [ $"{name}.yaml" ]
+
+        match names |> List.tryFind _.EndsWith(".yml"), List.except environments chosen with
+        | Some yml, _ -> wrong yml "this file would not be read; let its name end in .yaml"
+        | None, missing :: _ ->
+            let listed =
+                environments
+                |> List.map (fun name -> name.Replace(".yaml", ""))
+                |> String.concat ", "
+
+            let exist =
+                if listed = "" then
+                    "there are none here"
+                else
+                    $"there are: {listed}"
+
+            wrong missing $"TRIBUTARY_ENV names an environment that has no such file; {exist}"
+        | None, [] when not (List.contains "base.yaml" top) ->
+            wrong "base.yaml" "a configuration folder needs this file; it may be empty"
+        | None, [] -> Ok("base.yaml" :: chosen @ markets)
+
+    /// Reads a configuration folder's layers, or one file alone, for `load`. The only function here that touches a disk.
+    let read
+        (environment: string -> string option)
+        (path: string)
+        : Result<(string * string) list, Mistake list> =
+        let within name = Path.Combine(path, name)
+
+        let named folder =
+            let where = within folder
+
+            if Directory.Exists where then
+                Directory.GetFiles where
+                |> List.ofArray
+                |> List.map (fun file -> folder + Path.GetFileName file)
+            else
+                []
+
+        try
+            if File.Exists path then
+                Ok [ path, File.ReadAllText path ]
+            elif Directory.Exists path then
+                match layers (environment "TRIBUTARY_ENV") (named "" @ named "markets/") with
+                | Ok names -> Ok(names |> List.map (fun name -> within name, File.ReadAllText(within name)))
+                | Error mistakes ->
+                    Error(
+                        mistakes
+                        |> List.map (fun mistake -> {
+                            mistake with
+                                File = within mistake.File
+                        })
+                    )
+            else
+                wrong path "there is no such file or folder"
+        with
+        | :? IOException
+        | :? UnauthorizedAccessException as error -> wrong path $"cannot be read: {error.Message}"
