@@ -1,1 +1,466 @@
 namespace Tributary
+
+open System
+open System.Text
+
+/// A price in millionths of the currency's unit: 0.55 is 550000. It may lie outside [0, 1]; validation judges that.
+[<Struct>]
+type Price =
+    private
+    | PriceOf of int64
+
+    member this.Millionths = let (PriceOf value) = this in value
+    override this.ToString() = Fixed.text this.Millionths
+
+/// A size in millionths of a share: never negative.
+[<Struct>]
+type Size =
+    private
+    | SizeOf of int64
+
+    member this.Millionths = let (SizeOf value) = this in value
+    override this.ToString() = Fixed.text this.Millionths
+
+[<RequireQualifiedAccess>]
+module Price =
+    let zero = PriceOf 0L
+    let one = PriceOf Fixed.One
+    let ofMillionths value = PriceOf value
+
+    /// Reads a decimal text exactly; see `Fixed.parse` for what is accepted.
+    let parse (text: string) =
+        let mutable value, rounded = 0L, false
+
+        match Fixed.parse (ReadOnlySpan(Encoding.UTF8.GetBytes text)) &value &rounded with
+        | NumberFault.None -> Ok(PriceOf value)
+        | fault -> Error $"the price '{text}' {Fixed.explain fault}"
+
+    /// The price of the complementary outcome: 1 - p.
+    let complement (price: Price) = PriceOf(Fixed.One - price.Millionths)
+
+[<RequireQualifiedAccess>]
+module Size =
+    let zero = SizeOf 0L
+
+    /// Nothing when the number is negative.
+    let tryOfMillionths value =
+        if value < 0L then ValueNone else ValueSome(SizeOf value)
+
+    /// For a number that is known not to be negative.
+    let internal trusted value = SizeOf value
+
+    /// Reads a decimal text exactly; negative sizes are refused.
+    let parse (text: string) =
+        let mutable value, rounded = 0L, false
+
+        match Fixed.parse (ReadOnlySpan(Encoding.UTF8.GetBytes text)) &value &rounded with
+        | NumberFault.None when value >= 0L -> Ok(SizeOf value)
+        | NumberFault.None -> Error $"the size '{text}' {Fixed.explain NumberFault.Negative}"
+        | fault -> Error $"the size '{text}' {Fixed.explain fault}"
+
+/// What every identity has in common: some characters, none of them white or a control, and not too many.
+[<RequireQualifiedAccess>]
+module internal Identity =
+    [<Literal>]
+    let Longest = 200
+
+    let isValid (text: ReadOnlySpan<byte>) =
+        let mutable ok = text.Length > 0 && text.Length <= Longest
+        let mutable i = 0
+
+        while ok && i < text.Length do
+            ok <- text[i] > ' 'B && text[i] <> 127uy
+            i <- i + 1
+
+        ok
+
+    let parse what make (text: string) =
+        if isValid (ReadOnlySpan(Encoding.UTF8.GetBytes text)) then
+            Ok(make text)
+        else
+            Error $"'{text}' is not {what}: 1 to {Longest} characters without spaces are"
+
+/// An exchange's name as it stands in configuration and tables, such as `polymarket`.
+[<Struct>]
+type ExchangeId =
+    private
+    | ExchangeIdOf of string
+
+    override this.ToString() = let (ExchangeIdOf text) = this in text
+
+    static member Parse text =
+        Identity.parse "an exchange" ExchangeIdOf text
+
+/// A market as its exchange keys it in books and trades (Polymarket: the condition id).
+[<Struct>]
+type MarketId =
+    private
+    | MarketIdOf of string
+
+    override this.ToString() = let (MarketIdOf text) = this in text
+
+    static member Parse text =
+        Identity.parse "a market id" MarketIdOf text
+
+/// One outcome of a market as its exchange keys it (Polymarket: a uint256 as a decimal text of up to 78 digits).
+[<Struct>]
+type TokenId =
+    private
+    | TokenIdOf of string
+
+    override this.ToString() = let (TokenIdOf text) = this in text
+
+    static member Parse text =
+        Identity.parse "a token id" TokenIdOf text
+
+/// The side of an order; for a trade, the taker's.
+type Side =
+    | Buy = 0uy
+    | Sell = 1uy
+
+/// Which source a trade was sighted in.
+type Source =
+    | Api = 0uy
+    | Stream = 1uy
+    | Chain = 2uy
+
+[<RequireQualifiedAccess>]
+module Side =
+    let text side =
+        if side = Side.Sell then "sell" else "buy"
+
+[<RequireQualifiedAccess>]
+module Source =
+    let text source =
+        match source with
+        | Source.Stream -> "stream"
+        | Source.Chain -> "chain"
+        | _ -> "api"
+
+/// The first 16 bytes of a SHA-256 over the trade's content (`Trades.identify`): the same fill has the same id for everybody.
+[<Struct>]
+type TradeId = {
+    /// The first eight bytes, big-endian.
+    High: uint64
+    /// The last eight bytes, big-endian.
+    Low: uint64
+} with
+
+    override this.ToString() = $"%016x{this.High}%016x{this.Low}"
+
+/// Whether a book was proven to be what the exchange had.
+type Verdict =
+    /// Its hash (or another proof) agrees.
+    | Verified = 0uy
+    /// There is no proof either way.
+    | Unverifiable = 1uy
+    /// The proof is there and disagrees.
+    | Mismatched = 2uy
+
+[<RequireQualifiedAccess>]
+module Verdict =
+    let text verdict =
+        match verdict with
+        | Verdict.Verified -> "verified"
+        | Verdict.Mismatched -> "mismatched"
+        | _ -> "unverifiable"
+
+/// What is remarkable about a row that was kept; none of these loses it. Several may hold at once.
+[<Flags>]
+type Flags =
+    | None = 0
+    /// A number had more than six decimals and was rounded half-even.
+    | Rounded = 1
+    /// A price off the market's tick grid.
+    | OffGrid = 2
+    /// A price at 0 or 1 exactly.
+    | AtBound = 4
+    /// A price outside the configured bounds.
+    | OutOfBounds = 8
+    /// Older than a live follow expects.
+    | Old = 16
+    /// Later than our clock.
+    | Future = 32
+    /// Best bid above best ask.
+    | Crossed = 64
+    /// Best bid equal to best ask.
+    | Locked = 128
+    /// One side is empty.
+    | OneSided = 256
+    /// Both sides are empty.
+    | Empty = 512
+    /// Levels were not in order; they are stored sorted.
+    | Disordered = 1024
+    /// A price stood twice on one side; the last one counts.
+    | DuplicateLevel = 2048
+    /// A level of size 0, which is no level; it is left out.
+    | ZeroSize = 4096
+    /// The last change is older than the configured age.
+    | Stale = 8192
+
+/// One price level of an order book: the total size resting there.
+[<Struct>]
+type Level = { Price: Price; Size: Size }
+
+/// One sighting of a fill, at the doors. (Inside the river it is a `TradeRow` of a `Batch`.)
+type Trade = {
+    Exchange: ExchangeId
+    Market: MarketId
+    Token: TokenId
+    /// The outcome's name as the exchange gives it, or empty.
+    Outcome: string
+    /// The taker's side.
+    Side: Side
+    Price: Price
+    Size: Size
+    Id: TradeId
+    /// The settling transaction, or empty. Many fills share one.
+    Transaction: string
+    Source: Source
+    At: Instant
+    Received: Instant
+    Flags: Flags
+} with
+
+    /// Price times size in units of the currency, exact: int64 millionths squared do not fit, a decimal does.
+    member this.Value =
+        decimal this.Price.Millionths * decimal this.Size.Millionths
+        / 1_000_000_000_000m
+
+/// A whole order book at one moment, at the doors. Levels stand best first on both sides.
+type OrderBookSnapshot = {
+    Exchange: ExchangeId
+    Market: MarketId
+    Token: TokenId
+    Bids: Level[]
+    Asks: Level[]
+    /// The exchange's own hash of the book, or empty.
+    Hash: string
+    Verdict: Verdict
+    /// Why it was taken: `poll`, `first`, `resync`.
+    Reason: string
+    /// When the book last changed, by the exchange's clock.
+    At: Instant
+    Received: Instant
+    Flags: Flags
+} with
+
+    static member private Best(levels: Level[]) =
+        if levels.Length = 0 then ValueNone else ValueSome levels[0]
+
+    /// The highest bid, or nothing when there are no bids.
+    member this.BestBid = OrderBookSnapshot.Best this.Bids
+    /// The lowest ask, or nothing when there are no asks.
+    member this.BestAsk = OrderBookSnapshot.Best this.Asks
+    /// Both sides have a level.
+    member this.IsTwoSided = this.Bids.Length > 0 && this.Asks.Length > 0
+
+    /// Best ask minus best bid in millionths (negative when crossed); nothing unless two-sided.
+    member this.Spread =
+        if this.IsTwoSided then
+            ValueSome(this.Asks[0].Price.Millionths - this.Bids[0].Price.Millionths)
+        else
+            ValueNone
+
+    /// The middle of best bid and best ask; exact, so it may have seven decimals; nothing unless two-sided.
+    member this.Mid =
+        if this.IsTwoSided then
+            ValueSome(
+                decimal (this.Asks[0].Price.Millionths + this.Bids[0].Price.Millionths)
+                / 2_000_000m
+            )
+        else
+            ValueNone
+
+    /// The spread in basis points of the mid; nothing unless two-sided, or when the mid is zero.
+    member this.SpreadBps =
+        match this.Spread, this.Mid with
+        | ValueSome spread, ValueSome mid when mid <> 0m ->
+            ValueSome(decimal spread / 1_000_000m / mid * 10_000m)
+        | _ -> ValueNone
+
+/// Where a market is in its life.
+[<RequireQualifiedAccess>]
+type MarketStatus =
+    /// Announced; no orders yet.
+    | Pending
+    /// Orders are accepted.
+    | Open
+    /// Trading is over or paused; no outcome yet.
+    | Closed
+    /// The winner is known.
+    | Resolved
+
+    override this.ToString() =
+        match this with
+        | Pending -> "pending"
+        | Open -> "open"
+        | Closed -> "closed"
+        | Resolved -> "resolved"
+
+/// One possible answer of a market.
+type Outcome = { Name: string; Token: TokenId voption }
+
+/// A market's description as an exchange gave it at one moment, its volumes beside it.
+type Market = {
+    Exchange: ExchangeId
+    Market: MarketId
+    /// The exchange's name for the group of markets that it belongs to, or empty.
+    Event: string
+    Slug: string
+    Question: string
+    Outcomes: Outcome[]
+    Status: MarketStatus
+    /// The order book is switched on and takes orders.
+    AcceptsOrders: bool
+    TickSize: Price voption
+    MinimumSize: Size voption
+    NegRisk: bool
+    Start: Instant voption
+    End: Instant voption
+    ClosedAt: Instant voption
+    /// The outcome that won, once resolved, or empty.
+    Winner: string
+    /// Lifetime volume in units of the currency.
+    Volume: Size voption
+    Liquidity: Size voption
+    OpenInterest: Size voption
+    Tags: string[]
+    /// The exchange's update time, when it gave one.
+    Updated: Instant voption
+    Received: Instant
+    /// The JSON as it was received.
+    Raw: string
+} with
+
+    /// The tokens of all outcomes that have one.
+    member this.Tokens = [|
+        for outcome in this.Outcomes do
+            match outcome.Token with
+            | ValueSome token -> token
+            | ValueNone -> ()
+    |]
+
+    /// Polling its books and trades makes sense: it is open, takes orders, and has a token for every outcome.
+    member this.IsTradable =
+        this.Status = MarketStatus.Open
+        && this.AcceptsOrders
+        && this.Outcomes.Length >= 2
+        && this.Outcomes |> Array.forall _.Token.IsSome
+
+/// Which of an exchange's flows a gap or a checkpoint is about.
+[<RequireQualifiedAccess>]
+type Stream =
+    | Markets
+    | Books
+    | Trades
+
+    override this.ToString() =
+        match this with
+        | Markets -> "markets"
+        | Books -> "books"
+        | Trades -> "trades"
+
+/// Why there is a hole.
+[<RequireQualifiedAccess>]
+type Cause =
+    /// No collector ran.
+    | Stopped
+    /// We were told to pause.
+    | Paused
+    /// A due poll was skipped: the one before was still running, or this machine was busy or asleep.
+    | Late
+    /// We were waiting because of an earlier failure.
+    | BackOff
+    /// No answer: connection refused, lost, or timed out.
+    | Unreachable
+    /// The exchange told us to slow down.
+    | Throttled
+    /// The exchange's matching engine was restarting.
+    | Restart
+    /// The exchange answered with an error.
+    | Refused
+    /// The answer could not be read.
+    | Undecodable
+    /// The answer left this out though it was asked for.
+    | Missing
+    /// A page or a window was cut short and the rest could not be had.
+    | Truncated
+    /// The store could not keep what was collected (disk full, file locked).
+    | StoreFailed
+    /// We dropped it ourselves because too much came at once.
+    | Overrun
+    /// A live connection was lost.
+    | Disconnect
+    /// A live connection said nothing.
+    | Starved
+    /// A proof disagreed.
+    | Mismatch
+
+    override this.ToString() =
+        match this with
+        | Stopped -> "stopped"
+        | Paused -> "paused"
+        | Late -> "late"
+        | BackOff -> "back_off"
+        | Unreachable -> "unreachable"
+        | Throttled -> "throttled"
+        | Restart -> "restart"
+        | Refused -> "refused"
+        | Undecodable -> "undecodable"
+        | Missing -> "missing"
+        | Truncated -> "truncated"
+        | StoreFailed -> "store_failed"
+        | Overrun -> "overrun"
+        | Disconnect -> "disconnect"
+        | Starved -> "starved"
+        | Mismatch -> "mismatch"
+
+[<RequireQualifiedAccess>]
+module Cause =
+    /// Every cause, in the order of their declaration.
+    let all = [
+        Cause.Stopped
+        Cause.Paused
+        Cause.Late
+        Cause.BackOff
+        Cause.Unreachable
+        Cause.Throttled
+        Cause.Restart
+        Cause.Refused
+        Cause.Undecodable
+        Cause.Missing
+        Cause.Truncated
+        Cause.StoreFailed
+        Cause.Overrun
+        Cause.Disconnect
+        Cause.Starved
+        Cause.Mismatch
+    ]
+
+    let tryParse text =
+        all |> List.tryFind (fun cause -> string cause = text)
+
+/// One hole as one collector saw it.
+type Gap = {
+    Exchange: ExchangeId
+    Stream: Stream
+    Market: MarketId
+    /// The token, or nothing when the whole market is meant.
+    Token: TokenId voption
+    /// The moment of the last event that was proven good: never the moment of noticing.
+    Since: Instant
+    /// When good events began again; nothing while the gap is open.
+    Until: Instant voption
+    Cause: Cause
+    /// When what was missing was fetched after all, and by what; depth cannot be healed, trades can.
+    Healed: (struct (Instant * string)) voption
+}
+
+/// What flows out at the doors.
+[<RequireQualifiedAccess>]
+type MarketEvent =
+    | Trade of Trade
+    | Book of OrderBookSnapshot
+    | Gap of Gap
+    | Market of Market

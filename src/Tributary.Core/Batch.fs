@@ -1,0 +1,243 @@
+namespace Tributary
+
+open System
+open System.Runtime.CompilerServices
+
+/// Identities out of names that decoders have checked already.
+[<RequireQualifiedAccess>]
+module internal Known =
+    let private ensured (parsed: Result<'T, string>) =
+        match parsed with
+        | Ok id -> id
+        | Error message -> invalidOp message // a decoder let it through: a bug
+
+    let exchange text = ensured (ExchangeId.Parse text)
+    let market text = ensured (MarketId.Parse text)
+    let token text = ensured (TokenId.Parse text)
+
+/// Some bytes of a batch's own text buffer.
+[<Struct>]
+type Slice = { Start: int; Length: int }
+
+[<RequireQualifiedAccess>]
+module internal Slice =
+    let none: Slice = { Start = 0; Length = 0 }
+
+/// A growing array of structs that is reused, not thrown away. Rows are reached by reference.
+[<Sealed>]
+type Rows<'T when 'T: struct>() =
+    let mutable items: 'T[] = Array.zeroCreate 64
+    let mutable count = 0
+    member _.Count = count
+    member _.Item(index: int) : byref<'T> = &items[index]
+
+    [<MethodImpl(MethodImplOptions.AggressiveInlining)>]
+    member _.Add(item: inref<'T>) =
+        if count = items.Length then
+            Array.Resize(&items, count * 2)
+
+        items[count] <- item
+        count <- count + 1
+
+    member _.Span = Span<'T>(items, 0, count)
+    member _.Slice(start, length) = Span<'T>(items, start, length)
+    member _.Truncate(length) = count <- length
+
+/// A fill as it stands in a batch. `Occurrence` and `Id` are filled in by `Trades.number`.
+[<Struct>]
+type TradeRow = {
+    Market: Name
+    Token: Name
+    Outcome: Name
+    Side: Side
+    Source: Source
+    Price: Price
+    Size: Size
+    At: Instant
+    /// As text, in the batch's buffer.
+    Transaction: Slice
+    /// The taker's wallet as text, lower-cased, in the batch's buffer.
+    Wallet: Slice
+    mutable Flags: Flags
+    mutable Occurrence: int
+    mutable Id: TradeId
+    /// The store had not seen it before: set by the store that wrote it.
+    mutable Inserted: bool
+}
+
+/// A whole book as it stands in a batch: its levels lie in `Batch.Levels`, best first on both sides.
+[<Struct>]
+type BookRow = {
+    Market: Name
+    Token: Name
+    At: Instant
+    FirstBid: int
+    BidCount: int
+    FirstAsk: int
+    AskCount: int
+    /// The exchange's hash as text, in the batch's buffer.
+    Hash: Slice
+    /// Zero when the exchange did not say.
+    Tick: Price
+    Verdict: Verdict
+    mutable Flags: Flags
+    mutable Inserted: bool
+}
+
+/// Bytes that could not be read, or rows that cannot be true: kept with the reason, never as data.
+type Rejection = {
+    Exchange: string
+    /// Where it came from: an address without secrets, or a file and line.
+    Source: string
+    /// The position of the first byte within what was read.
+    Offset: int
+    Reason: string
+    Bytes: byte[]
+    Received: Instant
+}
+
+/// How far a job has come: written in the same transaction as the rows that it stands for.
+type Checkpoint = {
+    /// `exchange/stream/market` or `exchange/stream/market/token`: what it is about.
+    Job: string
+    Exchange: ExchangeId
+    Stream: Stream
+    Market: MarketId
+    Token: TokenId voption
+    /// Everything from here …
+    Since: Instant
+    /// … to here was read, but for the gaps in between.
+    Watermark: Instant
+    /// Rows that the last run brought, new ones only.
+    Rows: int
+    /// What went wrong in the last run, or empty.
+    Error: string
+    /// How long the last run took.
+    Duration: TimeSpan
+}
+
+/// A counter or a gauge at a moment.
+type Metric = {
+    Name: string
+    /// `key=value` pairs in the order of their keys, separated by commas; may be empty.
+    Labels: string
+    At: Instant
+    Value: float
+}
+
+/// The rows of one answer, in order, in columns that are reused from answer to answer. Decoders append; the store reads.
+/// One owner at a time. Names belong to the `Names` that it was made with.
+[<Sealed>]
+type Batch(names: Names) =
+    let mutable text: byte[] = Array.zeroCreate 4096
+    let mutable textLength = 0
+
+    new() = Batch(Names())
+    member _.Names = names
+    /// The exchange that all rows are of.
+    member val Exchange = "" with get, set
+    /// When the bytes arrived, by our clock: the `received` of every row.
+    member val Received: Instant = { Micros = 0L } with get, set
+    member val Trades = Rows<TradeRow>()
+    member val Books = Rows<BookRow>()
+    member val Levels = Rows<Level>()
+    member val Markets = ResizeArray<Market>()
+    member val Gaps = ResizeArray<Gap>()
+    member val Checkpoints = ResizeArray<Checkpoint>()
+    member val Rejections = ResizeArray<Rejection>()
+    member val Metrics = ResizeArray<Metric>()
+
+    /// Copies a text into the batch's buffer.
+    member _.Keep(utf8: ReadOnlySpan<byte>) : Slice =
+        if textLength + utf8.Length > text.Length then
+            Array.Resize(&text, max (textLength + utf8.Length) (text.Length * 2))
+
+        utf8.CopyTo(Span<byte>(text, textLength, utf8.Length))
+
+        let slice = {
+            Start = textLength
+            Length = utf8.Length
+        }
+
+        textLength <- textLength + utf8.Length
+        slice
+
+    /// As `Keep`, with A to Z in lower case.
+    member this.KeepLower(utf8: ReadOnlySpan<byte>) : Slice =
+        let slice = this.Keep utf8
+        Text.Ascii.ToLowerInPlace(Span<byte>(text, slice.Start, slice.Length)) |> ignore
+        slice
+
+    /// The bytes of a kept text; valid until the batch is cleared.
+    member _.Utf8(slice: Slice) =
+        ReadOnlySpan<byte>(text, slice.Start, slice.Length)
+
+    member this.Text(slice: Slice) =
+        Text.Encoding.UTF8.GetString(this.Utf8 slice)
+
+    /// All rows of all kinds.
+    member this.RowCount =
+        this.Trades.Count
+        + this.Books.Count
+        + this.Markets.Count
+        + this.Gaps.Count
+        + this.Checkpoints.Count
+        + this.Rejections.Count
+        + this.Metrics.Count
+
+    /// The end of everything so far, for `Rollback`.
+    member internal this.Mark() =
+        struct (this.Trades.Count, this.Books.Count, this.Levels.Count, this.Markets.Count, textLength)
+
+    /// Takes back what a row added before it turned out to be bad.
+    member internal this.Rollback(struct (trades, books, levels, markets, kept)) =
+        this.Trades.Truncate trades
+        this.Books.Truncate books
+        this.Levels.Truncate levels
+        this.Markets.RemoveRange(markets, this.Markets.Count - markets)
+        textLength <- kept
+
+    member this.Clear() =
+        this.Rollback(struct (0, 0, 0, 0, 0))
+        this.Gaps.Clear()
+        this.Checkpoints.Clear()
+        this.Rejections.Clear()
+        this.Metrics.Clear()
+
+    /// A trade as the doors give it.
+    member this.Trade(index: int) : Trade =
+        let row = &this.Trades[index]
+
+        {
+            Exchange = Known.exchange this.Exchange
+            Market = Known.market (names.Text row.Market)
+            Token = Known.token (names.Text row.Token)
+            Outcome = names.Text row.Outcome
+            Side = row.Side
+            Price = row.Price
+            Size = row.Size
+            Id = row.Id
+            Transaction = this.Text row.Transaction
+            Source = row.Source
+            At = row.At
+            Received = this.Received
+            Flags = row.Flags
+        }
+
+    /// A book as the doors give it.
+    member this.Book(index: int) : OrderBookSnapshot =
+        let row = &this.Books[index]
+
+        {
+            Exchange = Known.exchange this.Exchange
+            Market = Known.market (names.Text row.Market)
+            Token = Known.token (names.Text row.Token)
+            Bids = this.Levels.Slice(row.FirstBid, row.BidCount).ToArray()
+            Asks = this.Levels.Slice(row.FirstAsk, row.AskCount).ToArray()
+            Hash = this.Text row.Hash
+            Verdict = row.Verdict
+            Reason = "poll"
+            At = row.At
+            Received = this.Received
+            Flags = row.Flags
+        }

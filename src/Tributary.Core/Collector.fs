@@ -1,0 +1,152 @@
+namespace Tributary
+
+open System
+
+/// Which markets discovery would choose. An empty criterion does not restrict.
+type Discovery = {
+    /// Tag slugs: a market with any of them qualifies.
+    Tags: string list
+    /// Lifetime volume in units of the currency.
+    MinVolume: Size voption
+    MinLiquidity: Size voption
+    /// Patterns of market slugs with `*` and `?`: any of them.
+    Slugs: string list
+    /// The most markets to take, largest volume first.
+    MaxMarkets: int
+}
+
+/// A market whose trades are followed, and up to when they are known.
+[<Struct>]
+type Follow = { Market: MarketId; Since: Instant }
+
+/// What we want to know. A need carries a set, so that batch endpoints and shared limits are used well.
+[<RequireQualifiedAccess>]
+type Need =
+    /// These markets by their slugs, whatever their state.
+    | MarketsBySlug of string list
+    /// All markets of these events, by the events' slugs.
+    | MarketsByEvent of string list
+    /// These markets again.
+    | MarketsById of MarketId list
+    | MarketsLike of Discovery
+    /// The order books of these tokens, now.
+    | Books of TokenId list
+    /// The trades of these markets since the moments that they are known up to, newest first.
+    | Trades of Follow list
+
+/// What an answer will be about: the state of a walk over pages, which travels with each request.
+[<RequireQualifiedAccess>]
+type Walk =
+    | Markets of Need * PageState
+    | Books of TokenId list
+    | Trades of Follow list * PageState
+
+/// Where in a walk a page stands.
+and PageState = {
+    /// Which of its endpoints or formats the exchange's decoder is using; its own word.
+    Route: string
+    /// Pages before this one.
+    Page: int
+    /// The cursors asked with, and the marks of first rows, so far: seeing one again means that the walk goes in a circle.
+    Seen: Set<string>
+    /// The upper bound of a time window, where the exchange pages by windows.
+    Until: Instant voption
+}
+
+/// A question to an exchange: everything that its answer's decoder needs travels with it.
+type Request = {
+    /// The name of the endpoint, which its rate limits and its counters go by.
+    Endpoint: string
+    /// The setting that holds the base address, such as `clob_url`.
+    Host: string
+    /// Path and query below the base address.
+    Path: string
+    /// A JSON body makes it a POST.
+    Body: string voption
+    Walk: Walk
+}
+
+/// What a page said besides its rows.
+type Decoded = {
+    /// What to ask next: the following page, or the halves of what was too much.
+    Next: Request list
+    /// What was wrong with the page as a whole. Rows before the fault stay in the batch, but for a repeated page: those are
+    /// no rows.
+    Fault: Fault voption
+    /// Tokens that were asked for and are not in the answer.
+    Missing: TokenId list
+    /// The newest trade time on the page, by the exchange's clock.
+    Head: Instant voption
+    /// Spans of trades that this source cannot give whole: they become gaps of cause `Truncated`.
+    Truncated: (struct (MarketId * Instant * Instant)) list
+    /// Things worth telling a person: a slug that nobody knows, a market that is not deployed yet.
+    Notes: string list
+}
+
+[<RequireQualifiedAccess>]
+module Decoded =
+    let nothing = {
+        Next = []
+        Fault = ValueNone
+        Missing = []
+        Head = ValueNone
+        Truncated = []
+        Notes = []
+    }
+
+    let faulty fault = { nothing with Fault = ValueSome fault }
+
+[<RequireQualifiedAccess>]
+module PageState =
+    let first route = {
+        Route = route
+        Page = 0
+        Seen = Set.empty
+        Until = ValueNone
+    }
+
+/// How often an endpoint may be asked: so many requests in any ten seconds.
+[<Struct>]
+type Limit = { Name: string; PerTenSeconds: int }
+
+/// What a recorded value is, judged by its shape alone.
+[<RequireQualifiedAccess>]
+type Shape =
+    /// It decodes to rows, with this walk's decoder.
+    | Rows of kind: string * Walk
+    /// Known, but nothing that is collected (from here, or yet).
+    | Recognised of kind: string
+
+/// What the configuration may change about asking.
+type AskOptions = {
+    /// Tokens in one request for books.
+    BooksPerRequest: int
+    /// Markets in one request for trades.
+    MarketsPerRequest: int
+    /// Which of an exchange's sources of trades is used; `auto` lets the collector choose.
+    TradesSource: string
+}
+
+/// An exchange, as pure functions: what to ask, and what the answers mean. The runtime does the asking. Adding an exchange
+/// is a file with one of these and a line in the registry.
+[<NoComparison; NoEquality>]
+type Collector = {
+    /// Its name in configuration, tables and counters.
+    Exchange: ExchangeId
+    /// Settings that hold base addresses, with their defaults.
+    Hosts: (string * string) list
+    /// All limits, with the exchange's published figures.
+    Limits: Limit list
+    /// The limits that a request to an endpoint counts against, by their names.
+    LimitsOf: string -> string list
+    /// Turns a need into requests, each the start of a walk of its own.
+    Ask: Need -> Request list
+    /// Appends the rows of an answer to the batch: good ones as rows, bad ones as rejections. The instant is when the bytes
+    /// arrived. Same request and same bytes, same rows.
+    Decode: Request -> ReadOnlyMemory<byte> -> Instant -> Batch -> Decoded
+    /// What it means when this request was refused with this status, if it means more than a fault: an unknown token, an endpoint
+    /// that is no more.
+    Refused: Request -> int -> Decoded voption
+    /// What a recorded value is, if it is of this exchange at all.
+    Recognise: ReadOnlyMemory<byte> -> Shape voption
+}

@@ -1,0 +1,474 @@
+/// Markets and events of Gamma (`polymarket-api.md` section 2).
+module internal Tributary.Exchanges.PolymarketMarkets
+
+open System
+open System.Collections.Generic
+open System.Text
+open System.Text.Json
+open Tributary
+
+let exchange =
+    match ExchangeId.Parse "polymarket" with
+    | Ok id -> id
+    | Error message -> invalidOp message
+
+// Markets: Gamma /markets/keyset and /events/keyset (after_cursor, next_cursor absent on the last page); the older offset lists as
+// a fallback. Nothing but `id` is never missing; lists come as JSON texts inside strings or as lists.
+
+/// A list of texts: a list, or a string whose content is a list; "", null, "null" and "[]" are none.
+let rec private texts (element: JsonElement) : string list =
+    match element.ValueKind with
+    | JsonValueKind.Array -> [ for item in element.EnumerateArray() -> string (item.ToString()) ]
+    | JsonValueKind.String ->
+        match element.GetString() with
+        | null
+        | ""
+        | "null" -> []
+        | inner when inner.StartsWith '[' ->
+            use parsed = JsonDocument.Parse inner
+            texts parsed.RootElement
+        | single -> [ single ]
+    | _ -> []
+
+let private tryMember (name: string) (element: JsonElement) =
+    match element.TryGetProperty name with
+    | true, value when value.ValueKind <> JsonValueKind.Null -> ValueSome value
+    | _ -> ValueNone
+
+/// A text or a number as a text; empty when missing.
+let private text name element =
+    match tryMember name element with
+    | ValueSome value when value.ValueKind = JsonValueKind.String || value.ValueKind = JsonValueKind.Number ->
+        string (value.ToString())
+    | _ -> ""
+
+let private isTrue name element =
+    match tryMember name element with
+    | ValueSome value ->
+        value.ValueKind = JsonValueKind.True
+        || value.ValueKind = JsonValueKind.String && value.GetString() = "true"
+    | ValueNone -> false
+
+let private list name element =
+    match tryMember name element with
+    | ValueSome value -> texts value
+    | ValueNone -> []
+
+/// The first of several members that holds a number, in millionths.
+let private number names element =
+    names
+    |> List.tryPick (fun name ->
+        let mutable value, rounded = 0L, false
+        let digits = Encoding.UTF8.GetBytes(text name element)
+
+        match Fixed.parse (ReadOnlySpan digits) &value &rounded with
+        | NumberFault.None -> Some value
+        | _ -> None)
+    |> function
+        | Some value -> ValueSome value
+        | None -> ValueNone
+
+let private moment names element =
+    names
+    |> List.tryPick (fun name ->
+        let mutable value = Instant.ofMicros 0L
+
+        if Instant.tryIso (ReadOnlySpan(Encoding.UTF8.GetBytes(text name element))) &value then
+            Some value
+        else
+            None)
+    |> function
+        | Some value -> ValueSome value
+        | None -> ValueNone
+
+let private slugs name element = [
+    match tryMember name element with
+    | ValueSome list when list.ValueKind = JsonValueKind.Array ->
+        for item in list.EnumerateArray() do
+            if item.ValueKind = JsonValueKind.Object && text "slug" item <> "" then
+                text "slug" item
+    | _ -> ()
+]
+
+/// A Gamma market. Nothing when it has no condition id yet: it is being deployed and will be back.
+let private marketOf
+    (received: Instant)
+    event
+    (eventTags: string list)
+    (element: JsonElement)
+    raw
+    : Market voption =
+    match MarketId.Parse(text "conditionId" element) with
+    | Error _ -> ValueNone
+    | Ok id ->
+        let names = list "outcomes" element
+        // Protocol V2 markets are traded by position ids.
+        let tokens =
+            list
+                (if text "version" element = "v2" then
+                     "positionIds"
+                 else
+                     "clobTokenIds")
+                element
+
+        let prices = list "outcomePrices" element
+
+        let outcomes = [|
+            for i in 0 .. max names.Length tokens.Length - 1 do
+                {
+                    Name = if i < names.Length then names[i] else ""
+                    Token =
+                        match
+                            (if i < tokens.Length then
+                                 TokenId.Parse tokens[i]
+                             else
+                                 Error "")
+                        with
+                        | Ok token -> ValueSome token
+                        | Error _ -> ValueNone
+                }
+        |]
+
+        let isClosed = isTrue "closed" element
+
+        let winner =
+            let isOne (price: string) =
+                match Price.parse price with
+                | Ok price -> price = Price.one
+                | Error _ -> false
+
+            match List.tryFindIndex isOne prices with
+            | Some i when isClosed && i < outcomes.Length -> outcomes[i].Name
+            | _ -> ""
+
+        let takesOrders =
+            isTrue "enableOrderBook" element && isTrue "acceptingOrders" element
+
+        let size names =
+            number names element |> ValueOption.bind Size.tryOfMillionths
+
+        ValueSome {
+            Exchange = exchange
+            Market = id
+            Event =
+                match event, slugs "events" element with
+                | "", first :: _ -> first
+                | _ -> event
+            Slug = text "slug" element
+            Question = text "question" element
+            Outcomes = outcomes
+            Status =
+                if isClosed && (winner <> "" || text "umaResolutionStatus" element = "resolved") then
+                    MarketStatus.Resolved
+                elif isClosed then
+                    MarketStatus.Closed
+                elif takesOrders then
+                    MarketStatus.Open
+                else
+                    MarketStatus.Pending
+            AcceptsOrders = takesOrders
+            TickSize = number [ "orderPriceMinTickSize" ] element |> ValueOption.map Price.ofMillionths
+            MinimumSize = size [ "orderMinSize" ]
+            NegRisk = isTrue "negRisk" element
+            Start = moment [ "startDate"; "startDateIso" ] element
+            End = moment [ "endDate"; "endDateIso" ] element
+            ClosedAt = moment [ "closedTime" ] element
+            Winner = winner
+            Volume = size [ "volumeNum"; "volume" ]
+            Liquidity = size [ "liquidityNum"; "liquidity" ]
+            OpenInterest = size [ "openInterest" ]
+            Tags = slugs "tags" element @ eventTags |> List.distinct |> Array.ofList
+            Updated = moment [ "updatedAt" ] element
+            Received = received
+            Raw = raw
+        }
+
+/// Reads the value at `at` with the general reader: descriptions are not a hot path.
+let private parsed
+    (json: ReadOnlySpan<byte>)
+    (at: byref<int>)
+    (document: byref<JsonDocument | null>)
+    : string | null =
+    let start = at
+
+    if Json.peek json &at <> '{'B then
+        "an object was expected"
+    elif not (Json.skip json &at) then
+        "the JSON breaks off or is malformed"
+    else
+        try
+            let mutable reader = Utf8JsonReader(json.Slice(start, at - start))
+            document <- JsonDocument.ParseValue &reader
+            null
+        with
+        | :? JsonException
+        | :? InvalidOperationException -> "the JSON is malformed"
+
+let private tooNew (element: JsonElement) =
+    let id, slug = text "id" element, text "slug" element
+    $"market {id} ({slug}) has no condition id yet"
+
+/// `notes` receives what cannot be a row yet.
+let private marketReader (notes: List<string>) =
+    RowReader(fun json at batch ->
+        let start = at
+        let mutable document: JsonDocument | null = null
+
+        match parsed json &at &document, document with
+        | null, document when not (isNull document) ->
+            use document = nonNull document
+            let element = document.RootElement
+
+            try
+                match
+                    marketOf
+                        batch.Received
+                        ""
+                        []
+                        element
+                        (Encoding.UTF8.GetString(json.Slice(start, at - start)).Trim())
+                with
+                | ValueSome market -> batch.Markets.Add market
+                | ValueNone -> notes.Add(tooNew element)
+
+                if text "id" element = "" then
+                    "a market without an id"
+                else
+                    null
+            with :? JsonException ->
+                "a list inside a string is malformed"
+        | reason, _ -> reason)
+
+/// An event holds whole markets.
+let private eventReader (notes: List<string>) =
+    RowReader(fun json at batch ->
+        let mutable document: JsonDocument | null = null
+
+        match parsed json &at &document, document with
+        | null, document when not (isNull document) ->
+            use document = nonNull document
+            let element = document.RootElement
+            let tags = slugs "tags" element
+
+            match tryMember "markets" element with
+            | ValueSome markets when markets.ValueKind = JsonValueKind.Array ->
+                let mutable reason: string | null = null
+
+                for market in markets.EnumerateArray() do
+                    try
+                        match
+                            marketOf batch.Received (text "slug" element) tags market (market.GetRawText())
+                        with
+                        | ValueSome market -> batch.Markets.Add market
+                        | ValueNone -> notes.Add(tooNew market)
+                    with :? JsonException ->
+                        reason <- "a list inside a string is malformed"
+
+                reason
+            | _ ->
+                if text "id" element = "" then
+                    "an event without an id"
+                else
+                    null
+        | reason, _ -> reason)
+
+/// Values in one address: 50 ids of 66 characters stay well under the 8 KB that the server takes.
+let private idsPerRequest = 50
+
+let private marketsPerPage = 100
+
+let private discoveryQuery (wanted: Discovery) =
+    let bound name (limit: Size voption) =
+        match limit with
+        | ValueSome limit -> $"&{name}={limit}"
+        | ValueNone -> ""
+
+    bound "volume_num_min" wanted.MinVolume
+    + bound "liquidity_num_min" wanted.MinLiquidity
+
+/// `closed` is always sent: without it the server leaves out closed markets, whatever is asked for by name.
+let private request (need: Need) (query: string) isEvents isOffset (state: PageState) cursor : Request =
+    let list = if isEvents then "/events" else "/markets"
+
+    let path =
+        if isOffset then
+            $"{list}?limit={marketsPerPage}&offset={state.Page * marketsPerPage}&order=id&ascending=true{query}"
+        else
+            let after =
+                match cursor with
+                | ValueSome cursor -> $"&after_cursor={Uri.EscapeDataString(string<string> cursor)}"
+                | ValueNone -> ""
+
+            $"{list}/keyset?limit={marketsPerPage}&order=id&ascending=true{query}{after}"
+
+    {
+        Endpoint = if isEvents then "gamma_events" else "gamma_markets"
+        Host = "gamma_url"
+        Path = path
+        Body = ValueNone
+        Walk = Walk.Markets(need, state)
+    }
+
+/// `keyset` or `offset`, `markets` or `events`, and the query: so a page can ask for the next one.
+let private route isOffset isEvents query =
+    (if isOffset then "offset " else "keyset ")
+    + (if isEvents then "events " else "markets ")
+    + query
+
+let private askMarkets need isEvents queries = [
+    for query in queries do
+        for closed in [ "false"; "true" ] do
+            let query = $"{query}&closed={closed}"
+            request need query isEvents false (PageState.first (route false isEvents query)) ValueNone
+]
+
+let private repeated key values =
+    values
+    |> List.map (fun value -> $"&{key}={Uri.EscapeDataString(string value)}")
+    |> String.concat ""
+
+let private gammaMembers = Members [ "markets"; "events"; "next_cursor" ]
+
+let decode (question: Request) need (state: PageState) (body: ReadOnlyMemory<byte>) (batch: Batch) =
+    let json = body.Span
+    let notes = List<string>()
+    let before = batch.Markets.Count
+    let refused = batch.Rejections.Count
+    let words = state.Route.Split(' ', 3)
+
+    let isOffset, isEvents =
+        words[0] = "offset", words.Length > 1 && words[1] = "events"
+
+    let query = if words.Length > 2 then words[2] else ""
+    let reader = if isEvents then eventReader notes else marketReader notes
+    let mutable at, cursor, isPage = 0, ValueNone, false
+
+    let fault =
+        if Json.peek json &at = '{'B && words[0] = "keyset" then
+            let mutable first, ok = true, Json.take json &at '{'B
+            let mutable keyStart, keyLength, start, length = 0, 0, 0, 0
+            let mutable fault = ValueNone
+
+            while ok && fault.IsNone && Json.``member`` json &at &first &keyStart &keyLength &ok do
+                match gammaMembers.Find(json.Slice(keyStart, keyLength), 0) with
+                | 0 ->
+                    isPage <- true
+                    fault <- Json.rows json &at question.Path (marketReader notes) batch
+                | 1 ->
+                    isPage <- true
+                    fault <- Json.rows json &at question.Path (eventReader notes) batch
+                | 2 ->
+                    ok <- Json.textOrNull json &at &start &length
+
+                    if ok && length > 0 then
+                        cursor <- Json.tryText (json.Slice(start, length))
+                | _ -> ok <- Json.skip json &at
+
+            if fault.IsSome then
+                fault
+            elif not ok then
+                ValueSome(Fault.Undecodable(at, "the page breaks off or is malformed"))
+            elif not isPage then
+                ValueSome(Fault.Undecodable(0, "a page without 'markets' or 'events'"))
+            else
+                Json.``end`` json at
+        else
+            match Json.oneOrMany json &at question.Path reader batch with
+            | ValueSome fault -> ValueSome fault
+            | ValueNone -> Json.``end`` json at
+
+    // The guard against a walk in a circle: a cursor that was asked with, or a first market that began an earlier page.
+    let mark =
+        if batch.Markets.Count > before then
+            "first " + string batch.Markets[before].Market
+        else
+            ""
+
+    let met =
+        batch.Markets.Count - before + batch.Rejections.Count - refused + notes.Count
+
+    let next cursor =
+        let seen = (if mark = "" then state.Seen else state.Seen.Add mark)
+
+        let state = {
+            state with
+                Page = state.Page + 1
+                Seen =
+                    match cursor with
+                    | ValueSome cursor -> seen.Add cursor
+                    | ValueNone -> seen
+        }
+
+        [ request need query isEvents isOffset state cursor ]
+
+    let decoded =
+        match fault, cursor with
+        | ValueSome fault, _ -> Decoded.faulty fault
+        | _, ValueSome cursor when state.Seen.Contains cursor -> Decoded.faulty (Fault.RepeatedPage cursor)
+        | _ when mark <> "" && state.Seen.Contains mark -> Decoded.faulty (Fault.RepeatedPage mark)
+        | _, ValueSome cursor -> {
+            Decoded.nothing with
+                Next = next (ValueSome cursor)
+          }
+        // Without a cursor a page that is not full is the last (the server clamps a larger limit, so the limit is the clamp).
+        | _ when isOffset && met >= marketsPerPage -> {
+            Decoded.nothing with
+                Next = next ValueNone
+          }
+        | _ -> Decoded.nothing
+
+    {
+        decoded with
+            Notes = List.ofSeq notes
+    }
+
+/// The first page of each walk.
+let ask need : Request list =
+    match need with
+    | Need.MarketsBySlug wanted ->
+        wanted
+        |> List.chunkBySize idsPerRequest
+        |> List.map (repeated "slug")
+        |> askMarkets need false
+    | Need.MarketsByEvent wanted ->
+        wanted
+        |> List.chunkBySize idsPerRequest
+        |> List.map (repeated "slug")
+        |> askMarkets need true
+    | Need.MarketsById ids ->
+        ids
+        |> List.chunkBySize idsPerRequest
+        |> List.map (List.map string >> repeated "condition_ids")
+        |> askMarkets need false
+    | Need.MarketsLike wanted ->
+        // Only open markets are discovered. Tags can be asked for by their slugs on events alone.
+        let isEvents = not wanted.Tags.IsEmpty
+        let query = "&closed=false"
+
+        let queries =
+            if isEvents then
+                wanted.Tags
+                |> List.map (fun tag -> $"&tag_slug={Uri.EscapeDataString tag}{query}")
+            else
+                [ discoveryQuery wanted + query ]
+
+        queries
+        |> List.map (fun query ->
+            request need query isEvents false (PageState.first (route false isEvents query)) ValueNone)
+    | _ -> []
+
+/// A keyset route that is not there is answered by the older offset list.
+let refused need (state: PageState) status : Decoded voption =
+    match state.Route.Split(' ', 3) with
+    | [| "keyset"; kind; query |] when
+        state.Page = 0 && (status = 404 || status = 405 || status = 410 || status = 501)
+        ->
+        let isEvents = kind = "events"
+
+        ValueSome {
+            Decoded.nothing with
+                Next = [
+                    request need query isEvents true (PageState.first (route true isEvents query)) ValueNone
+                ]
+        }
+    | _ -> ValueNone

@@ -1,0 +1,18 @@
+/// Every exchange that Tributary knows: a new one is one line here.
+[<RequireQualifiedAccess>]
+module Tributary.Exchanges.Registry
+
+open Tributary
+
+/// What applies when the configuration says nothing.
+let defaultOptions: AskOptions = {
+    BooksPerRequest = 100
+    MarketsPerRequest = 20
+    TradesSource = "auto"
+}
+
+/// Collectors by the names that configuration uses.
+let all: (string * (AskOptions -> Collector)) list = [ "polymarket", Polymarket.collector ]
+
+let tryFind name =
+    all |> List.tryFind (fun (known, _) -> known = name) |> Option.map snd

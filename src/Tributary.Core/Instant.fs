@@ -1,0 +1,151 @@
+namespace Tributary
+
+open System
+open System.Buffers.Text
+
+/// A moment: microseconds since 1970-01-01 UTC. Two of them are on every event: the exchange's and ours.
+[<Struct>]
+type Instant = {
+    /// Microseconds since 1970-01-01 UTC.
+    Micros: int64
+} with
+
+    static member (-)(a: Instant, b: Instant) = TimeSpan((a.Micros - b.Micros) * 10L)
+    static member (+)(a: Instant, b: TimeSpan) = { Micros = a.Micros + b.Ticks / 10L }
+    static member (-)(a: Instant, b: TimeSpan) = { Micros = a.Micros - b.Ticks / 10L }
+
+    override this.ToString() =
+        DateTime.UnixEpoch.AddTicks(this.Micros * 10L).ToString "yyyy-MM-ddTHH:mm:ss.ffffffZ"
+
+[<RequireQualifiedAccess>]
+module Instant =
+    /// 9999-12-31, beyond which no event of ours lies: later moments are refused as unreadable.
+    let private latest = 253_402_300_799_999_999L
+
+    let ofMicros micros : Instant = { Micros = micros }
+    let ofSeconds (seconds: int64) : Instant = { Micros = seconds * 1_000_000L }
+    let ofMillis (millis: int64) : Instant = { Micros = millis * 1_000L }
+
+    let ofDateTimeOffset (moment: DateTimeOffset) : Instant = {
+        Micros = (moment.UtcTicks - DateTime.UnixEpoch.Ticks) / 10L
+    }
+
+    let toDateTimeOffset (instant: Instant) =
+        DateTimeOffset(DateTime.UnixEpoch.AddTicks(instant.Micros * 10L))
+
+    /// `2026-07-24T00:00:16.000000Z`
+    let text (instant: Instant) = instant.ToString()
+
+    /// Reads an epoch number in seconds or, when above 1e12 or so long, milliseconds (the heuristic that every tool for these
+    /// feeds uses; it is right for all moments from 1970 to 2286 in seconds). False when it is neither.
+    let tryEpoch (text: ReadOnlySpan<byte>) (instant: byref<Instant>) =
+        let mutable number, used = 0L, 0
+
+        if
+            Utf8Parser.TryParse(text, &number, &used)
+            && used = text.Length
+            && number >= 0L
+            && number <= latest / 1_000L
+        then
+            instant <-
+                if number > 1_000_000_000_000L then
+                    ofMillis number
+                else
+                    ofSeconds number
+
+            instant.Micros <= latest
+        else
+            false
+
+    let private digits (text: ReadOnlySpan<byte>) start count =
+        let mutable number = if start + count <= text.Length then 0 else -1
+        let mutable i = start
+
+        while number >= 0 && i < start + count do
+            let digit = int text[i] - int '0'B
+            number <- if digit >= 0 && digit <= 9 then number * 10 + digit else -1
+            i <- i + 1
+
+        number
+
+    /// Reads ISO 8601 as the exchanges write it: `T` or a space between date and time, 0 to 9 decimals (beyond microseconds
+    /// cut off), `Z`, `+00`, `+00:00` or nothing (UTC); a date alone is its midnight.
+    let tryIso (text: ReadOnlySpan<byte>) (instant: byref<Instant>) =
+        let year, month, day = digits text 0 4, digits text 5 2, digits text 8 2
+
+        if
+            text.Length < 10
+            || text[4] <> '-'B
+            || text[7] <> '-'B
+            || year < 1
+            || month < 1
+            || month > 12
+            || day < 1
+            || day > DateTime.DaysInMonth(year, month)
+        then
+            false
+        else
+            let date = DateTime(year, month, day, 0, 0, 0, DateTimeKind.Utc)
+            let midnight = (date.Ticks - DateTime.UnixEpoch.Ticks) / 10L
+
+            if text.Length = 10 then
+                instant <- ofMicros midnight
+                true
+            else
+                let hour, minute, second = digits text 11 2, digits text 14 2, digits text 17 2
+
+                if
+                    text.Length < 19
+                    || (text[10] <> 'T'B && text[10] <> ' 'B)
+                    || text[13] <> ':'B
+                    || text[16] <> ':'B
+                    || hour < 0
+                    || hour > 23
+                    || minute < 0
+                    || minute > 59
+                    || second < 0
+                    || second > 60
+                then
+                    false
+                else
+                    let mutable i = 19
+                    let mutable micros, unit = 0L, 100_000L
+                    let mutable ok = true
+
+                    if i < text.Length && text[i] = '.'B then
+                        i <- i + 1
+                        let first = i
+
+                        while i < text.Length && text[i] >= '0'B && text[i] <= '9'B do
+                            micros <- micros + int64 (text[i] - '0'B) * unit
+                            unit <- unit / 10L
+                            i <- i + 1
+
+                        ok <- i > first && i - first <= 9
+
+                    let mutable offset = 0L
+
+                    if i < text.Length && (text[i] = 'Z'B || text[i] = 'z'B) then
+                        i <- i + 1
+                    elif i < text.Length && (text[i] = '+'B || text[i] = '-'B) then
+                        let sign = if text[i] = '-'B then -1L else 1L
+                        let hours = digits text (i + 1) 2
+                        i <- i + 3
+
+                        if i < text.Length && text[i] = ':'B then
+                            i <- i + 1
+
+                        let minutes = if i < text.Length then digits text i 2 else 0
+
+                        if i < text.Length then
+                            i <- i + 2
+
+                        ok <- ok && hours >= 0 && minutes >= 0
+                        offset <- sign * (int64 hours * 60L + int64 minutes) * 60_000_000L
+
+                    if ok && i = text.Length then
+                        let clock = (int64 hour * 3600L + int64 minute * 60L + int64 second) * 1_000_000L
+                        instant <- ofMicros (midnight + clock + micros - offset)
+                        true
+                    else
+                        false

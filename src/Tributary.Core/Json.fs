@@ -1,0 +1,389 @@
+namespace Tributary
+
+open System
+open System.Buffers
+open System.Text
+
+/// Reads one row of a JSON array at `at` into the batch. Answers null when it is good, else the reason why not; the walk
+/// (`Json.rows`) then takes back what was added, keeps the row's bytes and goes on behind it.
+type RowReader = delegate of json: ReadOnlySpan<byte> * at: byref<int> * batch: Batch -> string | null
+
+/// Names of the members of an object, in the order in which an exchange usually sends them: then finding one is a single
+/// comparison. Any other order is found as well, and unknown names are -1.
+[<Sealed>]
+type Members(names: string list) =
+    let keys =
+        names |> List.map (fun name -> Encoding.UTF8.GetBytes name) |> Array.ofList
+
+    /// The index of a name; `expected` is looked at first.
+    member _.Find(key: ReadOnlySpan<byte>, expected: int) =
+        if
+            expected < keys.Length
+            && MemoryExtensions.SequenceEqual(key, ReadOnlySpan keys[expected])
+        then
+            expected
+        else
+            let mutable found = -1
+            let mutable i = 0
+
+            while found < 0 && i < keys.Length do
+                if MemoryExtensions.SequenceEqual(key, ReadOnlySpan keys[i]) then
+                    found <- i
+
+                i <- i + 1
+
+            found
+
+/// The steps that every decoder shares: a cursor (`at`) over UTF-8 JSON. Each step skips white space before it, answers whether
+/// the bytes were what it reads, and leaves the cursor behind them (or anywhere, when they were not). Nothing here allocates but
+/// where it says so. Strings stay raw: between the quotes, escapes not undone.
+[<RequireQualifiedAccess>]
+module Json =
+    /// Deeper nesting than this is refused: no exchange sends it, and a reader must not be made to run out of stack.
+    [<Literal>]
+    let MaxDepth = 64
+
+    // A string ends at a quote; an escape needs care; a control character is not allowed.
+    let private stops =
+        SearchValues.Create(ReadOnlySpan [| yield '"'B; yield '\\'B; for control in 0uy .. 31uy -> control |])
+
+    let inline private isSpace (b: byte) =
+        b = ' 'B || b = '\n'B || b = '\r'B || b = '\t'B
+
+    let space (json: ReadOnlySpan<byte>) (at: byref<int>) =
+        while at < json.Length && isSpace json[at] do
+            at <- at + 1
+
+    /// The next byte that is not white space, without taking it; zero at the end.
+    let peek (json: ReadOnlySpan<byte>) (at: byref<int>) =
+        if at < json.Length && json[at] > ' 'B then
+            json[at]
+        else
+            space json &at
+            if at < json.Length then json[at] else 0uy
+
+    /// Takes this byte.
+    let take (json: ReadOnlySpan<byte>) (at: byref<int>) (b: byte) =
+        if peek json &at = b then
+            at <- at + 1
+            true
+        else
+            false
+
+    /// A string: its raw content lies at `start`, `length` bytes long.
+    let string (json: ReadOnlySpan<byte>) (at: byref<int>) (start: byref<int>) (length: byref<int>) =
+        if take json &at '"'B then
+            start <- at
+            let mutable inside, ok = true, true
+
+            while inside do
+                let next = json.Slice(at).IndexOfAny stops
+
+                if next < 0 then
+                    ok <- false
+                    inside <- false
+                    at <- json.Length
+                else
+                    at <- at + next
+
+                    if json[at] = '"'B then
+                        length <- at - start
+                        at <- at + 1
+                        inside <- false
+                    elif json[at] = '\\'B && at + 1 < json.Length then
+                        at <- at + 2
+                    else
+                        ok <- false
+                        inside <- false
+
+            ok
+        else
+            false
+
+    let inline private isNumberByte (b: byte) =
+        (b >= '0'B && b <= '9'B)
+        || b = '-'B
+        || b = '.'B
+        || b = '+'B
+        || (b ||| 0x20uy) = 'e'B
+
+    /// A number's text; whether it is one is for `Fixed` or `Instant` to say.
+    let number (json: ReadOnlySpan<byte>) (at: byref<int>) (start: byref<int>) (length: byref<int>) =
+        let first = peek json &at
+
+        if (first >= '0'B && first <= '9'B) || first = '-'B then
+            start <- at
+
+            while at < json.Length && isNumberByte json[at] do
+                at <- at + 1
+
+            length <- at - start
+            true
+        else
+            false
+
+    let private literal (json: ReadOnlySpan<byte>) (at: byref<int>) (word: ReadOnlySpan<byte>) =
+        if MemoryExtensions.StartsWith(json.Slice at, word) then
+            at <- at + word.Length
+            true
+        else
+            false
+
+    let private ``null`` = "null"B
+    let private ``true`` = "true"B
+    let private ``false`` = "false"B
+
+    /// Takes a null, if one is next.
+    let takeNull (json: ReadOnlySpan<byte>) (at: byref<int>) =
+        peek json &at = 'n'B && literal json &at (ReadOnlySpan ``null``)
+
+    /// A number or a quoted number: the text of either. A null or an empty string has no text, which is not a failure.
+    let numeral (json: ReadOnlySpan<byte>) (at: byref<int>) (start: byref<int>) (length: byref<int>) =
+        match peek json &at with
+        | '"'B -> string json &at &start &length
+        | 'n'B ->
+            length <- 0
+            takeNull json &at
+        | _ -> number json &at &start &length
+
+    /// A string, or a null as an empty one.
+    let textOrNull (json: ReadOnlySpan<byte>) (at: byref<int>) (start: byref<int>) (length: byref<int>) =
+        if peek json &at = 'n'B then
+            length <- 0
+            takeNull json &at
+        else
+            string json &at &start &length
+
+    /// true or false (also as strings); a null leaves the value as it is.
+    let boolean (json: ReadOnlySpan<byte>) (at: byref<int>) (value: byref<bool>) =
+        match peek json &at with
+        | 't'B ->
+            value <- true
+            literal json &at (ReadOnlySpan ``true``)
+        | 'f'B ->
+            value <- false
+            literal json &at (ReadOnlySpan ``false``)
+        | 'n'B -> takeNull json &at
+        | _ -> false
+
+    /// Any one value, whatever it is. Strict about structure, indifferent to what it says.
+    let skip (json: ReadOnlySpan<byte>) (at: byref<int>) =
+        // Bit d of `objects` says whether the container at depth d is an object.
+        let mutable objects = 0UL
+        let mutable depth = 0
+        let mutable ok, ``done`` = true, false
+        let mutable start, length = 0, 0
+
+        while ok && not ``done`` do
+            // One value …
+            let mutable opened = false
+
+            match peek json &at with
+            | '"'B -> ok <- string json &at &start &length
+            | '{'B
+            | '['B as bracket ->
+                at <- at + 1
+                let isObject = bracket = '{'B
+
+                if take json &at (if isObject then '}'B else ']'B) then
+                    ()
+                elif depth = MaxDepth - 1 then
+                    ok <- false
+                else
+                    depth <- depth + 1
+
+                    objects <-
+                        if isObject then
+                            objects ||| (1UL <<< depth)
+                        else
+                            objects &&& ~~~(1UL <<< depth)
+
+                    opened <- true
+
+                    if isObject then
+                        ok <- string json &at &start &length && take json &at ':'B
+            | 't'B -> ok <- literal json &at (ReadOnlySpan ``true``)
+            | 'f'B -> ok <- literal json &at (ReadOnlySpan ``false``)
+            | 'n'B -> ok <- literal json &at (ReadOnlySpan ``null``)
+            | _ ->
+                // Digits, a sign, a point, an exponent: a shape that a number can have.
+                ok <- number json &at &start &length && json[at - 1] >= '0'B && json[at - 1] <= '9'B
+
+            // … and what follows it: a comma and the next value, or the ends of containers.
+            let mutable closing = ok && not opened
+
+            while closing do
+                if depth = 0 then
+                    ``done`` <- true
+                    closing <- false
+                else
+                    let isObject = objects &&& (1UL <<< depth) <> 0UL
+
+                    match peek json &at with
+                    | ','B ->
+                        at <- at + 1
+                        closing <- false
+
+                        if isObject then
+                            ok <- string json &at &start &length && take json &at ':'B
+                    | '}'B when isObject ->
+                        at <- at + 1
+                        depth <- depth - 1
+                    | ']'B when not isObject ->
+                        at <- at + 1
+                        depth <- depth - 1
+                    | _ ->
+                        ok <- false
+                        closing <- false
+
+        ok
+
+    /// The key of the next member of an object, whose `{` is taken: false at its `}` (taken) or at a fault (`ok` is then false).
+    /// `first` says whether it is the first member.
+    let ``member``
+        (json: ReadOnlySpan<byte>)
+        (at: byref<int>)
+        (first: byref<bool>)
+        (start: byref<int>)
+        (length: byref<int>)
+        (ok: byref<bool>)
+        =
+        match peek json &at with
+        | '}'B ->
+            at <- at + 1
+            false
+        | ','B when not first ->
+            at <- at + 1
+            ok <- string json &at &start &length && take json &at ':'B
+            ok
+        | '"'B when first ->
+            first <- false
+            ok <- string json &at &start &length && take json &at ':'B
+            ok
+        | _ ->
+            ok <- false
+            false
+
+    /// Moves to the next element of an array whose `[` is taken: false at its `]` (taken) or at a fault (`ok` is then false).
+    let element (json: ReadOnlySpan<byte>) (at: byref<int>) (first: byref<bool>) (ok: byref<bool>) =
+        match peek json &at with
+        | ']'B ->
+            at <- at + 1
+            false
+        | ','B when not first ->
+            at <- at + 1
+            true
+        | 0uy ->
+            ok <- false
+            false
+        | _ when first ->
+            first <- false
+            true
+        | _ ->
+            ok <- false
+            false
+
+    /// Undoes the escapes of a raw string. Allocates. Nothing when they are wrong or the bytes are not UTF-8.
+    let tryText (raw: ReadOnlySpan<byte>) : string voption =
+        if raw.IndexOf '\\'B < 0 then
+            if Unicode.Utf8.IsValid raw then
+                ValueSome(Encoding.UTF8.GetString raw)
+            else
+                ValueNone
+        else
+            let quoted = Array.zeroCreate (raw.Length + 2)
+            quoted[0] <- '"'B
+            raw.CopyTo(Span(quoted, 1, raw.Length))
+            quoted[quoted.Length - 1] <- '"'B
+
+            try
+                let mutable reader = System.Text.Json.Utf8JsonReader(ReadOnlySpan quoted)
+
+                if reader.Read() then
+                    match reader.GetString() with
+                    | null -> ValueNone
+                    | text -> ValueSome text
+                else
+                    ValueNone
+            with
+            | :? System.Text.Json.JsonException
+            | :? InvalidOperationException -> ValueNone
+
+    /// The end of a text whose every row was read: nothing but white space may follow. The fault otherwise.
+    let ``end`` (json: ReadOnlySpan<byte>) (at: int) =
+        let mutable at = at
+
+        if peek json &at = 0uy && at >= json.Length then
+            ValueNone
+        else
+            ValueSome(Fault.Undecodable(at, "something follows the end of the JSON"))
+
+    /// Reads the value at `at` as one row. Bytes that the reader refuses are kept as a rejection with the reason; only where the
+    /// JSON itself breaks off is the answer a fault.
+    let private oneRow
+        (json: ReadOnlySpan<byte>)
+        (at: byref<int>)
+        (source: string)
+        valid
+        (reader: RowReader)
+        (batch: Batch)
+        =
+        space json &at
+        let start = at
+        let mark = batch.Mark()
+        let mutable reason = reader.Invoke(json, &at, batch)
+
+        if
+            not valid
+            && at > start
+            && not (Unicode.Utf8.IsValid(json.Slice(start, at - start)))
+        then
+            reason <- "not valid UTF-8"
+
+        match reason with
+        | null -> ValueNone
+        | reason ->
+            batch.Rollback mark
+            at <- start
+
+            if skip json &at then
+                batch.Rejections.Add {
+                    Exchange = batch.Exchange
+                    Source = source
+                    Offset = start
+                    Reason = reason
+                    Bytes = json.Slice(start, at - start).ToArray()
+                    Received = batch.Received
+                }
+
+                ValueNone
+            else
+                ValueSome(Fault.Undecodable(at, "the JSON breaks off or is malformed"))
+
+    /// Reads one bare row.
+    let row (json: ReadOnlySpan<byte>) (at: byref<int>) source reader batch : Fault voption =
+        oneRow json &at source (Unicode.Utf8.IsValid json) reader batch
+
+    /// Reads an array row by row: a bad row costs no good one.
+    let rows (json: ReadOnlySpan<byte>) (at: byref<int>) source reader batch : Fault voption =
+        if not (take json &at '['B) then
+            ValueSome(Fault.Undecodable(at, "a list was expected"))
+        else
+            let valid = Unicode.Utf8.IsValid json
+            let mutable first, ok = true, true
+            let mutable fault = ValueNone
+
+            while fault.IsNone && element json &at &first &ok do
+                fault <- oneRow json &at source valid reader batch
+
+            if fault.IsNone && not ok then
+                ValueSome(Fault.Undecodable(at, "the JSON breaks off or is malformed"))
+            else
+                fault
+
+    /// Reads a list row by row, or one bare object as a list of one.
+    let oneOrMany (json: ReadOnlySpan<byte>) (at: byref<int>) source reader batch : Fault voption =
+        if peek json &at = '{'B then
+            row json &at source reader batch
+        else
+            rows json &at source reader batch

@@ -1,0 +1,108 @@
+namespace Tributary.Stores
+
+open System.Collections.Generic
+open System.Threading
+open System.Threading.Tasks
+open Tributary
+
+/// Why a store did not take what it was given. All of them may pass, and then the same batches are written again.
+[<RequireQualifiedAccess>]
+type StoreFault =
+    /// No space is left on the device.
+    | Full of detail: string
+    /// Somebody else holds the file.
+    | Locked of detail: string
+    /// Anything else: an I/O error, a file that is damaged.
+    | Failed of detail: string
+
+/// Why a store could not be opened; each says what to do.
+[<RequireQualifiedAccess>]
+type OpenFault =
+    /// The file was made by a later version of Tributary.
+    | Newer of path: string * found: int * known: int
+    /// Another program holds the file.
+    | InUse of path: string * detail: string
+    /// The file is something else.
+    | NotOurs of path: string * detail: string
+    /// There is no such file, or no folder to make it in, or no permission.
+    | Unreachable of path: string * detail: string
+
+/// Which rows are read. Nothing in a field does not restrict.
+type Query = {
+    Exchange: ExchangeId voption
+    Market: MarketId voption
+    Token: TokenId voption
+    /// From this moment, by the exchange's clock, …
+    Since: Instant
+    /// … to before this one.
+    Until: Instant
+    /// The most rows to answer, oldest first.
+    Limit: int
+}
+
+[<RequireQualifiedAccess>]
+module Query =
+    let everything = {
+        Exchange = ValueNone
+        Market = ValueNone
+        Token = ValueNone
+        Since = Instant.ofMicros System.Int64.MinValue
+        Until = Instant.ofMicros System.Int64.MaxValue
+        Limit = System.Int32.MaxValue
+    }
+
+/// What a store holds of one market.
+type MarketSummary = {
+    Exchange: ExchangeId
+    Market: MarketId
+    /// Empty while no description is stored.
+    Slug: string
+    Question: string
+    Status: string
+    Trades: int64
+    FirstTrade: Instant voption
+    LastTrade: Instant voption
+    Books: int64
+    FirstBook: Instant voption
+    LastBook: Instant voption
+    Gaps: int64
+    OpenGaps: int64
+    /// One for each flow that is followed: how far it has come, and how its last run went.
+    Checkpoints: Checkpoint list
+}
+
+/// What a store holds, all in all.
+type StoreStatus = {
+    Markets: MarketSummary list
+    Quarantined: int64
+    /// The latest value of every counter.
+    Metrics: Metric list
+    /// The size of its file or files, where it has any.
+    Bytes: int64
+}
+
+/// A gap, and the name of the collector that saw it.
+type RecordedGap = { Collector: string; Gap: Gap }
+
+/// A place where batches become durable. Append twice, store once: rows are told apart by the identities of `design.md` section 4,
+/// a repeat changes nothing (a gap that is closed or healed, and a checkpoint, are the only things ever updated). One contract
+/// test runs against every store; `Memory` is the reference.
+[<NoComparison; NoEquality>]
+type Store = {
+    Name: string
+    /// Writes batches, in their order, as one transaction: when it answers Ok all of it is durable, else none of it is there.
+    /// Sets `Inserted` on the trades and books that were new. Called by one writer at a time.
+    Write: IReadOnlyList<Batch> -> CancellationToken -> Task<Result<unit, StoreFault>>
+    Checkpoints: unit -> Task<Checkpoint list>
+    /// All gaps that touch the span of time, or still open ones alone.
+    Gaps: Query -> Task<RecordedGap list>
+    /// The gaps that this collector left open.
+    OpenGaps: unit -> Task<Gap list>
+    /// The newest version of every market.
+    Markets: unit -> Task<Market list>
+    Trades: Query -> Task<Trade list>
+    Books: Query -> Task<OrderBookSnapshot list>
+    Quarantine: unit -> Task<Rejection list>
+    Status: unit -> Task<StoreStatus>
+    Close: unit -> ValueTask
+}
