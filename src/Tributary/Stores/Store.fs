@@ -94,7 +94,7 @@ type Store = {
     /// Sets `Inserted` on the trades and books that were new. Called by one writer at a time.
     Write: IReadOnlyList<Batch> -> CancellationToken -> Task<Result<unit, StoreFault>>
     Checkpoints: unit -> Task<Checkpoint list>
-    /// All gaps that touch the span of time, or still open ones alone.
+    /// All gaps that overlap the span of time; an open one goes on for ever.
     Gaps: Query -> Task<RecordedGap list>
     /// The gaps that this collector left open.
     OpenGaps: unit -> Task<Gap list>
