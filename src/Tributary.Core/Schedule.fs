@@ -77,7 +77,7 @@ module Schedule =
         | Stream.Trades -> cadences.Trades
         | Stream.Markets -> cadences.Markets
 
-    let start (cadences: Cadences) now exchanges : Schedule = {
+    let start (cadences: Cadences) now (exchanges: ExchangeId list) : Schedule = {
         Cadences = cadences
         Slots = [
             for exchange in exchanges do
