@@ -69,7 +69,7 @@ let private post (client: HttpClient) (path: string) (tokens: string seq) = task
 let private text (name: string) (element: JsonElement) = string (element.GetProperty name)
 let private items (element: JsonElement) = List.ofSeq (element.EnumerateArray())
 
-let private member' (name: string) (element: JsonElement) =
+let private whenThere (name: string) (element: JsonElement) =
     match element.TryGetProperty name with
     | true, found when found.ValueKind <> JsonValueKind.Null -> Some(string found)
     | _ -> None
@@ -82,7 +82,7 @@ let private walk client name query = task {
     while cursor.IsSome do
         let! page = get client $"gamma/{name}/keyset?{query}&after_cursor={cursor.Value}"
         found.AddRange(items (page.GetProperty(name: string)))
-        cursor <- member' "next_cursor" page
+        cursor <- whenThere "next_cursor" page
 
     return List.ofSeq found
 }
@@ -446,7 +446,7 @@ let ``a cursor walk yields every trade exactly once while new ones arrive, and v
 
             rows.AddRange(items (page.GetProperty "data"))
             let pagination = page.GetProperty "pagination"
-            cursor <- member' "next_cursor" pagination
+            cursor <- whenThere "next_cursor" pagination
             (pagination.GetProperty "has_more").GetBoolean() |> should equal cursor.IsSome
             pages <- pages + 1
             clock.Advance 0.5

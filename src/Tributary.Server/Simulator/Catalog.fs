@@ -140,7 +140,7 @@ module internal Catalog =
         match number % 6 with
         | 0 ->
             let coin, name = coins[number / 6 % coins.Length]
-            let window = 900L * (today.ToUnixTimeSeconds() / 900L + int64 (number / 24))
+            let window = 900L * (today.ToUnixTimeSeconds() / 900L + 4L + int64 (number / 24))
             let starts = DateTimeOffset.FromUnixTimeSeconds window
 
             {
@@ -217,8 +217,9 @@ module internal Catalog =
         let mutable marketId = 540_000
 
         let add count over number =
-            // The closed ones were drafted a month ago, so that their windows and games are past.
-            let draft = draft random (if over then midnight.AddDays -400.0 else today) number
+            // The closed ones were drafted so long ago that all of them have ended.
+            let drafted = if over then midnight.AddDays -500.0 else today
+            let draft = draft random drafted number
 
             eventId <- eventId + random.Between(1, 9)
 
@@ -229,9 +230,7 @@ module internal Catalog =
                 Tags = tagged draft.Tags
                 NegRisk = draft.NegRisk
                 Created =
-                    draft.Ends
-                        .AddDays(-float(random.Between(1, 40)))
-                        .AddTicks(int64 (random.Below 10_000_000))
+                    drafted.AddDays(-float(random.Between(1, 40))).AddTicks(int64 (random.Below 10_000_000))
                 Ends = draft.Ends
             }
 
@@ -269,8 +268,8 @@ module internal Catalog =
                 add (total - markets.Count) over number
                 fill total over (number + 1)
 
-        fill closed true 0
-        fill (closed + active) false 1000
+        fill closed true 10_000
+        fill (closed + active) false 0
 
         {
             Tags = tags

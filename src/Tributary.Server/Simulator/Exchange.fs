@@ -58,7 +58,8 @@ type internal Exchange(options: SimulatorOptions) =
                 for market in world.Markets do
                     for fill in market.Fills -> ledgerTrade market fill
             |])
-            |> Array.sortBy _.Timestamp)
+            |> Seq.sortBy _.Timestamp // stable, which Array.sortBy is not
+            |> Array.ofSeq)
 
     let partsOf (http: HttpContext) =
         match http.Request.Path.Value with

@@ -192,8 +192,9 @@ module internal Gamma =
             match Encoding.UTF8.GetString(Base64Url.DecodeFromChars cursor).Split '|' with
             | [| key; id |] -> struct (Double.Parse(key, CultureInfo.InvariantCulture), Int32.Parse id)
             | _ -> unprocessable "invalid cursor"
-        with :? FormatException ->
-            unprocessable "invalid cursor"
+        with
+        | :? FormatException
+        | :? OverflowException -> unprocessable "invalid cursor"
 
     let private page (writer: Utf8JsonWriter) keyset (query: Query) listing =
         let order = query.One "order" |> Option.defaultValue "id"

@@ -61,12 +61,15 @@ type Ledger internal (trades: unit -> LedgerTrade[]) =
     let mutable held = 0
     let mutable forgotten = 0L
 
-    // Bounds the memory: a request of 400 books weighs as much as 800 small ones.
-    let most = 1_000_000
+    // Bounds the memory: a poll of 400 books, or a long list of markets in the address, weighs as much as many small ones.
+    let most = 3_000_000
     let mostRequests = 200_000
 
     let weight request =
-        1 + request.Asked.Length + request.Books.Length
+        1
+        + request.PathAndQuery.Length / 16
+        + request.Asked.Length
+        + request.Books.Length
 
     /// Every true fill until now, oldest first.
     member _.Trades = trades ()

@@ -75,7 +75,7 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
 
     let count isBid = if isBid then book.Bids else book.Asks
 
-    /// A new level on a free step, mostly near the best.
+    /// A new level on a free step, mostly near the best; none when there is no room.
     let place isBid =
         let room = if isBid then fair else book.Steps - 1 - fair
         let reach = min room (most * 3 / 2)
@@ -83,7 +83,7 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
         let step distance =
             if isBid then fair - distance else fair + 1 + distance
 
-        let mutable distance = min (random.Below reach) (random.Below reach)
+        let mutable distance = int (float reach * Math.Pow(random.Unit(), 3.0))
 
         if count isBid < reach then
             while book.Size(step distance) <> 0L do

@@ -97,9 +97,9 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset) =
     let resolve at =
         let random = Dice.Keyed(int64 seed, 6L, at - born)
         let market = markets[active[random.Below active.Length]]
-        let open' = active |> Array.filter (fun index -> markets[index].Closed.IsNone)
+        let trading = active |> Array.filter (fun index -> markets[index].Closed.IsNone)
 
-        if market.Closed.IsNone && open'.Length > active.Length / 2 then
+        if market.Closed.IsNone && trading.Length > active.Length / 2 then
             market.Resolve at
 
     let play until =
