@@ -807,6 +807,17 @@ let ``a frozen exchange shows every late row and changes no more`` () =
     })
 
 [<Test>]
+let ``simulated time runs at its speed`` () =
+    withExchange { small with Speed = 30.0 } (fun simulator clock client -> task {
+        let! before = get client "clob/time"
+        let trades = simulator.Ledger.Trades.Length
+        clock.Advance 2.0
+        let! after = get client "clob/time"
+        after.GetInt64() - before.GetInt64() |> should equal 60L
+        simulator.Ledger.Trades.Length |> should be (greaterThan (trades + 500))
+    })
+
+[<Test>]
 let ``the ledger can be read as lines`` () =
     withExchange small (fun simulator _ client -> task {
         let! _ = ask client "clob/time"

@@ -78,6 +78,12 @@ type internal Sheet private () =
         writer.Flush()
         buffer.WrittenMemory
 
+    /// Ends a line of JSON Lines; the next value begins anew.
+    member _.EndLine() =
+        writer.Flush()
+        buffer.Write "\n"B
+        writer.Reset()
+
     member _.Clear() =
         writer.Reset()
         buffer.ResetWrittenCount()

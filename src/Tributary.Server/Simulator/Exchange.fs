@@ -2,9 +2,6 @@ namespace Tributary.Server.Simulator
 
 open System
 open System.Globalization
-open System.IO
-open System.IO.Compression
-open System.Text
 open System.Text.Json
 open System.Threading
 open System.Threading.Tasks
@@ -60,58 +57,6 @@ type internal Exchange(options: SimulatorOptions) =
             |])
             |> Seq.sortBy _.Timestamp // stable, which Array.sortBy is not
             |> Array.ofSeq)
-
-    let partsOf (http: HttpContext) =
-        match http.Request.Path.Value with
-        | null -> []
-        | path -> List.ofArray (path.Split('/', StringSplitOptions.RemoveEmptyEntries))
-
-    let queryOf (http: HttpContext) =
-        http.Request.Query
-        |> Seq.map (fun pair -> pair.Key, [ for value in pair.Value -> string value ])
-        |> Map.ofSeq
-        |> Query
-
-    let bodyOf (http: HttpContext) = task {
-        use buffer = new MemoryStream()
-        do! http.Request.Body.CopyToAsync(buffer, http.RequestAborted)
-        return ReadOnlyMemory(buffer.ToArray())
-    }
-
-    /// Sends a body whole, compressed when the client likes it and it is worth it.
-    let send (http: HttpContext) status contentType (body: ReadOnlyMemory<byte>) : Task = task {
-        let accepted = string http.Request.Headers.AcceptEncoding
-        http.Response.StatusCode <- status
-        http.Response.ContentType <- contentType
-
-        let compressed (name: string) (over: Stream -> Stream) = task {
-            http.Response.Headers.ContentEncoding <- name
-            use stream = over http.Response.Body
-            do! stream.WriteAsync body
-            do! stream.FlushAsync()
-        }
-
-        if body.Length < 1024 then
-            http.Response.ContentLength <- int64 body.Length
-            do! http.Response.BodyWriter.WriteAsync(body).AsTask() :> Task
-        elif accepted.Contains "br" then
-            do! compressed "br" (fun into -> new BrotliStream(into, CompressionLevel.Fastest, true))
-        elif accepted.Contains "gzip" then
-            do! compressed "gzip" (fun into -> new GZipStream(into, CompressionLevel.Fastest, true))
-        else
-            http.Response.ContentLength <- int64 body.Length
-            do! http.Response.BodyWriter.WriteAsync(body).AsTask() :> Task
-    }
-
-    /// Announces the whole body, sends half of it and breaks the connection.
-    let sendBroken (http: HttpContext) status contentType (body: ReadOnlyMemory<byte>) : Task = task {
-        http.Response.StatusCode <- status
-        http.Response.ContentType <- contentType
-        http.Response.ContentLength <- int64 body.Length
-        do! http.Response.Body.WriteAsync(body.Slice(0, body.Length / 2))
-        do! http.Response.Body.FlushAsync()
-        http.Abort()
-    }
 
     let answer (ask: Ask) (writer: Utf8JsonWriter) now =
         match ask.Path with
@@ -180,12 +125,12 @@ type internal Exchange(options: SimulatorOptions) =
         let received = clock.GetUtcNow()
         let at = simulated ()
         let before = clock.GetTimestamp()
-        let! body = bodyOf http
+        let! body = Wire.bodyOf http
 
         let ask = {
             Method = http.Request.Method
             Path = path
-            Query = queryOf http
+            Query = Wire.queryOf http
             Body = body
             Dice = Dice.Keyed(int64 options.Seed, 9L, number)
         }
@@ -218,10 +163,7 @@ type internal Exchange(options: SimulatorOptions) =
         answer.RetryAfter
         |> ValueOption.iter (fun value -> http.Response.Headers.RetryAfter <- value)
 
-        match fault with
-        | ValueSome(Fault.Cut true) -> do! sendBroken http answer.Status answer.ContentType body
-        | _ -> do! send http answer.Status answer.ContentType body
-
+        // Before it goes out, so that whoever has an answer finds it in the ledger.
         ledger.Add {
             Sequence = number
             Received = received
@@ -239,15 +181,13 @@ type internal Exchange(options: SimulatorOptions) =
             Books = answer.Books
             Rows = answer.Rows
         }
+
+        match fault with
+        | ValueSome(Fault.Cut true) -> do! Wire.sendBroken http answer.Status answer.ContentType body
+        | _ -> do! Wire.send http answer.Status answer.ContentType body
     }
 
     let freeze () = atNow world.Freeze
-
-    let sendJson (http: HttpContext) status (write: Utf8JsonWriter -> unit) = task {
-        use sheet = Sheet.Take()
-        write sheet.Json
-        do! send http status "application/json" sheet.Written
-    }
 
     let state (writer: Utf8JsonWriter) =
         let struct (now, trades) =
@@ -268,32 +208,21 @@ type internal Exchange(options: SimulatorOptions) =
         writer.WriteNumber("requests", Volatile.Read &sequence)
         writer.WriteEndObject()
 
-    /// JSON Lines of everything that `rows` holds.
-    let sendLines (http: HttpContext) (rows: 'a[]) (write: Utf8JsonWriter -> 'a -> unit) : Task = task {
-        http.Response.ContentType <- "application/jsonl"
-
-        for row in rows do
-            use sheet = Sheet.Take()
-            write sheet.Json row
-            do! http.Response.Body.WriteAsync sheet.Written
-            do! http.Response.Body.WriteAsync(ReadOnlyMemory "\n"B)
-    }
-
     let control (http: HttpContext) path : Task =
         match http.Request.Method, path with
-        | "GET", [ "ledger"; "trades" ] -> sendLines http ledger.Trades LedgerJson.trade
-        | "GET", [ "ledger"; "requests" ] -> sendLines http ledger.Requests LedgerJson.request
+        | "GET", [ "ledger"; "trades" ] -> Wire.sendLines http ledger.Trades LedgerJson.trade
+        | "GET", [ "ledger"; "requests" ] -> Wire.sendLines http ledger.Requests LedgerJson.request
         | "POST", [ "control"; "freeze" ] ->
             freeze ()
-            sendJson http 200 state
+            Wire.sendJson http 200 state
         | "POST", [ "control"; "faults" ] ->
             match FaultSwitch.parse (string http.Request.Query["set"]) with
             | Ok chosen ->
                 faults.Switches <- chosen
-                sendJson http 200 state
-            | Error message -> sendJson http 400 (Answer.error 400 message >> ignore)
-        | "GET", [ "control"; "state" ] -> sendJson http 200 state
-        | _ -> sendJson http 404 (Answer.error 404 "not found" >> ignore)
+                Wire.sendJson http 200 state
+            | Error message -> Wire.sendJson http 400 (Answer.error 400 message >> ignore)
+        | "GET", [ "control"; "state" ] -> Wire.sendJson http 200 state
+        | _ -> Wire.sendJson http 404 (Answer.error 404 "not found" >> ignore)
 
     member _.Ledger = ledger
     member _.Freeze() = freeze ()
@@ -304,6 +233,6 @@ type internal Exchange(options: SimulatorOptions) =
 
     /// Answers one HTTP request.
     member _.Handle(http: HttpContext) : Task =
-        match partsOf http with
+        match Wire.pathOf http with
         | ("ledger" | "control") :: _ as path -> control http path
         | path -> exchange http path

@@ -51,7 +51,7 @@ type internal Faults(switches: Set<FaultSwitch>, rate: float) =
     let restart = 2L * Micros.perSecond
     let mutable switches = switches
     let mutable restartingUntil = Int64.MinValue
-    let turns = Array.zeroCreate<int> 16
+    let turns = Array.zeroCreate<int> FaultSwitch.all.Length
 
     /// True at every second strike of a switch.
     let turn switch =

@@ -45,6 +45,7 @@ type LedgerRequest = {
     Status: int
     /// The name of the fault that struck it, or "limit" when it came over a limit.
     Fault: string option
+    /// From the request to the finished answer, before it was sent.
     Milliseconds: float
     /// The tokens whose books were asked for.
     Asked: string[]

@@ -126,7 +126,9 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
         if step >= 10 && step <= book.Steps - 10 then
             book.Set((if up then fair + 1 else fair), 0L)
             fair <- step
-            place up
+
+            if count up < most then
+                place up
 
     let change at =
         let isBid = temper.HasBids && (not temper.HasAsks || random.Chance 0.5)
