@@ -54,9 +54,9 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
     let mutable traded = 0.0
     let mutable next = Int64.MaxValue
 
-    // Levels a side: never fewer than `least` after an event, never more than `most`.
-    let least = 5
-    let most = random.Between(8, 60)
+    // Levels a side: makers come back up to `least`, as far as there is room, and no more than `most` come.
+    let most = random.Between(10, 60)
+    let least = most / 2
 
     /// The step below which bids stand and above which asks stand: a walk that keeps clear of both ends.
     let mutable fair =
@@ -75,10 +75,13 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
 
     let count isBid = if isBid then book.Bids else book.Asks
 
-    /// A new level on a free step, mostly near the best; none when there is no room.
+    /// How many steps a side has.
+    let room isBid =
+        if isBid then fair else book.Steps - 1 - fair
+
+    /// A new level on a free step, mostly near the best; none when all the steps within reach are taken.
     let place isBid =
-        let room = if isBid then fair else book.Steps - 1 - fair
-        let reach = min room (most * 3 / 2)
+        let reach = min (room isBid) (most * 3 / 2)
 
         let step distance =
             if isBid then fair - distance else fair + 1 + distance
@@ -92,10 +95,13 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
             book.Set(step distance, signed isBid (drawSize ()))
 
     let refill () =
-        while temper.HasBids && book.Bids < least do
+        // Below the reach of `place`, or it would never be enough.
+        let enough isBid = min least (room isBid * 2 / 3)
+
+        while temper.HasBids && book.Bids < enough true do
             place true
 
-        while temper.HasAsks && book.Asks < least do
+        while temper.HasAsks && book.Asks < enough false do
             place false
 
     /// An existing level, near the best rather than far.
@@ -236,12 +242,9 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
         if closed.IsNone then
             for isBid, wanted in [ true, temper.HasBids; false, temper.HasAsks ] do
                 if wanted then
-                    let room = if isBid then fair else book.Steps - 1 - fair
-
-                    for _ in 1 .. min most (room * 2 / 3) do
+                    for _ in 1 .. min most (room isBid * 2 / 3) do
                         place isBid
 
-            refill ()
             let first = random.Wait rate
             next <- if first = Int64.MaxValue then first else born + first
 
@@ -249,8 +252,6 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
     member _.Book = book
     /// In the order in which they happened; timestamps never go back.
     member _.Fills = fills
-    /// The instant of the last change of the book.
-    member _.Changed = changed
     /// The instant of the last trade, or of the resolution.
     member _.Updated = updated
     /// The instant at which it closed.
