@@ -40,6 +40,9 @@ type Failure = {
     Body: byte[]
 }
 
+/// How one attempt went, for the retry strategy.
+type private Attempt = { Failure: Failure voption }
+
 /// What came back, judged by the caller: its value, or the fault that its bytes hold.
 type Judge<'T> = delegate of body: ReadOnlyMemory<byte> * received: Instant -> Result<'T, Fault>
 
@@ -236,66 +239,67 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
     /// that failed must not count. Answers the last failure; throws only when cancelled.
     member _.Ask<'T>(request: Request, judge: Judge<'T>, ct: CancellationToken) : Task<Result<'T, Failure>> =
         task {
-            let outcome result =
-                match result with
-                | Ok _ -> "ok"
-                | Error failure -> string (Fault.cause failure.Fault)
+            let last = ref ValueNone
 
-            let waitFor (attempt: int) (result: Result<'T, Failure>) =
-                match result with
-                | Ok _ -> ValueNone
-                | Error failure ->
-                    match Fault.verdict attempt failure.Fault with
-                    | FaultVerdict.RetryAfter wait -> ValueSome wait
-                    | FaultVerdict.Quarantine
-                    | FaultVerdict.GiveUp -> ValueNone
+            let outcome (tried: Attempt) =
+                match tried.Failure with
+                | ValueNone -> "ok"
+                | ValueSome failure -> string (Fault.cause failure.Fault)
+
+            /// Attempts count from 1.
+            let wait number (tried: Attempt | null) =
+                match tried with
+                | null -> ValueNone
+                | tried ->
+                    match tried.Failure |> ValueOption.map (fun failure -> Fault.verdict number failure.Fault) with
+                    | ValueSome(FaultVerdict.RetryAfter wait) -> ValueSome wait
+                    | _ -> ValueNone
 
             let strategy =
-                RetryStrategyOptions<Result<'T, Failure>>(
+                RetryStrategyOptions<Attempt>(
                     MaxRetryAttempts = max 1 options.Retries,
                     ShouldHandle =
                         (fun state ->
-                            ValueTask<bool>(
-                                options.Retries > 0
-                                && isNull state.Outcome.Exception
-                                && (waitFor (state.AttemptNumber + 1) state.Outcome.Result).IsSome
-                            )),
+                            let again = options.Retries > 0 && (wait (state.AttemptNumber + 1) state.Outcome.Result).IsSome
+                            ValueTask<bool> again),
                     DelayGenerator =
                         (fun state ->
-                            match waitFor (state.AttemptNumber + 1) state.Outcome.Result with
+                            match wait (state.AttemptNumber + 1) state.Outcome.Result with
                             | ValueSome wait -> ValueTask<Nullable<TimeSpan>>(Nullable wait)
                             | ValueNone -> ValueTask<Nullable<TimeSpan>>(Nullable())),
                     OnRetry =
                         (fun state ->
                             match state.Outcome.Result with
-                            | Error failure ->
-                                Log.retrying
-                                    log
-                                    request.Endpoint
-                                    (Fault.explain failure.Fault)
-                                    (state.AttemptNumber + 1)
-                                    state.RetryDelay
-                            | Ok _ -> ()
+                            | null -> ()
+                            | tried ->
+                                tried.Failure
+                                |> ValueOption.iter (fun failure ->
+                                    let fault = Fault.explain failure.Fault
+                                    Log.retrying log request.Endpoint fault (state.AttemptNumber + 1) state.RetryDelay)
 
                             ValueTask.CompletedTask)
                 )
 
-            let pipeline = ResiliencePipelineBuilder<Result<'T, Failure>>(TimeProvider = clock).AddRetry(strategy).Build()
+            let pipeline = ResiliencePipelineBuilder<Attempt>(TimeProvider = clock).AddRetry(strategy).Build()
 
-            return!
-                pipeline
-                    .ExecuteAsync(
-                        (fun (ct: CancellationToken) ->
-                            ValueTask<Result<'T, Failure>>(
-                                task {
-                                    let! result = attempt request judge ct
-                                    meters.Add(Count.requests, $"endpoint={request.Endpoint},outcome={outcome result}")
-                                    return result
-                                }
-                            )),
-                        ct
-                    )
-                    .AsTask()
+            let once (ct: CancellationToken) =
+                task {
+                    let! result = attempt request judge ct
+                    last.Value <- ValueSome result
+
+                    let tried = {
+                        Failure =
+                            match result with
+                            | Ok _ -> ValueNone
+                            | Error failure -> ValueSome failure
+                    }
+
+                    meters.Add(Count.requests, $"endpoint={request.Endpoint},outcome={outcome tried}")
+                    return tried
+                }
+
+            let! _ = pipeline.ExecuteAsync((fun ct -> ValueTask<Attempt>(once ct)), ct)
+            return last.Value.Value
         }
 
     interface IDisposable with
