@@ -341,7 +341,16 @@ module Json =
             reason <- "not valid UTF-8"
 
         match reason with
-        | null -> ValueNone
+        | null ->
+            let origin = { Start = start; Length = at - start }
+
+            while batch.TradeOrigins.Count < batch.Trades.Count do
+                batch.TradeOrigins.Add &origin
+
+            while batch.BookOrigins.Count < batch.Books.Count do
+                batch.BookOrigins.Add &origin
+
+            ValueNone
         | reason ->
             batch.Rollback mark
             at <- start

@@ -59,8 +59,13 @@ module Walks =
     /// The first waiting request was refused, and that means something.
     let refused (decoded: Decoded) progress : Progress = absorb decoded (rest progress)
 
-    /// The first waiting request failed for good. The others of the walk go on.
-    let failed (fault: Fault) progress : Progress = {
-        rest progress with
-            Failed = (List.head progress.Waiting, fault) :: progress.Failed
-    }
+    /// The first waiting request failed for good; the batch holds what was good of it, if anything. The others of the walk go on.
+    let failed (fault: Fault) (batch: Batch) progress : Progress =
+        let carry = Trades.number progress.Carry batch
+
+        {
+            rest progress with
+                Carry = carry
+                Pages = progress.Pages + 1
+                Failed = (List.head progress.Waiting, fault) :: progress.Failed
+        }

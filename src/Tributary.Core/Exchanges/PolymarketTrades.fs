@@ -333,9 +333,11 @@ let private nextWindow (follows: Follow list) (state: PageState) met from floor 
             for i in from .. rows.Count - 1 do
                 if rows[i].At > oldest then
                     rows[kept] <- rows[i]
+                    batch.TradeOrigins[kept] <- batch.TradeOrigins[i]
                     kept <- kept + 1
 
             rows.Truncate kept
+            batch.TradeOrigins.Truncate kept
 
             {
                 Decoded.nothing with
