@@ -186,7 +186,7 @@ module Schedule =
         else
             []
 
-    let private finished (now: Instant) (result: CollectionResult) slot =
+    let private finished (now: Instant) (result: CollectionResult) (slot: Slot) =
         match result.Fault with
         | ValueNone -> {
             slot with
@@ -205,6 +205,12 @@ module Schedule =
             {
                 slot with
                     IsRunning = false
+                    // Nothing can be collected without markets: a refresh that failed is not left until its next turn.
+                    Next =
+                        if result.Job.Stream = Stream.Markets then
+                            min slot.Next (now + wait)
+                        else
+                            slot.Next
                     Failures = slot.Failures + 1
                     Waits = ValueSome(struct (now + wait, Fault.cause fault))
                     Last = ValueSome result

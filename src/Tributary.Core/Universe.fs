@@ -43,8 +43,8 @@ type Universe = {
     Known: Map<string, Market>
     /// Those whose books and trades are collected.
     Active: Set<string>
-    /// Those that closed since the refresh before: their last trades may still appear, so trades are followed once more.
-    Closing: Set<string>
+    /// Those that closed, and when that was noticed: their last trades may still appear, so trades are followed for a while.
+    Closing: Map<string, Instant>
 }
 
 /// What a refresh changed.
@@ -63,8 +63,11 @@ module Universe =
     let empty = {
         Known = Map.empty
         Active = Set.empty
-        Closing = Set.empty
+        Closing = Map.empty
     }
+
+    /// For so long are the trades of a closed market followed: an exchange publishes some late, but none this late.
+    let private grace = TimeSpan.FromMinutes 10.0
 
     /// `*` stands for any text, `?` for one character.
     let matches (pattern: string) (text: string) =
@@ -107,7 +110,7 @@ module Universe =
             List.contains market.Slug picks.Slugs || List.contains market.Event picks.Events
 
         let rest =
-            Set.union universe.Active universe.Closing
+            Set.union universe.Active (Set.ofSeq universe.Closing.Keys)
             |> Seq.choose (fun id -> Map.tryFind id universe.Known)
             |> Seq.filter (named >> not)
             |> Seq.map _.Market
@@ -177,7 +180,13 @@ module Universe =
 
     /// Takes in what a refresh brought. A market that the answers left out stays as it was: absence proves nothing. `isWhole` says
     /// that every walk of the refresh came to its end, so that an unknown slug really is unknown.
-    let absorb (picks: Picks) isWhole (markets: Market list) (universe: Universe) : Universe * Changes =
+    let absorb
+        (picks: Picks)
+        isWhole
+        (now: Instant)
+        (markets: Market list)
+        (universe: Universe)
+        : Universe * Changes =
         // The same market may come by slug, by event and by discovery; an event's tags come with the event alone.
         let known =
             (universe.Known, markets)
@@ -215,13 +224,19 @@ module Universe =
 
         let active = universe.Active + ids added - ids closed
 
-        let removed =
-            universe.Closing - ids added |> Seq.map (fun id -> known[id]) |> List.ofSeq
+        // A market that came back is not closing any more.
+        let over, closing =
+            (universe.Closing, closed)
+            ||> List.fold (fun closing market -> Map.add (string market.Market) now closing)
+            |> Map.filter (fun id _ -> not (active.Contains id))
+            |> Map.partition (fun _ since -> now - since > grace)
+
+        let removed = over.Keys |> Seq.map (fun id -> known[id]) |> List.ofSeq
 
         {
             Known = known
             Active = active
-            Closing = ids closed
+            Closing = closing
         },
         {
             Added = added

@@ -158,7 +158,14 @@ module Validation =
 
     /// Judges all rows of an answer: those that cannot be true become rejections with their bytes, the others get their flags.
     /// `tick` gives a token's grid, zero when unknown.
-    let sift (rules: Rules) live (tick: Name -> Price) (body: ReadOnlySpan<byte>) (source: string) (batch: Batch) =
+    let sift
+        (rules: Rules)
+        live
+        (tick: Name -> Price)
+        (body: ReadOnlySpan<byte>)
+        (source: string)
+        (batch: Batch)
+        =
         let mutable kept = 0
 
         for i in 0 .. batch.Trades.Count - 1 do
@@ -180,7 +187,15 @@ module Validation =
             let bids = batch.Levels.Slice(row.FirstBid, row.BidCount)
             let asks = batch.Levels.Slice(row.FirstAsk, row.AskCount)
 
-            match book rules batch.Received (tick row.Token) &row (Span.op_Implicit bids) (Span.op_Implicit asks) with
+            match
+                book
+                    rules
+                    batch.Received
+                    (tick row.Token)
+                    &row
+                    (Span.op_Implicit bids)
+                    (Span.op_Implicit asks)
+            with
             | RuleError.None ->
                 batch.Books[kept] <- row
                 batch.BookOrigins[kept] <- batch.BookOrigins[i]

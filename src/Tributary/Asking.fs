@@ -28,7 +28,8 @@ type internal BatchPool() =
 /// Walks over the pages of an exchange's answers: asks, decodes, and hands every page on. What comes next is `Walks`' decision.
 [<Sealed>]
 type internal Asker
-    (collector: Collector, transport: Transport, rules: Rules, pool: BatchPool, meters: Meters, log: ILogger) =
+    (collector: Collector, transport: Transport, rules: Rules, pool: BatchPool, meters: Meters, log: ILogger)
+    =
     // By the token's key in the one `Names` of the pool.
     let ticks = ConcurrentDictionary<int, Price>()
 
@@ -66,66 +67,73 @@ type internal Asker
     /// Asks what waits, page by page. `page` is given each page's batch, then its owner, and the progress that includes it; it is
     /// called for a failed request as well, with whatever of its rows was good. `live` says that old trades are remarkable.
     /// Throws only when cancelled.
-    member _.Walk(request: Request, live: bool, page: Batch -> Progress -> Task<unit>, ct: CancellationToken) : Task<Progress> =
-        task {
-            let mutable progress = Walks.start request
+    member _.Walk
+        (request: Request, live: bool, page: Batch -> Progress -> Task<unit>, ct: CancellationToken)
+        : Task<Progress> = task {
+        let mutable progress = Walks.start request
 
-            while not (Walks.isDone progress) do
-                let request = progress.Waiting.Head
-                let batch = pool.Rent()
-                batch.Exchange <- string collector.Exchange
-                let latest = ref (Instant.ofMicros 0L)
+        while not (Walks.isDone progress) do
+            let request = progress.Waiting.Head
+            let batch = pool.Rent()
+            batch.Exchange <- string collector.Exchange
+            let latest = ref (Instant.ofMicros 0L)
 
-                let judge =
-                    Judge(fun body received ->
-                        batch.Clear() // of what an attempt before this one left
-                        latest.Value <- received
-                        let decoded = collector.Decode request body received batch
-                        Validation.sift rules live tick body.Span request.Path batch
+            let judge =
+                Judge(fun body received ->
+                    batch.Clear() // of what an attempt before this one left
+                    latest.Value <- received
+                    let decoded = collector.Decode request body received batch
+                    Validation.sift rules live tick body.Span request.Path batch
 
-                        match decoded.Fault with
-                        | ValueNone -> Ok decoded
-                        | ValueSome fault -> Error fault)
+                    match decoded.Fault with
+                    | ValueNone -> Ok decoded
+                    | ValueSome fault -> Error fault)
 
-                match! transport.Ask(request, judge, ct) with
-                | Ok decoded -> progress <- Walks.answered decoded batch progress
-                | Error failure ->
-                    match failure.Fault with
-                    | Fault.Refused(status, _) when (collector.Refused request status).IsSome ->
-                        batch.Clear()
-                        progress <- Walks.refused (collector.Refused request status).Value progress
-                    | fault ->
-                        Log.requestFailed log request.Endpoint request.Path (Fault.explain fault)
-                        meters.Add(Count.faults, $"endpoint={request.Endpoint},cause={Fault.cause fault}")
+            match! transport.Ask(request, judge, ct) with
+            | Ok decoded -> progress <- Walks.answered decoded batch progress
+            | Error failure ->
+                match failure.Fault with
+                | Fault.Refused(status, _) when (collector.Refused request status).IsSome ->
+                    batch.Clear()
+                    progress <- Walks.refused (collector.Refused request status).Value progress
+                | fault ->
+                    Log.requestFailed log request.Endpoint request.Path (Fault.explain fault)
+                    meters.Add(Count.faults, $"endpoint={request.Endpoint},cause={Fault.cause fault}")
 
-                        match fault with
-                        | Fault.RepeatedPage _ -> batch.Clear()
-                        | _ -> quarantine request failure latest.Value batch
+                    match fault with
+                    | Fault.RepeatedPage _ -> batch.Clear()
+                    | _ -> quarantine request failure latest.Value batch
 
-                        progress <- Walks.failed fault batch progress
+                    progress <- Walks.failed fault batch progress
 
-                do! page batch progress
+            do! page batch progress
 
-            for note in progress.Notes do
-                Log.note log (string collector.Exchange) note
+        for note in progress.Notes do
+            Log.note log (string collector.Exchange) note
 
-            return progress
-        }
+        return progress
+    }
 
     /// All walks of a need at the same time.
-    member this.WalkAll(requests: Request list, live: bool, page: Batch -> Progress -> Task<unit>, ct: CancellationToken) : Task<Progress[]> =
-        requests |> List.map (fun request -> this.Walk(request, live, page, ct)) |> Task.WhenAll
+    member this.WalkAll
+        (requests: Request list, live: bool, page: Batch -> Progress -> Task<unit>, ct: CancellationToken)
+        : Task<Progress[]> =
+        requests
+        |> List.map (fun request -> this.Walk(request, live, page, ct))
+        |> Task.WhenAll
 
-    /// The markets that a need brings, in memory, and whether every walk came to its end.
-    member this.Markets(needs: Need list, rejected: Batch -> Task<unit>, ct: CancellationToken) : Task<struct (Market list * bool)> =
-        task {
-            let markets = List<Market>()
+    /// The markets that some needs bring, in memory, and what kept a walk from its end, if anything did.
+    member this.Markets
+        (needs: Need list, rejected: Batch -> Task<unit>, ct: CancellationToken)
+        : Task<struct (Market list * Fault voption)> = task {
+        let markets = List<Market>()
 
-            let page (batch: Batch) _ =
-                lock markets (fun () -> markets.AddRange batch.Markets)
-                batch.Markets.Clear()
-                rejected batch
+        let page (batch: Batch) _ =
+            lock markets (fun () -> markets.AddRange batch.Markets)
+            batch.Markets.Clear()
+            rejected batch
 
-            let! walks = this.WalkAll(needs |> List.collect collector.Ask, true, page, ct)
-            return struct (List.ofSeq markets, walks |> Array.forall _.Failed.IsEmpty)
-        }
+        let! walks = this.WalkAll(needs |> List.collect collector.Ask, true, page, ct)
+        let faults = walks |> Seq.collect _.Failed |> Seq.map snd
+        return struct (List.ofSeq markets, faults |> Seq.tryHead |> ValueOption.ofOption)
+    }

@@ -6,7 +6,15 @@ open System.Collections.Concurrent
 /// One flow: the books of a token, or the trades of a market. Its track says what is known of it; every change of the track leaves
 /// its rows in a batch, so that they become durable with the rows that they are about.
 [<Sealed>]
-type internal Flow(exchange: ExchangeId, stream: Stream, market: MarketId, token: TokenId voption, track: Track, meters: Meters) =
+type internal Flow
+    (
+        exchange: ExchangeId,
+        stream: Stream,
+        market: MarketId,
+        token: TokenId voption,
+        track: Track,
+        meters: Meters
+    ) =
     let gate = obj ()
     let mutable track = track
 
@@ -30,7 +38,12 @@ type internal Flow(exchange: ExchangeId, stream: Stream, market: MarketId, token
         match hole with
         | ValueSome hole ->
             // Depth that was not seen is gone; trades are there when the follow has caught up.
-            let healed = if stream = Stream.Trades then ValueSome(struct (now, "follow")) else ValueNone
+            let healed =
+                if stream = Stream.Trades then
+                    ValueSome(struct (now, "follow"))
+                else
+                    ValueNone
+
             batch.Gaps.Add(gap hole (ValueSome until) healed)
             meters.Add(Count.gapsClosed, $"stream={stream}")
         | ValueNone -> ()
@@ -157,4 +170,11 @@ type internal Flows(meters: Meters) =
                 Flows.Key(checkpoint.Exchange, checkpoint.Stream, checkpoint.Market, checkpoint.Token)
 
             flows[key] <-
-                Flow(checkpoint.Exchange, checkpoint.Stream, checkpoint.Market, checkpoint.Token, track, meters)
+                Flow(
+                    checkpoint.Exchange,
+                    checkpoint.Stream,
+                    checkpoint.Market,
+                    checkpoint.Token,
+                    track,
+                    meters
+                )

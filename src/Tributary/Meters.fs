@@ -54,14 +54,20 @@ type Meters() =
         if amount <> 0L then
             let count = counts.GetOrAdd(struct (name, labels), (fun _ -> ref 0L))
             Interlocked.Add(&count.contents, amount) |> ignore
-            let counter = instruments.GetOrAdd(name, (fun name -> meter.CreateCounter<int64>("tributary." + name)))
+
+            let counter =
+                instruments.GetOrAdd(name, (fun name -> meter.CreateCounter<int64>("tributary." + name)))
 
             if counter.Enabled then
                 let tags =
                     labels.Split(',', System.StringSplitOptions.RemoveEmptyEntries)
                     |> Array.map (fun pair ->
                         let at = pair.IndexOf '='
-                        System.Collections.Generic.KeyValuePair<string, obj | null>(pair.Substring(0, at), pair.Substring(at + 1)))
+
+                        System.Collections.Generic.KeyValuePair<string, obj | null>(
+                            pair.Substring(0, at),
+                            pair.Substring(at + 1)
+                        ))
 
                 counter.Add(amount, tags)
 
@@ -70,7 +76,8 @@ type Meters() =
     /// The sum over all labels.
     member _.Total(name: string) =
         counts
-        |> Seq.sumBy (fun (KeyValue(struct (known, _), count)) -> if known = name then Volatile.Read &count.contents else 0L)
+        |> Seq.sumBy (fun (KeyValue(struct (known, _), count)) ->
+            if known = name then Volatile.Read &count.contents else 0L)
 
     /// Everything that was counted, in the order of names and labels.
     member _.Snapshot(at: Instant) : Metric list = [

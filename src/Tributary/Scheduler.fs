@@ -12,12 +12,20 @@ type private Message =
 [<Sealed>]
 type internal Scheduler(schedule: Schedule, clock: TimeProvider, carryOut: Order -> unit, died: exn -> unit) =
     let stopping = new CancellationTokenSource()
-    let now () = Instant.ofDateTimeOffset (clock.GetUtcNow())
+
+    let now () =
+        Instant.ofDateTimeOffset (clock.GetUtcNow())
 
     let agent =
         new MailboxProcessor<Message>(
             (fun inbox ->
-                let alarm = clock.CreateTimer((fun _ -> inbox.Post(Heard(Signal.Tick(now ())))), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan)
+                let alarm =
+                    clock.CreateTimer(
+                        (fun _ -> inbox.Post(Heard(Signal.Tick(now ())))),
+                        null,
+                        Timeout.InfiniteTimeSpan,
+                        Timeout.InfiniteTimeSpan
+                    )
 
                 /// One timer, always set to the next moment at which something is due.
                 let setAlarm schedule =
@@ -28,18 +36,17 @@ type internal Scheduler(schedule: Schedule, clock: TimeProvider, carryOut: Order
 
                     alarm.Change(wait, Timeout.InfiniteTimeSpan) |> ignore
 
-                let rec loop schedule =
-                    async {
-                        match! inbox.Receive() with
-                        | Heard signal ->
-                            let next, orders = Schedule.step schedule signal
-                            List.iter carryOut orders // starts work; the result comes back as a signal
-                            setAlarm next
-                            return! loop next
-                        | Look reply ->
-                            reply.Reply schedule
-                            return! loop schedule
-                    }
+                let rec loop schedule = async {
+                    match! inbox.Receive() with
+                    | Heard signal ->
+                        let next, orders = Schedule.step schedule signal
+                        List.iter carryOut orders // starts work; the result comes back as a signal
+                        setAlarm next
+                        return! loop next
+                    | Look reply ->
+                        reply.Reply schedule
+                        return! loop schedule
+                }
 
                 loop schedule),
             stopping.Token
@@ -52,7 +59,9 @@ type internal Scheduler(schedule: Schedule, clock: TimeProvider, carryOut: Order
         agent.Post(Heard(Signal.Tick(now ())))
 
     member _.Hear signal = agent.Post(Heard signal)
-    member _.Look() : Task<Schedule> = agent.PostAndAsyncReply Look |> Async.StartAsTask
+
+    member _.Look() : Task<Schedule> =
+        agent.PostAndAsyncReply Look |> Async.StartAsTask
 
     interface IDisposable with
         member _.Dispose() = stopping.Cancel()

@@ -111,5 +111,7 @@ let cadences (settings: Settings) : Cadences = {
     Trades = settings.Schedule.Trades
     Markets = settings.Schedule.Markets
     Jitter = settings.Schedule.Jitter
-    Seed = settings.Collector |> Seq.fold (fun seed letter -> (seed ^^^ uint64 letter) * 0x100000001B3UL) 0xCBF29CE484222325UL
+    Seed =
+        settings.Collector
+        |> Seq.fold (fun seed letter -> (seed ^^^ uint64 letter) * 0x100000001B3UL) 0xCBF29CE484222325UL
 }

@@ -89,18 +89,18 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                 )
             ))
 
-    let now () = Instant.ofDateTimeOffset (clock.GetUtcNow())
+    let now () =
+        Instant.ofDateTimeOffset (clock.GetUtcNow())
 
     /// Waits for a permit of every limit that the endpoint counts against.
-    let admitted endpoint (ct: CancellationToken) =
-        task {
-            for name in options.LimitsOf endpoint do
-                match Map.tryFind name limiters with
-                | Some limiter ->
-                    use! lease = limiter.AcquireAsync(1, ct)
-                    ignore lease.IsAcquired
-                | None -> ()
-        }
+    let admitted endpoint (ct: CancellationToken) = task {
+        for name in options.LimitsOf endpoint do
+            match Map.tryFind name limiters with
+            | Some limiter ->
+                use! lease = limiter.AcquireAsync(1, ct)
+                ignore lease.IsAcquired
+            | None -> ()
+    }
 
     let message (request: Request) =
         let root = options.Hosts[request.Host]
@@ -138,7 +138,11 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
         with :? Json.JsonException ->
             text
         |> fun text -> text.ReplaceLineEndings " "
-        |> fun text -> if text.Length > 200 then text.Substring(0, 200) + "…" else text
+        |> fun text ->
+            if text.Length > 200 then
+                text.Substring(0, 200) + "…"
+            else
+                text
 
     let isHtml (response: HttpResponseMessage) (body: ReadOnlyMemory<byte>) =
         let declared =
@@ -179,26 +183,33 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
             ValueNone
 
     /// Reads a body of any length up to the limit into a rented buffer.
-    let read (response: HttpResponseMessage) (ct: CancellationToken) =
-        task {
-            use! stream = response.Content.ReadAsStreamAsync ct
-            let expected = Option.ofNullable response.Content.Headers.ContentLength |> Option.defaultValue 65536L
-            let mutable buffer = ArrayPool<byte>.Shared.Rent(int (min (max expected 4096L) 16_777_216L) + 1)
-            let mutable length, more = 0, true
+    let read (response: HttpResponseMessage) (ct: CancellationToken) = task {
+        use! stream = response.Content.ReadAsStreamAsync ct
 
-            while more do
-                if length = buffer.Length then
-                    let larger = ArrayPool<byte>.Shared.Rent(buffer.Length * 2)
-                    Array.blit buffer 0 larger 0 length
-                    ArrayPool<byte>.Shared.Return buffer
-                    buffer <- larger
+        let expected =
+            Option.ofNullable response.Content.Headers.ContentLength
+            |> Option.defaultValue 65536L
 
-                let! count = stream.ReadAsync(Memory<byte>(buffer, length, buffer.Length - length), ct)
-                length <- length + count
-                more <- count > 0 && int64 length <= options.MaxResponse
+        let mutable buffer =
+            ArrayPool<byte>.Shared.Rent(int (min (max expected 4096L) 16_777_216L) + 1)
 
-            return struct (buffer, length)
-        }
+        let mutable length, more = 0, true
+
+        while more do
+            if length = buffer.Length then
+                let larger = ArrayPool<byte>.Shared.Rent(buffer.Length * 2)
+                Array.blit buffer 0 larger 0 length
+                ArrayPool<byte>.Shared.Return buffer
+                buffer <- larger
+
+            let! count =
+                stream.ReadAsync(Memory<byte>(buffer, length, buffer.Length - length), ct)
+
+            length <- length + count
+            more <- count > 0 && int64 length <= options.MaxResponse
+
+        return struct (buffer, length)
+    }
 
     /// One attempt: sends, reads, judges. Whatever .NET throws on the way becomes a fault here.
     let attempt (request: Request) (judge: Judge<'T>) (ct: CancellationToken) : Task<Result<'T, Failure>> =
@@ -210,7 +221,10 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                 do! admitted request.Endpoint ct
                 limited.CancelAfter options.Timeout
                 use message = message request
-                use! response = client.SendAsync(message, HttpCompletionOption.ResponseHeadersRead, limited.Token)
+
+                use! response =
+                    client.SendAsync(message, HttpCompletionOption.ResponseHeadersRead, limited.Token)
+
                 let! struct (buffer, length) = read response limited.Token
 
                 try
@@ -229,7 +243,8 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                 finally
                     ArrayPool<byte>.Shared.Return buffer
             with
-            | :? OperationCanceledException when not ct.IsCancellationRequested -> return failed (Fault.TimedOut options.Timeout)
+            | :? OperationCanceledException when not ct.IsCancellationRequested ->
+                return failed (Fault.TimedOut options.Timeout)
             | :? HttpRequestException as error -> return failed (Fault.Unreachable error.Message)
             | :? IOException as error -> return failed (Fault.Unreachable error.Message)
             | :? InvalidDataException as error -> return failed (Fault.Undecodable(0, error.Message))
@@ -251,7 +266,10 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                 match tried with
                 | null -> ValueNone
                 | tried ->
-                    match tried.Failure |> ValueOption.map (fun failure -> Fault.verdict number failure.Fault) with
+                    match
+                        tried.Failure
+                        |> ValueOption.map (fun failure -> Fault.verdict number failure.Fault)
+                    with
                     | ValueSome(FaultVerdict.RetryAfter wait) -> ValueSome wait
                     | _ -> ValueNone
 
@@ -260,7 +278,10 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                     MaxRetryAttempts = max 1 options.Retries,
                     ShouldHandle =
                         (fun state ->
-                            let again = options.Retries > 0 && (wait (state.AttemptNumber + 1) state.Outcome.Result).IsSome
+                            let again =
+                                options.Retries > 0
+                                && (wait (state.AttemptNumber + 1) state.Outcome.Result).IsSome
+
                             ValueTask<bool> again),
                     DelayGenerator =
                         (fun state ->
@@ -275,28 +296,34 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                                 tried.Failure
                                 |> ValueOption.iter (fun failure ->
                                     let fault = Fault.explain failure.Fault
-                                    Log.retrying log request.Endpoint fault (state.AttemptNumber + 1) state.RetryDelay)
+
+                                    Log.retrying
+                                        log
+                                        request.Endpoint
+                                        fault
+                                        (state.AttemptNumber + 1)
+                                        state.RetryDelay)
 
                             ValueTask.CompletedTask)
                 )
 
-            let pipeline = ResiliencePipelineBuilder<Attempt>(TimeProvider = clock).AddRetry(strategy).Build()
+            let pipeline =
+                ResiliencePipelineBuilder<Attempt>(TimeProvider = clock).AddRetry(strategy).Build()
 
-            let once (ct: CancellationToken) =
-                task {
-                    let! result = attempt request judge ct
-                    last.Value <- ValueSome result
+            let once (ct: CancellationToken) = task {
+                let! result = attempt request judge ct
+                last.Value <- ValueSome result
 
-                    let tried = {
-                        Failure =
-                            match result with
-                            | Ok _ -> ValueNone
-                            | Error failure -> ValueSome failure
-                    }
-
-                    meters.Add(Count.requests, $"endpoint={request.Endpoint},outcome={outcome tried}")
-                    return tried
+                let tried = {
+                    Failure =
+                        match result with
+                        | Ok _ -> ValueNone
+                        | Error failure -> ValueSome failure
                 }
+
+                meters.Add(Count.requests, $"endpoint={request.Endpoint},outcome={outcome tried}")
+                return tried
+            }
 
             let! _ = pipeline.ExecuteAsync((fun ct -> ValueTask<Attempt>(once ct)), ct)
             return last.Value.Value
