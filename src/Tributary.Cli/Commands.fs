@@ -670,7 +670,10 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
                 |> List.filter (fun metric -> metric.Name = Count.eventsStored && metric.Labels = "stream=" + stream)
                 |> List.sumBy _.Value
 
-            $"%4.0f{elapsed().TotalSeconds} s  %.0f{stored "trades"} trades, %.0f{stored "books"} books stored, %.0f{total Count.unchanged} unchanged, %.0f{total Count.requests} requests, {status.Broken} of {status.Flows} flows in a gap"
+            let trades, books = stored "trades", stored "books"
+            let unchanged, requests = total Count.unchanged, total Count.requests
+
+            $"%4.0f{elapsed().TotalSeconds} s  %.0f{trades} trades, %.0f{books} books stored, %.0f{unchanged} unchanged, %.0f{requests} requests, {status.Broken} of {status.Flows} flows in a gap"
 
         /// Shows progress until a moment or a condition, once a second.
         let watch show (isOver: unit -> bool) =

@@ -1,0 +1,328 @@
+/// The reference: what every store promises, in the plainest words. It forgets everything when the process ends.
+[<RequireQualifiedAccess>]
+module Tributary.Stores.Memory
+
+open System
+open System.Collections.Generic
+open System.Threading
+open System.Threading.Tasks
+open Tributary
+
+/// A version is described by all but these.
+let private described (market: Market) = {
+    market with
+        Volume = ValueNone
+        Liquidity = ValueNone
+        OpenInterest = ValueNone
+        Updated = ValueNone
+        Received = Instant.ofMicros 0L
+        Raw = ""
+}
+
+let private momentOf (market: Market) =
+    ValueOption.defaultValue market.Received market.Updated
+
+let private hasStats (market: Market) =
+    market.Volume.IsSome || market.Liquidity.IsSome || market.OpenInterest.IsSome
+
+let private earliest (times: Instant list) =
+    if times.IsEmpty then
+        ValueNone
+    else
+        ValueSome(List.min times)
+
+let private latest (times: Instant list) =
+    if times.IsEmpty then
+        ValueNone
+    else
+        ValueSome(List.max times)
+
+[<Sealed>]
+type private Tables(collector: string) =
+    // Each table by its identity: what is there already is not added again.
+    let trades =
+        Dictionary<struct (ExchangeId * MarketId * Instant * TradeId * Source), Trade>()
+
+    let books =
+        Dictionary<struct (ExchangeId * MarketId * TokenId * Instant * string), OrderBookSnapshot>()
+
+    let gaps =
+        Dictionary<struct (ExchangeId * Stream * MarketId * TokenId voption * Instant * Cause), Gap>()
+
+    let rejections = Dictionary<struct (string * string * string), Rejection>()
+    let metrics = Dictionary<struct (string * string * Instant), Metric>()
+    let checkpoints = Dictionary<string, Checkpoint>()
+    // The versions of a market by the moment, and the stats beside them.
+    let versions = Dictionary<struct (ExchangeId * MarketId), ResizeArray<Market>>()
+    let stats = Dictionary<struct (ExchangeId * MarketId * Instant), Market>()
+
+    let versionsOf exchange market =
+        match versions.TryGetValue(struct (exchange, market)) with
+        | true, found -> found
+        | _ ->
+            let none = ResizeArray()
+            versions[struct (exchange, market)] <- none
+            none
+
+    let newest (found: Market seq) =
+        found
+        |> Seq.sortBy (fun version -> struct (momentOf version, version.Received))
+        |> Seq.tryLast
+
+    let writeMarket (market: Market) =
+        let found = versionsOf market.Exchange market.Market
+        let at = momentOf market
+        let before = found |> Seq.filter (fun version -> momentOf version <= at) |> newest
+        let isSame (version: Market) = described version = described market
+
+        let isKnown =
+            Option.exists isSame before
+            || found |> Seq.exists (fun version -> momentOf version = at && isSame version)
+
+        if not isKnown then
+            found.Add market
+
+        if hasStats market then
+            stats.TryAdd(struct (market.Exchange, market.Market, at), market) |> ignore
+
+    /// The newest version, with the newest numbers beside it.
+    let current (found: ResizeArray<Market>) =
+        newest found
+        |> Option.map (fun version ->
+            let numbers =
+                stats
+                |> Seq.filter (fun (KeyValue(struct (exchange, market, _), _)) ->
+                    exchange = version.Exchange && market = version.Market)
+                |> Seq.sortBy (fun (KeyValue(struct (_, _, at), _)) -> at)
+                |> Seq.tryLast
+
+            match numbers with
+            | Some(KeyValue(_, numbers)) -> {
+                version with
+                    Volume = numbers.Volume
+                    Liquidity = numbers.Liquidity
+                    OpenInterest = numbers.OpenInterest
+              }
+            | None -> version)
+
+    /// A gap is only ever closed or healed, never opened again.
+    let writeGap (gap: Gap) =
+        let key =
+            struct (gap.Exchange, gap.Stream, gap.Market, gap.Token, gap.Since, gap.Cause)
+
+        match gaps.TryGetValue key with
+        | true, known ->
+            gaps[key] <- {
+                known with
+                    Until = ValueOption.orElse gap.Until known.Until
+                    Healed = ValueOption.orElse gap.Healed known.Healed
+            }
+        | _ -> gaps[key] <- gap
+
+    let writeBatch (batch: Batch) =
+        for market in batch.Markets do
+            writeMarket market
+
+        for i in 0 .. batch.Trades.Count - 1 do
+            let row = batch.Trade i
+
+            batch.Trades[i].Inserted <-
+                trades.TryAdd(struct (row.Exchange, row.Market, row.At, row.Id, row.Source), row)
+
+        for i in 0 .. batch.Books.Count - 1 do
+            let row = batch.Book i
+
+            batch.Books[i].Inserted <-
+                books.TryAdd(struct (row.Exchange, row.Market, row.Token, row.At, row.Hash), row)
+
+        for gap in batch.Gaps do
+            writeGap gap
+
+        for checkpoint in batch.Checkpoints do
+            checkpoints[checkpoint.Job] <- checkpoint
+
+        for row in batch.Rejections do
+            rejections.TryAdd(struct (row.Exchange, row.Reason, Convert.ToBase64String row.Bytes), row)
+            |> ignore
+
+        for metric in batch.Metrics do
+            metrics.TryAdd(struct (metric.Name, metric.Labels, metric.At), metric) |> ignore
+
+    let isWanted (wanted: 'T voption) actual =
+        match wanted with
+        | ValueSome wanted -> wanted = actual
+        | ValueNone -> true
+
+    let isWithin (query: Query) exchange market =
+        isWanted query.Exchange exchange && isWanted query.Market market
+
+    let isDuring (query: Query) at = at >= query.Since && at < query.Until
+
+    let upTo (query: Query) rows =
+        rows |> Seq.truncate query.Limit |> List.ofSeq
+
+    let summary exchange market : MarketSummary =
+        let isOwn (otherExchange, otherMarket) =
+            otherExchange = exchange && otherMarket = market
+
+        let described =
+            match versions.TryGetValue(struct (exchange, market)) with
+            | true, found -> current found
+            | _ -> None
+
+        let text (of': Market -> string) =
+            described |> Option.map of' |> Option.defaultValue ""
+
+        let tradeTimes = [
+            for row in trades.Values do
+                if isOwn (row.Exchange, row.Market) then
+                    row.At
+        ]
+
+        let bookTimes = [
+            for row in books.Values do
+                if isOwn (row.Exchange, row.Market) then
+                    row.At
+        ]
+
+        let ownGaps =
+            gaps.Values
+            |> Seq.filter (fun row -> isOwn (row.Exchange, row.Market))
+            |> List.ofSeq
+
+        {
+            Exchange = exchange
+            Market = market
+            Slug = text _.Slug
+            Question = text _.Question
+            Status = text (fun market -> string market.Status)
+            Trades = tradeTimes.Length
+            FirstTrade = earliest tradeTimes
+            LastTrade = latest tradeTimes
+            Books = bookTimes.Length
+            FirstBook = earliest bookTimes
+            LastBook = latest bookTimes
+            Gaps = ownGaps.Length
+            OpenGaps = int64 (ownGaps |> List.filter _.Until.IsNone |> List.length)
+            Checkpoints =
+                checkpoints.Values
+                |> Seq.filter (fun row -> isOwn (row.Exchange, row.Market))
+                |> Seq.sortBy _.Job
+                |> List.ofSeq
+        }
+
+    member _.Write(batches: IReadOnlyList<Batch>) =
+        for batch in batches do
+            writeBatch batch
+
+    member _.Checkpoints() =
+        checkpoints.Values |> Seq.sortBy _.Job |> List.ofSeq
+
+    member _.Gaps(query: Query) : RecordedGap list =
+        gaps.Values
+        |> Seq.filter (fun gap ->
+            isWithin query gap.Exchange gap.Market
+            && (match query.Token, gap.Token with
+                | ValueNone, _ -> true
+                | wanted, ValueSome _ -> wanted = gap.Token
+                | _, ValueNone -> query.Market.IsSome)
+            && gap.Since < query.Until
+            && (match gap.Until with
+                | ValueSome until -> until > query.Since || gap.Since >= query.Since
+                | ValueNone -> true))
+        |> Seq.sortBy _.Since
+        |> upTo query
+        |> List.map (fun gap -> { Collector = collector; Gap = gap })
+
+    member _.OpenGaps() =
+        gaps.Values |> Seq.filter _.Until.IsNone |> Seq.sortBy _.Since |> List.ofSeq
+
+    member _.Markets() =
+        versions.Values
+        |> Seq.choose current
+        |> Seq.sortBy (fun market -> struct (string market.Exchange, string market.Market))
+        |> List.ofSeq
+
+    member _.Trades(query: Query) =
+        trades.Values
+        |> Seq.filter (fun row ->
+            isWithin query row.Exchange row.Market
+            && isWanted query.Token row.Token
+            && isDuring query row.At)
+        |> Seq.sortBy (fun row -> struct (row.At, row.Id, row.Source))
+        |> upTo query
+
+    member _.Books(query: Query) =
+        books.Values
+        |> Seq.filter (fun row ->
+            isWithin query row.Exchange row.Market
+            && isWanted query.Token row.Token
+            && isDuring query row.At)
+        |> Seq.sortBy (fun row -> struct (row.At, string row.Token, row.Hash))
+        |> upTo query
+
+    member _.Quarantine() =
+        rejections.Values |> Seq.sortBy _.Received |> List.ofSeq
+
+    member _.Status() : StoreStatus =
+        let markets = HashSet<struct (ExchangeId * MarketId)>(versions.Keys)
+
+        for row in trades.Values do
+            markets.Add(struct (row.Exchange, row.Market)) |> ignore
+
+        for row in books.Values do
+            markets.Add(struct (row.Exchange, row.Market)) |> ignore
+
+        for row in gaps.Values do
+            markets.Add(struct (row.Exchange, row.Market)) |> ignore
+
+        for row in checkpoints.Values do
+            markets.Add(struct (row.Exchange, row.Market)) |> ignore
+
+        {
+            Markets =
+                markets
+                |> Seq.sortBy (fun struct (exchange, market) -> struct (string exchange, string market))
+                |> Seq.map (fun struct (exchange, market) -> summary exchange market)
+                |> List.ofSeq
+            Quarantined = rejections.Count
+            Metrics =
+                metrics.Values
+                |> Seq.groupBy (fun metric -> struct (metric.Name, metric.Labels))
+                |> Seq.map (fun (_, same) -> same |> Seq.maxBy _.At)
+                |> Seq.sortBy (fun metric -> struct (metric.Name, metric.Labels))
+                |> List.ofSeq
+            Bytes = 0L
+        }
+
+/// A store in memory, for the collector of this name.
+let create (collector: string) : Store =
+    let tables = Tables collector
+    let gate = Lock()
+
+    let alone (work: unit -> 'T) : Task<'T> =
+        gate.Enter()
+
+        try
+            Task.FromResult(work ())
+        finally
+            gate.Exit()
+
+    {
+        Name = "memory"
+        Write =
+            fun batches cancelled ->
+                if cancelled.IsCancellationRequested then
+                    Task.FromCanceled<Result<unit, StoreFault>> cancelled
+                else
+                    alone (fun () -> Ok(tables.Write batches))
+        Checkpoints = fun () -> alone tables.Checkpoints
+        Gaps = fun query -> alone (fun () -> tables.Gaps query)
+        OpenGaps = fun () -> alone tables.OpenGaps
+        Markets = fun () -> alone tables.Markets
+        Trades = fun query -> alone (fun () -> tables.Trades query)
+        Books = fun query -> alone (fun () -> tables.Books query)
+        Quarantine = fun () -> alone tables.Quarantine
+        Status = fun () -> alone tables.Status
+        Close = fun () -> ValueTask()
+    }

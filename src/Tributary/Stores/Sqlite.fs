@@ -1,0 +1,1240 @@
+/// The default store: one SQLite file, readable by every tool there is. WAL mode, one writer, one transaction for each Write.
+[<RequireQualifiedAccess>]
+module Tributary.Stores.Sqlite
+
+open System
+open System.Buffers.Binary
+open System.Buffers.Text
+open System.Collections.Generic
+open System.IO
+open System.Runtime.CompilerServices
+open System.Security.Cryptography
+open System.Text
+open System.Text.Encodings.Web
+open System.Text.Json
+open System.Text.Json.Nodes
+open System.Threading
+open System.Threading.Tasks
+open SQLitePCL
+open Tributary
+
+// ---- what is stored, as bytes
+
+/// The first 16 bytes of SHA-256 over texts and numbers in a fixed layout: texts as their length in UTF-8 (int32) and their
+/// bytes, numbers as int64, all big-endian.
+[<Sealed>]
+type private Digest() =
+    let content = new MemoryStream()
+
+    member _.Number(value: int64) =
+        let bytes = Array.zeroCreate 8
+        BinaryPrimitives.WriteInt64BigEndian(Span bytes, value)
+        content.Write(bytes, 0, 8)
+
+    member _.Bytes(bytes: byte[]) =
+        let length = Array.zeroCreate 4
+        BinaryPrimitives.WriteInt32BigEndian(Span length, bytes.Length)
+        content.Write(length, 0, 4)
+        content.Write(bytes, 0, bytes.Length)
+
+    member this.Text(text: string) = this.Bytes(Encoding.UTF8.GetBytes text)
+
+    /// A number that may be missing: whether it is there (0 or 1), and the number or 0.
+    member this.Option(value: int64 voption) =
+        this.Number(if value.IsSome then 1L else 0L)
+        this.Number(ValueOption.defaultValue 0L value)
+
+    member _.Result = SHA256.HashData(content.ToArray()).AsSpan(0, 16).ToArray()
+
+let private micros (instant: Instant voption) = instant |> ValueOption.map _.Micros
+let private ofPrice (price: Price voption) = price |> ValueOption.map _.Millionths
+let private ofSize (size: Size voption) = size |> ValueOption.map _.Millionths
+
+/// What makes a version of a market's description: 16 bytes over everything that is recorded but volumes, liquidity and open
+/// interest, the exchange's update time, ours, and the raw JSON. Vectors in the tests hold the layout.
+let versionOf (market: Market) : byte[] =
+    let digest = Digest()
+    digest.Number 1L // the layout's own version
+    digest.Text(string market.Exchange)
+    digest.Text(string market.Market)
+    digest.Text market.Event
+    digest.Text market.Slug
+    digest.Text market.Question
+    digest.Number market.Outcomes.Length
+
+    for outcome in market.Outcomes do
+        digest.Text outcome.Name
+        digest.Text(outcome.Token |> ValueOption.map string |> ValueOption.defaultValue "")
+
+    digest.Text(string market.Status)
+    digest.Number(if market.AcceptsOrders then 1L else 0L)
+    digest.Option(ofPrice market.TickSize)
+    digest.Option(ofSize market.MinimumSize)
+    digest.Number(if market.NegRisk then 1L else 0L)
+    digest.Option(micros market.Start)
+    digest.Option(micros market.End)
+    digest.Option(micros market.ClosedAt)
+    digest.Text market.Winner
+    digest.Number market.Tags.Length
+
+    for tag in market.Tags do
+        digest.Text tag
+
+    digest.Result
+
+/// What makes a rejection: not where or when it was met, for the same bad row comes with every poll.
+let private contentOf (rejection: Rejection) =
+    let digest = Digest()
+    digest.Text rejection.Exchange
+    digest.Text rejection.Reason
+    digest.Bytes rejection.Bytes
+    digest.Result
+
+// -1 for what is no digit; capitals are none, for they would not come back as they were.
+let private nibbles =
+    Array.init 256 (fun b ->
+        match char b with
+        | digit when digit >= '0' && digit <= '9' -> b - int '0'
+        | digit when digit >= 'a' && digit <= 'f' -> b - int 'a' + 10
+        | _ -> -1)
+
+/// Lower-case hex digits as bytes, exactly as many as there is room for; false when the text is anything else.
+let private tryHex (text: ReadOnlySpan<byte>) (into: Span<byte>) =
+    let mutable ok = text.Length = 2 * into.Length
+    let mutable i = 0
+
+    while ok && i < into.Length do
+        let value = (nibbles[int text[2 * i]] <<< 4) ||| nibbles[int text[2 * i + 1]]
+        ok <- value >= 0
+        into[i] <- byte value
+        i <- i + 1
+
+    ok
+
+let private zeroX = "0x"B
+
+/// Readable JSON: UTF-8 as it is.
+let private json =
+    JsonSerializerOptions(Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping)
+
+let private tagsJson (tags: string[]) = JsonSerializer.Serialize(tags, json)
+
+let private outcomesJson (outcomes: Outcome[]) =
+    let list = JsonArray()
+
+    for outcome in outcomes do
+        let token =
+            match outcome.Token with
+            | ValueSome token -> JsonValue.Create(string token) :> JsonNode | null
+            | ValueNone -> null
+
+        let entry = JsonObject()
+        entry["name"] <- JsonValue.Create outcome.Name
+        entry["token"] <- token
+        list.Add(entry :> JsonNode)
+
+    list.ToJsonString json
+
+/// A row that cannot be what we wrote: the file was changed by somebody else or is damaged.
+let private damaged what =
+    raise (SqliteException(raw.SQLITE_CORRUPT, $"the file holds {what}"))
+
+let private known (parsed: Result<'T, string>) =
+    match parsed with
+    | Ok value -> value
+    | Error message -> damaged message
+
+let private exchangeOf text = known (ExchangeId.Parse text)
+let private marketOf text = known (MarketId.Parse text)
+let private tokenOf text = known (TokenId.Parse text)
+
+let private sizeOf millionths =
+    match Size.tryOfMillionths millionths with
+    | ValueSome size -> size
+    | ValueNone -> damaged "a negative size"
+
+let private oneOf what all text =
+    match all |> List.tryFind (fun one -> string one = text) with
+    | Some one -> one
+    | None -> damaged $"'{text}' for {what}"
+
+let private streamOf =
+    oneOf "a stream" [ Stream.Markets; Stream.Books; Stream.Trades ]
+
+let private causeOf = oneOf "a cause" Cause.all
+
+let private statusOf =
+    oneOf "a status" [
+        MarketStatus.Pending
+        MarketStatus.Open
+        MarketStatus.Closed
+        MarketStatus.Resolved
+    ]
+
+let private tagsOf (text: string) = [|
+    use parsed = JsonDocument.Parse text
+    for tag in parsed.RootElement.EnumerateArray() -> string (tag.GetString())
+|]
+
+let private outcomesOf (text: string) = [|
+    use parsed = JsonDocument.Parse text
+
+    for entry in parsed.RootElement.EnumerateArray() do
+        {
+            Name = string (entry.GetProperty("name").GetString())
+            Token =
+                match entry.GetProperty("token").GetString() with
+                | null -> ValueNone
+                | token -> ValueSome(tokenOf token)
+        }
+|]
+
+/// `[[price,size],…]` in millionths.
+let private levelsOf (text: ReadOnlySpan<byte>) : Level[] =
+    let levels = ResizeArray<Level>()
+    let mutable reader = Utf8JsonReader text
+    let mutable price, isPrice = 0L, true
+
+    while reader.Read() do
+        if reader.TokenType = JsonTokenType.Number then
+            if isPrice then
+                price <- reader.GetInt64()
+            else
+                levels.Add {
+                    Price = Price.ofMillionths price
+                    Size = sizeOf (reader.GetInt64())
+                }
+
+            isPrice <- not isPrice
+
+    levels.ToArray()
+
+// ---- writing
+
+/// The key of a token, and the outcome name that its row has (in the numbers of one `Names`; 0 while it has none).
+[<Struct>]
+type private TokenKey = {
+    Market: int64
+    Key: int64
+    Outcome: Name
+}
+
+/// The keys that an exchange's names have in this file, by the numbers of one `Names`; 0 is unknown.
+[<Sealed>]
+type private Keys(exchange: int64) =
+    let mutable markets: int64[] = Array.zeroCreate 256
+    let mutable tokens: TokenKey[] = Array.zeroCreate 256
+    member _.Exchange = exchange
+
+    member _.Market(name: Name) : byref<int64> =
+        if name.Key >= markets.Length then
+            Array.Resize(&markets, max (name.Key + 1) (markets.Length * 2))
+
+        &markets[name.Key]
+
+    member _.Token(name: Name) : byref<TokenKey> =
+        if name.Key >= tokens.Length then
+            Array.Resize(&tokens, max (name.Key + 1) (tokens.Length * 2))
+
+        &tokens[name.Key]
+
+/// The writing connection: every statement once, and what is known of the file's keys. One caller at a time.
+[<Sealed>]
+type private Writer(db: Connection, collector: string) =
+    let start = db.Prepare "BEGIN IMMEDIATE"
+    let commit = db.Prepare "COMMIT"
+
+    let exchangeKey =
+        db.Prepare
+            "INSERT INTO exchanges (name) VALUES (?1)
+             ON CONFLICT (name) DO UPDATE SET name = excluded.name RETURNING id"
+
+    let marketKey =
+        db.Prepare
+            "INSERT INTO market_keys (exchange, name) VALUES (?1, ?2)
+             ON CONFLICT (exchange, name) DO UPDATE SET name = excluded.name RETURNING id"
+
+    let tokenKey =
+        db.Prepare
+            "INSERT INTO token_keys (market, name) VALUES (?1, ?2)
+             ON CONFLICT (market, name) DO UPDATE SET name = excluded.name RETURNING id, outcome"
+
+    let metricKey =
+        db.Prepare
+            "INSERT INTO metric_keys (name, labels) VALUES (?1, ?2)
+             ON CONFLICT (name, labels) DO UPDATE SET name = excluded.name RETURNING id"
+
+    let tokenOutcome = db.Prepare "UPDATE token_keys SET outcome = ?2 WHERE id = ?1"
+
+    let moreTrades =
+        db.Prepare "UPDATE market_keys SET trades = trades + ?2 WHERE id = ?1"
+
+    let moreBooks = db.Prepare "UPDATE token_keys SET books = books + ?2 WHERE id = ?1"
+
+    let trade =
+        db.Prepare
+            "INSERT INTO trades (market, at, trade_id, source, token, outcome, side, price, size, transaction_hash,
+                                 received, flags)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+             ON CONFLICT (market, at, trade_id, source) DO NOTHING"
+
+    let book =
+        db.Prepare
+            "INSERT INTO orderbook_snapshots (token, at, hash, received, best_bid, best_bid_size, best_ask, best_ask_size,
+                                              verdict, reason, flags, bids, asks)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'poll', ?10, ?11, ?12)
+             ON CONFLICT (token, at, hash) DO NOTHING"
+
+    let market =
+        db.Prepare
+            "INSERT INTO markets (market, at, version, received, updated, event, slug, question, outcomes, tags, status,
+                                  accepts_orders, tick_size, minimum_size, neg_risk, starts, ends, closed, winner, raw)
+             SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20
+             WHERE ?3 IS NOT (SELECT version FROM markets WHERE market = ?1 AND at <= ?2
+                              ORDER BY at DESC, received DESC LIMIT 1)
+             ON CONFLICT (market, at, version) DO NOTHING"
+
+    let stats =
+        db.Prepare
+            "INSERT INTO market_stats (market, at, volume, liquidity, open_interest) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (market, at) DO NOTHING"
+
+    let gap =
+        db.Prepare
+            "INSERT INTO gaps (collector, market, stream, token, since, cause, until, healed_at, healed_by)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+             ON CONFLICT (collector, market, stream, token, since, cause) DO UPDATE SET
+                 until = coalesce(until, excluded.until),
+                 healed_at = coalesce(healed_at, excluded.healed_at),
+                 healed_by = coalesce(healed_by, excluded.healed_by)
+             WHERE (until IS NULL AND excluded.until IS NOT NULL)
+                OR (healed_at IS NULL AND excluded.healed_at IS NOT NULL)"
+
+    // The same run twice is one run.
+    let checkpoint =
+        db.Prepare
+            "INSERT INTO checkpoints (job, market, stream, token, since, watermark, rows, error, duration,
+                                      runs, total_rows, total_errors)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?7, ?8 <> '')
+             ON CONFLICT (job) DO UPDATE SET
+                 market = excluded.market, stream = excluded.stream, token = excluded.token,
+                 since = excluded.since, watermark = excluded.watermark,
+                 rows = excluded.rows, error = excluded.error, duration = excluded.duration,
+                 runs = runs + 1,
+                 total_rows = total_rows + excluded.total_rows,
+                 total_errors = total_errors + excluded.total_errors
+             WHERE (since, watermark, rows, error, duration)
+                IS NOT (excluded.since, excluded.watermark, excluded.rows, excluded.error, excluded.duration)"
+
+    let rejection =
+        db.Prepare
+            "INSERT INTO quarantine (content, exchange, source, position, reason, bytes, received)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)
+             ON CONFLICT (content) DO NOTHING"
+
+    let metric =
+        db.Prepare
+            "INSERT INTO collection_metrics (metric, at, value) VALUES (?1, ?2, ?3)
+             ON CONFLICT (metric, at) DO NOTHING"
+
+    // Keys by the `Names` that a batch comes with, then by exchange.
+    let mutable keys = ConditionalWeakTable<Names, Dictionary<string, Keys>>()
+    let newTrades = Dictionary<int64, int>()
+    let newBooks = Dictionary<int64, int>()
+    let idBytes: byte[] = Array.zeroCreate 16
+    let transactionBytes: byte[] = Array.zeroCreate 32
+    let hashBytes: byte[] = Array.zeroCreate 20
+    let mutable levels: byte[] = Array.zeroCreate 65_536
+
+    /// What a statement with RETURNING answers first.
+    let returned (statement: Statement) =
+        statement.Step() |> ignore
+        let id = statement.Integer 0
+        statement.Run()
+        id
+
+    let keysOf (batch: Batch) (exchange: string) =
+        let byExchange = keys.GetOrCreateValue batch.Names
+
+        match byExchange.TryGetValue exchange with
+        | true, found -> found
+        | _ ->
+            exchangeKey.Text(1, exchange)
+            let made = Keys(returned exchangeKey)
+            byExchange[exchange] <- made
+            made
+
+    let newMarket (keys: Keys) (names: Names) (name: Name) =
+        marketKey.Integer(1, keys.Exchange)
+        marketKey.Text(2, ReadOnlySpan(names.Utf8 name))
+        let key = returned marketKey
+        keys.Market name <- key
+        key
+
+    let marketOf (keys: Keys) names name =
+        let key = keys.Market name
+        if key = 0L then newMarket keys names name else key
+
+    let newToken (keys: Keys) (names: Names) market (name: Name) =
+        tokenKey.Integer(1, market)
+        tokenKey.Text(2, ReadOnlySpan(names.Utf8 name))
+        tokenKey.Step() |> ignore
+
+        let token = {
+            Market = market
+            Key = tokenKey.Integer 0
+            Outcome = names.Intern(tokenKey.Bytes 1)
+        }
+
+        tokenKey.Run()
+        keys.Token name <- token
+        token
+
+    let tokenOf (keys: Keys) names market name =
+        let token = keys.Token name
+        // An exchange could give two markets the same token: to us they are two.
+        if token.Key = 0L || token.Market <> market then
+            newToken keys names market name
+        else
+            token
+
+    /// Remembers the outcome of a token whose outcome was not known.
+    let learn (keys: Keys) (names: Names) name (token: TokenKey) (outcome: Name) =
+        tokenOutcome.Integer(1, token.Key)
+        tokenOutcome.Text(2, ReadOnlySpan(names.Utf8 outcome))
+        tokenOutcome.Run()
+        keys.Token name <- { token with Outcome = outcome }
+
+    let count (counts: Dictionary<int64, int>) key =
+        let mutable before = 0
+        counts.TryGetValue(key, &before) |> ignore
+        counts[key] <- before + 1
+
+    let writeTrades (batch: Batch) =
+        let names, rows = batch.Names, batch.Trades
+        let keys = keysOf batch batch.Exchange
+
+        for i in 0 .. rows.Count - 1 do
+            let row = &rows[i]
+            let market = marketOf keys names row.Market
+            let token = tokenOf keys names market row.Token
+            let outcome = row.Outcome
+
+            if token.Outcome.Key = 0 && outcome.Key <> 0 then
+                learn keys names row.Token token outcome
+
+            BinaryPrimitives.WriteUInt64BigEndian(Span(idBytes, 0, 8), row.Id.High)
+            BinaryPrimitives.WriteUInt64BigEndian(Span(idBytes, 8, 8), row.Id.Low)
+            trade.Integer(1, market)
+            trade.Integer(2, row.At.Micros)
+            trade.Blob(3, ReadOnlySpan idBytes)
+            trade.Integer(4, int64 row.Source)
+            trade.Integer(5, token.Key)
+
+            if outcome.Key = 0 || token.Outcome.Key = 0 || outcome.Key = token.Outcome.Key then
+                trade.Null 6
+            else
+                trade.Text(6, ReadOnlySpan(names.Utf8 outcome))
+
+            trade.Integer(7, int64 row.Side)
+            trade.Integer(8, row.Price.Millionths)
+            trade.Integer(9, row.Size.Millionths)
+            let transaction = batch.Utf8 row.Transaction
+
+            if transaction.IsEmpty then
+                trade.Null 10
+            elif
+                transaction.StartsWith(ReadOnlySpan zeroX)
+                && tryHex (transaction.Slice 2) (Span transactionBytes)
+            then
+                trade.Blob(10, ReadOnlySpan transactionBytes)
+            else
+                trade.Text(10, transaction)
+
+            trade.Integer(11, batch.Received.Micros)
+            trade.Integer(12, int64 row.Flags)
+            trade.Run()
+            row.Inserted <- db.Changes = 1
+
+            if row.Inserted then
+                count newTrades market
+
+    let put (at: byref<int>) (symbol: byte) =
+        levels[at] <- symbol
+        at <- at + 1
+
+    let putNumber (at: byref<int>) (number: int64) =
+        let mutable written = 0
+        Utf8Formatter.TryFormat(number, Span(levels, at, 20), &written) |> ignore
+        at <- at + written
+
+    /// `[[price,size],…]` into the buffer; answers how long it is.
+    let putLevels (side: Span<Level>) =
+        let room = 2 + side.Length * 44 // two numbers of up to 20 digits, two brackets and two commas
+
+        if levels.Length < room then
+            levels <- Array.zeroCreate (2 * room)
+
+        let mutable at = 0
+        put &at '['B
+
+        for i in 0 .. side.Length - 1 do
+            if i > 0 then
+                put &at ','B
+
+            put &at '['B
+            putNumber &at side[i].Price.Millionths
+            put &at ','B
+            putNumber &at side[i].Size.Millionths
+            put &at ']'B
+
+        put &at ']'B
+        at
+
+    let writeSide best json (side: Span<Level>) =
+        if side.Length = 0 then
+            book.Null best
+            book.Null(best + 1)
+        else
+            book.Integer(best, side[0].Price.Millionths)
+            book.Integer(best + 1, side[0].Size.Millionths)
+
+        let length = putLevels side
+        book.Text(json, ReadOnlySpan(levels, 0, length))
+
+    let writeBooks (batch: Batch) =
+        let names, rows = batch.Names, batch.Books
+        let keys = keysOf batch batch.Exchange
+
+        for i in 0 .. rows.Count - 1 do
+            let row = &rows[i]
+            let token = tokenOf keys names (marketOf keys names row.Market) row.Token
+            let hash = batch.Utf8 row.Hash
+            book.Integer(1, token.Key)
+            book.Integer(2, row.At.Micros)
+
+            if tryHex hash (Span hashBytes) then
+                book.Blob(3, ReadOnlySpan hashBytes)
+            else
+                book.Text(3, hash)
+
+            book.Integer(4, batch.Received.Micros)
+            writeSide 5 11 (batch.Levels.Slice(row.FirstBid, row.BidCount))
+            writeSide 7 12 (batch.Levels.Slice(row.FirstAsk, row.AskCount))
+            book.Integer(9, int64 row.Verdict)
+            book.Integer(10, int64 row.Flags)
+            book.Run()
+            row.Inserted <- db.Changes = 1
+
+            if row.Inserted then
+                count newBooks token.Key
+
+    let keyOfMarket (batch: Batch) (exchange: ExchangeId) (id: MarketId) =
+        marketOf (keysOf batch (string exchange)) batch.Names (batch.Names.Intern(string id))
+
+    let keyOfToken (batch: Batch) (exchange: ExchangeId) market (id: TokenId) =
+        tokenOf (keysOf batch (string exchange)) batch.Names market (batch.Names.Intern(string id))
+
+    let writeMarket (batch: Batch) (row: Market) =
+        let key = keyOfMarket batch row.Exchange row.Market
+        let at = (ValueOption.defaultValue row.Received row.Updated).Micros
+
+        for outcome in row.Outcomes do
+            match outcome.Token with
+            | ValueSome id ->
+                let token = keyOfToken batch row.Exchange key id
+
+                if token.Outcome.Key = 0 && outcome.Name <> "" then
+                    let keys = keysOf batch (string row.Exchange)
+
+                    learn
+                        keys
+                        batch.Names
+                        (batch.Names.Intern(string id))
+                        token
+                        (batch.Names.Intern outcome.Name)
+            | ValueNone -> ()
+
+        market.Integer(1, key)
+        market.Integer(2, at)
+        market.Blob(3, ReadOnlySpan(versionOf row))
+        market.Integer(4, row.Received.Micros)
+        market.IntegerOrNull(5, micros row.Updated)
+        market.Text(6, row.Event)
+        market.Text(7, row.Slug)
+        market.Text(8, row.Question)
+        market.Text(9, outcomesJson row.Outcomes)
+        market.Text(10, tagsJson row.Tags)
+        market.Text(11, string row.Status)
+        market.Integer(12, (if row.AcceptsOrders then 1L else 0L))
+        market.IntegerOrNull(13, ofPrice row.TickSize)
+        market.IntegerOrNull(14, ofSize row.MinimumSize)
+        market.Integer(15, (if row.NegRisk then 1L else 0L))
+        market.IntegerOrNull(16, micros row.Start)
+        market.IntegerOrNull(17, micros row.End)
+        market.IntegerOrNull(18, micros row.ClosedAt)
+        market.Text(19, row.Winner)
+        market.Text(20, row.Raw)
+        market.Run()
+
+        if row.Volume.IsSome || row.Liquidity.IsSome || row.OpenInterest.IsSome then
+            stats.Integer(1, key)
+            stats.Integer(2, at)
+            stats.IntegerOrNull(3, ofSize row.Volume)
+            stats.IntegerOrNull(4, ofSize row.Liquidity)
+            stats.IntegerOrNull(5, ofSize row.OpenInterest)
+            stats.Run()
+
+    let writeGap (batch: Batch) (row: Gap) =
+        let key = keyOfMarket batch row.Exchange row.Market
+        gap.Text(1, collector)
+        gap.Integer(2, key)
+        gap.Text(3, string row.Stream)
+
+        gap.Integer(
+            4,
+            match row.Token with
+            | ValueSome token -> (keyOfToken batch row.Exchange key token).Key
+            | ValueNone -> 0L
+        )
+
+        gap.Integer(5, row.Since.Micros)
+        gap.Text(6, string row.Cause)
+        gap.IntegerOrNull(7, micros row.Until)
+        gap.IntegerOrNull(8, row.Healed |> ValueOption.map (fun struct (at, _) -> at.Micros))
+        gap.TextOrNull(9, row.Healed |> ValueOption.map (fun struct (_, by) -> by))
+        gap.Run()
+
+    let writeCheckpoint (batch: Batch) (row: Checkpoint) =
+        let key = keyOfMarket batch row.Exchange row.Market
+        checkpoint.Text(1, row.Job)
+        checkpoint.Integer(2, key)
+        checkpoint.Text(3, string row.Stream)
+
+        checkpoint.IntegerOrNull(
+            4,
+            row.Token
+            |> ValueOption.map (fun token -> (keyOfToken batch row.Exchange key token).Key)
+        )
+
+        checkpoint.Integer(5, row.Since.Micros)
+        checkpoint.Integer(6, row.Watermark.Micros)
+        checkpoint.Integer(7, row.Rows)
+        checkpoint.Text(8, row.Error)
+        checkpoint.Integer(9, row.Duration.Ticks / TimeSpan.TicksPerMicrosecond)
+        checkpoint.Run()
+
+    let writeRejection (row: Rejection) =
+        rejection.Blob(1, ReadOnlySpan(contentOf row))
+        rejection.Text(2, row.Exchange)
+        rejection.Text(3, row.Source)
+        rejection.Integer(4, row.Offset)
+        rejection.Text(5, row.Reason)
+        rejection.Blob(6, ReadOnlySpan row.Bytes)
+        rejection.Integer(7, row.Received.Micros)
+        rejection.Run()
+
+    let writeMetric (row: Metric) =
+        metricKey.Text(1, row.Name)
+        metricKey.Text(2, row.Labels)
+        metric.Integer(1, returned metricKey)
+        metric.Integer(2, row.At.Micros)
+        metric.Real(3, row.Value)
+        metric.Run()
+
+    let writeBatch (batch: Batch) =
+        for row in batch.Markets do
+            writeMarket batch row
+
+        if batch.Trades.Count > 0 then
+            writeTrades batch
+
+        if batch.Books.Count > 0 then
+            writeBooks batch
+
+        for row in batch.Gaps do
+            writeGap batch row
+
+        for row in batch.Checkpoints do
+            writeCheckpoint batch row
+
+        for row in batch.Rejections do
+            writeRejection row
+
+        for row in batch.Metrics do
+            writeMetric row
+
+    let writeCounts (statement: Statement) (counts: Dictionary<int64, int>) =
+        for KeyValue(key, more) in counts do
+            statement.Integer(1, key)
+            statement.Integer(2, more)
+            statement.Run()
+
+        counts.Clear()
+
+    /// Nothing of a transaction stays when it does not come to its end: also what was learned of keys was only true within it.
+    let undo () =
+        keys <- ConditionalWeakTable()
+        newTrades.Clear()
+        newBooks.Clear()
+        db.Rollback()
+
+    /// All of the batches, or none of them with the exception that says why.
+    member _.Write(batches: IReadOnlyList<Batch>, cancelled: CancellationToken) =
+        try
+            start.Run()
+
+            for batch in batches do
+                cancelled.ThrowIfCancellationRequested()
+                writeBatch batch
+
+            writeCounts moreTrades newTrades
+            writeCounts moreBooks newBooks
+            commit.Run()
+        with _ ->
+            undo ()
+            reraise ()
+
+// ---- reading
+
+[<Sealed>]
+type private Reader(db: Connection, path: string, collector: string voption) =
+    let gate = Lock()
+
+    // What a query restricts: ?1 exchange, ?2 market, ?3 token, ?4 since, ?5 until, ?6 limit.
+    let markets =
+        "SELECT m.id FROM market_keys m JOIN exchanges e ON e.id = m.exchange
+         WHERE (?1 IS NULL OR e.name = ?1) AND (?2 IS NULL OR m.name = ?2)"
+
+    let trades =
+        db.Prepare
+            $"SELECT e.name, m.name, k.name, coalesce(t.outcome, k.outcome, ''), t.side, t.price, t.size, t.trade_id,
+                     t.transaction_hash, t.source, t.at, t.received, t.flags
+              FROM trades t
+              JOIN token_keys k ON k.id = t.token
+              JOIN market_keys m ON m.id = t.market
+              JOIN exchanges e ON e.id = m.exchange
+              WHERE t.market IN ({markets}) AND (?3 IS NULL OR k.name = ?3) AND t.at >= ?4 AND t.at < ?5
+              ORDER BY t.at, t.trade_id, t.source LIMIT ?6"
+
+    let books =
+        db.Prepare
+            $"SELECT e.name, m.name, k.name, b.bids, b.asks, b.hash, b.verdict, b.reason, b.at, b.received, b.flags
+              FROM orderbook_snapshots b
+              JOIN token_keys k ON k.id = b.token
+              JOIN market_keys m ON m.id = k.market
+              JOIN exchanges e ON e.id = m.exchange
+              WHERE b.token IN (SELECT id FROM token_keys WHERE market IN ({markets}) AND (?3 IS NULL OR name = ?3))
+                AND b.at >= ?4 AND b.at < ?5
+              ORDER BY b.at, k.name, b.hash LIMIT ?6"
+
+    let gapColumns =
+        "SELECT g.collector, e.name, g.stream, m.name, k.name, g.since, g.until, g.cause, g.healed_at, g.healed_by
+         FROM gaps g
+         JOIN market_keys m ON m.id = g.market
+         JOIN exchanges e ON e.id = m.exchange
+         LEFT JOIN token_keys k ON k.id = g.token"
+
+    let gaps =
+        db.Prepare
+            $"{gapColumns}
+              WHERE g.market IN ({markets}) AND (?3 IS NULL OR k.name = ?3 OR (g.token = 0 AND ?2 IS NOT NULL))
+                AND g.since < ?5 AND (g.until IS NULL OR g.until > ?4 OR g.since >= ?4)
+              ORDER BY g.since LIMIT ?6"
+
+    let openGaps =
+        db.Prepare $"{gapColumns} WHERE g.collector = ?1 AND g.until IS NULL ORDER BY g.since"
+
+    let newest =
+        "SELECT d.rowid FROM markets d WHERE d.market = m.id ORDER BY d.at DESC, d.received DESC LIMIT 1"
+
+    let descriptions =
+        db.Prepare
+            $"SELECT e.name, m.name, v.event, v.slug, v.question, v.outcomes, v.tags, v.status, v.accepts_orders, v.tick_size,
+                     v.minimum_size, v.neg_risk, v.starts, v.ends, v.closed, v.winner, v.updated, v.received, v.raw,
+                     s.volume, s.liquidity, s.open_interest
+              FROM market_keys m
+              JOIN exchanges e ON e.id = m.exchange
+              JOIN markets v ON v.rowid = ({newest})
+              LEFT JOIN market_stats s ON s.market = m.id
+                    AND s.at = (SELECT max(at) FROM market_stats WHERE market = m.id)
+              ORDER BY e.name, m.name"
+
+    let checkpoints =
+        db.Prepare
+            "SELECT c.job, e.name, c.stream, m.name, k.name, c.since, c.watermark, c.rows, c.error, c.duration
+             FROM checkpoints c
+             JOIN market_keys m ON m.id = c.market
+             JOIN exchanges e ON e.id = m.exchange
+             LEFT JOIN token_keys k ON k.id = c.token
+             ORDER BY c.job"
+
+    let quarantine =
+        db.Prepare
+            "SELECT exchange, source, position, reason, bytes, received FROM quarantine ORDER BY received, rowid"
+
+    // Ends are looked up and counts are kept, so that no table is read through, but the gaps.
+    let summaries =
+        db.Prepare
+            $"WITH holes AS (SELECT market, count(*) AS holes, count(*) - count(until) AS unended
+                             FROM gaps GROUP BY market),
+                   recorded AS (SELECT k.market, sum(k.books) AS books,
+                                       min((SELECT min(at) FROM orderbook_snapshots WHERE token = k.id)) AS earliest,
+                                       max((SELECT max(at) FROM orderbook_snapshots WHERE token = k.id)) AS latest
+                                FROM token_keys k GROUP BY k.market)
+              SELECT e.name, m.name, coalesce(v.slug, ''), coalesce(v.question, ''), coalesce(v.status, ''),
+                     m.trades,
+                     (SELECT min(at) FROM trades WHERE market = m.id),
+                     (SELECT max(at) FROM trades WHERE market = m.id),
+                     coalesce(b.books, 0), b.earliest, b.latest,
+                     coalesce(h.holes, 0), coalesce(h.unended, 0)
+              FROM market_keys m
+              JOIN exchanges e ON e.id = m.exchange
+              LEFT JOIN markets v ON v.rowid = ({newest})
+              LEFT JOIN recorded b ON b.market = m.id
+              LEFT JOIN holes h ON h.market = m.id
+              ORDER BY e.name, m.name"
+
+    let latestMetrics =
+        db.Prepare
+            "SELECT k.name, k.labels, v.at, v.value
+             FROM metric_keys k
+             JOIN collection_metrics v ON v.metric = k.id
+                  AND v.at = (SELECT max(at) FROM collection_metrics WHERE metric = k.id)
+             ORDER BY k.name, k.labels"
+
+    let restrict (query: Query) (statement: Statement) =
+        statement.TextOrNull(1, query.Exchange |> ValueOption.map string)
+        statement.TextOrNull(2, query.Market |> ValueOption.map string)
+        statement.TextOrNull(3, query.Token |> ValueOption.map string)
+        statement.Integer(4, query.Since.Micros)
+        statement.Integer(5, query.Until.Micros)
+        statement.Integer(6, query.Limit)
+        statement
+
+    /// Bytes as hex behind a prefix, a text as it is, null as the empty text.
+    let hexOrText (prefix: string) (row: Statement) column =
+        if row.IsBlob column then
+            prefix + Convert.ToHexStringLower(row.Bytes column)
+        else
+            row.Text column
+
+    let tokenOrNone (row: Statement) column =
+        if row.IsNull column then
+            ValueNone
+        else
+            ValueSome(tokenOf (row.Text column))
+
+    let readTrade (row: Statement) : Trade =
+        let id = row.Bytes 7
+
+        if id.Length <> 16 then
+            damaged "a trade id that is not 16 bytes"
+
+        {
+            Exchange = exchangeOf (row.Text 0)
+            Market = marketOf (row.Text 1)
+            Token = tokenOf (row.Text 2)
+            Outcome = row.Text 3
+            Side = LanguagePrimitives.EnumOfValue(byte (row.Integer 4))
+            Price = Price.ofMillionths (row.Integer 5)
+            Size = sizeOf (row.Integer 6)
+            Id = {
+                High = BinaryPrimitives.ReadUInt64BigEndian id
+                Low = BinaryPrimitives.ReadUInt64BigEndian(id.Slice 8)
+            }
+            Transaction = hexOrText "0x" row 8
+            Source = LanguagePrimitives.EnumOfValue(byte (row.Integer 9))
+            At = row.Instant 10
+            Received = row.Instant 11
+            Flags = enum (int (row.Integer 12))
+        }
+
+    let readBook (row: Statement) : OrderBookSnapshot = {
+        Exchange = exchangeOf (row.Text 0)
+        Market = marketOf (row.Text 1)
+        Token = tokenOf (row.Text 2)
+        Bids = levelsOf (row.Bytes 3)
+        Asks = levelsOf (row.Bytes 4)
+        Hash = hexOrText "" row 5
+        Verdict = LanguagePrimitives.EnumOfValue(byte (row.Integer 6))
+        Reason = row.Text 7
+        At = row.Instant 8
+        Received = row.Instant 9
+        Flags = enum (int (row.Integer 10))
+    }
+
+    let readGap (row: Statement) : RecordedGap = {
+        Collector = row.Text 0
+        Gap = {
+            Exchange = exchangeOf (row.Text 1)
+            Stream = streamOf (row.Text 2)
+            Market = marketOf (row.Text 3)
+            Token = tokenOrNone row 4
+            Since = row.Instant 5
+            Until = row.InstantOrNull 6
+            Cause = causeOf (row.Text 7)
+            Healed = row.InstantOrNull 8 |> ValueOption.map (fun at -> struct (at, row.Text 9))
+        }
+    }
+
+    let readMarket (row: Statement) : Market =
+        let sizeOrNone column =
+            row.IntegerOrNull column |> ValueOption.map sizeOf
+
+        {
+            Exchange = exchangeOf (row.Text 0)
+            Market = marketOf (row.Text 1)
+            Event = row.Text 2
+            Slug = row.Text 3
+            Question = row.Text 4
+            Outcomes = outcomesOf (row.Text 5)
+            Tags = tagsOf (row.Text 6)
+            Status = statusOf (row.Text 7)
+            AcceptsOrders = row.Integer 8 <> 0L
+            TickSize = row.IntegerOrNull 9 |> ValueOption.map Price.ofMillionths
+            MinimumSize = sizeOrNone 10
+            NegRisk = row.Integer 11 <> 0L
+            Start = row.InstantOrNull 12
+            End = row.InstantOrNull 13
+            ClosedAt = row.InstantOrNull 14
+            Winner = row.Text 15
+            Updated = row.InstantOrNull 16
+            Received = row.Instant 17
+            Raw = row.Text 18
+            Volume = sizeOrNone 19
+            Liquidity = sizeOrNone 20
+            OpenInterest = sizeOrNone 21
+        }
+
+    let readCheckpoint (row: Statement) : Checkpoint = {
+        Job = row.Text 0
+        Exchange = exchangeOf (row.Text 1)
+        Stream = streamOf (row.Text 2)
+        Market = marketOf (row.Text 3)
+        Token = tokenOrNone row 4
+        Since = row.Instant 5
+        Watermark = row.Instant 6
+        Rows = int (row.Integer 7)
+        Error = row.Text 8
+        Duration = TimeSpan(row.Integer 9 * TimeSpan.TicksPerMicrosecond)
+    }
+
+    let readRejection (row: Statement) : Rejection = {
+        Exchange = row.Text 0
+        Source = row.Text 1
+        Offset = int (row.Integer 2)
+        Reason = row.Text 3
+        Bytes = (row.Bytes 4).ToArray()
+        Received = row.Instant 5
+    }
+
+    let readMetric (row: Statement) : Metric = {
+        Name = row.Text 0
+        Labels = row.Text 1
+        At = row.Instant 2
+        Value = row.Real 3
+    }
+
+    let readSummary (checkpoints: Checkpoint list) (row: Statement) : MarketSummary =
+        let exchange, market = exchangeOf (row.Text 0), marketOf (row.Text 1)
+
+        {
+            Exchange = exchange
+            Market = market
+            Slug = row.Text 2
+            Question = row.Text 3
+            Status = row.Text 4
+            Trades = row.Integer 5
+            FirstTrade = row.InstantOrNull 6
+            LastTrade = row.InstantOrNull 7
+            Books = row.Integer 8
+            FirstBook = row.InstantOrNull 9
+            LastBook = row.InstantOrNull 10
+            Gaps = row.Integer 11
+            OpenGaps = row.Integer 12
+            Checkpoints =
+                checkpoints
+                |> List.filter (fun one -> one.Market = market && one.Exchange = exchange)
+        }
+
+    let bytes () =
+        [ path; path + "-wal"; path + "-shm" ]
+        |> List.sumBy (fun file -> if File.Exists file then FileInfo(file).Length else 0L)
+
+    let status () =
+        db.Execute "BEGIN" // all numbers of one moment
+
+        try
+            let checkpoints =
+                checkpoints.Rows readCheckpoint
+                |> List.groupBy (fun one -> struct (one.Exchange, one.Market))
+                |> dict
+
+            {
+                Markets =
+                    summaries.Rows(fun row ->
+                        let key = struct (exchangeOf (row.Text 0), marketOf (row.Text 1))
+
+                        let own =
+                            match checkpoints.TryGetValue key with
+                            | true, own -> own
+                            | _ -> []
+
+                        readSummary own row)
+                Quarantined = db.Number "SELECT count(*) FROM quarantine"
+                Metrics = latestMetrics.Rows readMetric
+                Bytes = bytes ()
+            }
+        finally
+            db.Rollback()
+
+    /// Away from the caller's thread, one reading at a time.
+    let reading (read: unit -> 'T) : Task<'T> =
+        Task.Run<'T>(fun () ->
+            gate.Enter()
+
+            try
+                read ()
+            finally
+                gate.Exit())
+
+    member _.Checkpoints() =
+        reading (fun () -> checkpoints.Rows readCheckpoint)
+
+    member _.Gaps(query: Query) =
+        reading (fun () -> (restrict query gaps).Rows readGap)
+
+    member _.OpenGaps() =
+        reading (fun () ->
+            openGaps.TextOrNull(1, collector)
+            openGaps.Rows(readGap >> _.Gap))
+
+    member _.Markets() =
+        reading (fun () -> descriptions.Rows readMarket)
+
+    member _.Trades(query: Query) =
+        reading (fun () -> (restrict query trades).Rows readTrade)
+
+    member _.Books(query: Query) =
+        reading (fun () -> (restrict query books).Rows readBook)
+
+    member _.Quarantine() =
+        reading (fun () -> quarantine.Rows readRejection)
+
+    member _.Status() = reading status
+
+    member _.Close() =
+        gate.Enter()
+
+        try
+            (db :> IDisposable).Dispose()
+        finally
+            gate.Exit()
+
+let private storeOf (reader: Reader) write (close: unit -> unit) : Store = {
+    Name = "sqlite"
+    Write = write
+    Checkpoints = reader.Checkpoints
+    Gaps = reader.Gaps
+    OpenGaps = reader.OpenGaps
+    Markets = reader.Markets
+    Trades = reader.Trades
+    Books = reader.Books
+    Quarantine = reader.Quarantine
+    Status = reader.Status
+    Close =
+        fun () ->
+            reader.Close()
+            close ()
+            ValueTask()
+}
+
+// ---- opening
+
+/// The application and the version that a file is marked with, and whether there is anything in it.
+let private marks (db: Connection) =
+    struct (db.Number "PRAGMA application_id",
+            int (db.Number "PRAGMA user_version"),
+            db.Number "SELECT count(*) FROM sqlite_schema" > 0L)
+
+/// Names what went wrong while a file was opened.
+let private refusal path (error: exn) =
+    match error with
+    | :? SqliteException as error when error.Primary = raw.SQLITE_NOTADB ->
+        OpenFault.NotOurs(path, "it is not a SQLite database; name another file as store.path")
+    | :? SqliteException as error when error.Primary = raw.SQLITE_BUSY || error.Primary = raw.SQLITE_LOCKED ->
+        OpenFault.InUse(path, "another program has locked it; close that program, or try again later")
+    | error -> OpenFault.Unreachable(path, error.Message)
+
+let private tooNew path found =
+    OpenFault.Newer(path, found, SqliteSchema.version)
+
+let private foreign path =
+    OpenFault.NotOurs(path, "it is a SQLite database of another program; name another file as store.path")
+
+/// Opens a file to read it, also while a collector writes to it. `Write` answers `Failed`; a reader left no gaps open.
+let openForReading (path: string) : Result<Store, OpenFault> =
+    if not (File.Exists path) then
+        Error(
+            OpenFault.Unreachable(
+                path,
+                "there is no such file; 'tributary start' or 'tributary demo' makes one"
+            )
+        )
+    else
+        try
+            let db = new Connection(path, Access.Read)
+
+            try
+                match marks db with
+                | SqliteSchema.ApplicationId, found, _ when found > SqliteSchema.version ->
+                    (db :> IDisposable).Dispose()
+                    Error(tooNew path found)
+                | SqliteSchema.ApplicationId, found, _ when found = SqliteSchema.version ->
+                    let reader = Reader(db, path, ValueNone)
+
+                    let refuse _ _ =
+                        Task.FromResult(Error(StoreFault.Failed $"{path} was opened for reading only"))
+
+                    Ok(storeOf reader refuse ignore)
+                | SqliteSchema.ApplicationId, _, _
+                | 0L, 0, false ->
+                    (db :> IDisposable).Dispose()
+
+                    Error(
+                        OpenFault.Unreachable(
+                            path,
+                            "it is empty or of an earlier version; 'tributary start' brings it up to date"
+                        )
+                    )
+                | _ ->
+                    (db :> IDisposable).Dispose()
+                    Error(foreign path)
+            with _ ->
+                (db :> IDisposable).Dispose()
+                reraise ()
+        with
+        | :? IOException
+        | :? UnauthorizedAccessException as error -> Error(refusal path error)
+
+// What the system answers when somebody else holds a lock: EAGAIN on Linux and macOS, sharing and lock violations on Windows.
+let private lockedResults = [ 11; 35; 0x80070020; 0x80070021 ]
+
+/// Holds `<path>.lock`, so that a second writer is told. The system lets go of it when the process ends, however it ends.
+let private lockFile (path: string) =
+    try
+        let folder = Path.GetDirectoryName(Path.GetFullPath path)
+
+        match folder with
+        | null -> ()
+        | folder -> Directory.CreateDirectory folder |> ignore
+
+        Ok(new FileStream(path + ".lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None))
+    with
+    | :? IOException as error when List.contains error.HResult lockedResults ->
+        Error(
+            OpenFault.InUse(
+                path,
+                "another Tributary is writing to it; stop that one, or give this one a store.path of its own"
+            )
+        )
+    | :? IOException
+    | :? UnauthorizedAccessException as error -> Error(OpenFault.Unreachable(path, error.Message))
+
+// The log is copied into the file after 16 MB and then used again; after a burst it is cut back to 64 MB.
+let private settings synchronous =
+    let level =
+        match synchronous with
+        | Synchronous.Full -> "FULL"
+        | Synchronous.Normal -> "NORMAL"
+
+    $"PRAGMA journal_mode = WAL; PRAGMA synchronous = {level}; PRAGMA wal_autocheckpoint = 4000;
+      PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY"
+
+let private faultOf (path: string) (error: SqliteException) =
+    let isFull =
+        error.Primary = raw.SQLITE_FULL
+        // Where the disk ran out while syncing or growing a file, SQLite only knows that it failed.
+        || error.Primary = raw.SQLITE_IOERR
+           && (let root = Path.GetDirectoryName(Path.GetFullPath path)
+               DriveInfo(string root).AvailableFreeSpace < 1_048_576L)
+
+    if isFull then
+        StoreFault.Full $"no space is left for {path}: {error.Message}"
+    elif error.Primary = raw.SQLITE_BUSY || error.Primary = raw.SQLITE_LOCKED then
+        StoreFault.Locked $"another program has locked {path}: {error.Message}"
+    else
+        StoreFault.Failed $"{path}: {error.Message}"
+
+let private startWriting path (held: FileStream) collector (db: Connection) =
+    let writer = Writer(db, collector)
+    let reader = Reader(new Connection(path, Access.Read), path, ValueSome collector)
+    let gate = Lock()
+    let mutable isOpen = true
+
+    let write (batches: IReadOnlyList<Batch>) (cancelled: CancellationToken) =
+        gate.Enter()
+
+        try
+            try
+                if isOpen then
+                    writer.Write(batches, cancelled)
+                    Task.FromResult(Ok())
+                else
+                    Task.FromResult(Error(StoreFault.Failed $"{path} is closed"))
+            with
+            | :? SqliteException as error -> Task.FromResult(Error(faultOf path error))
+            | :? OperationCanceledException -> Task.FromCanceled<Result<unit, StoreFault>> cancelled
+        finally
+            gate.Exit()
+
+    let close () =
+        gate.Enter()
+
+        try
+            if isOpen then
+                isOpen <- false
+
+                // A reader elsewhere may keep the log from being emptied: then the next one does it.
+                try
+                    db.Execute "PRAGMA wal_checkpoint(TRUNCATE)"
+                with :? SqliteException ->
+                    ()
+
+                (db :> IDisposable).Dispose()
+                held.Dispose()
+        finally
+            gate.Exit()
+
+    storeOf reader write close
+
+/// Opens a file to write and read it, and makes it, with its folder, when it is not there; an older version is brought up to
+/// date. `Write` works on the caller's thread. It holds `<path>.lock` until it is closed, so that there is one writer.
+let openForWriting (path: string) (collector: string) (synchronous: Synchronous) : Result<Store, OpenFault> =
+    match lockFile path with
+    | Error fault -> Error fault
+    | Ok held ->
+        let fail (db: Connection) fault =
+            (db :> IDisposable).Dispose()
+            held.Dispose()
+            Error fault
+
+        try
+            let db = new Connection(path, Access.Write)
+
+            try
+                match marks db with
+                | SqliteSchema.ApplicationId, found, _ when found > SqliteSchema.version ->
+                    fail db (tooNew path found)
+                | SqliteSchema.ApplicationId, _, _
+                | 0L, 0, false ->
+                    db.Execute(settings synchronous)
+                    SqliteSchema.migrate SqliteSchema.steps SqliteSchema.views db
+                    Ok(startWriting path held collector db)
+                | _ -> fail db (foreign path)
+            with error ->
+                fail db (refusal path error)
+        with error ->
+            held.Dispose()
+            Error(refusal path error)

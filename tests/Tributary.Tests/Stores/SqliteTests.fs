@@ -1,0 +1,787 @@
+module Tributary.Tests.Stores.SqliteTests
+
+open System
+open System.Diagnostics
+open System.IO
+open System.Threading
+open NUnit.Framework
+open Tributary
+open Tributary.Stores
+open Tributary.Tests.Stores.Vocabulary
+
+let private folders = ResizeArray<string>()
+
+let private newPath () =
+    let folder = temporaryFolder ()
+    folders.Add folder
+    Path.Combine(folder, "data", "test.db")
+
+[<OneTimeTearDown>]
+let ``the folders go`` () =
+    for folder in folders do
+        Directory.Delete(folder, true)
+
+let private openAs collector path =
+    sound (Sqlite.openForWriting path collector Synchronous.Full)
+
+let private openAt path = openAs "main" path
+let private readAt path = sound (Sqlite.openForReading path)
+
+/// A store at a new path, closed in the end.
+let private withStore (test: string -> Store -> unit) =
+    let path = newPath ()
+    let store = openAt path
+
+    try
+        test path store
+    finally
+        close store
+
+let private access path mode = new Connection(path, mode)
+
+/// What another tool reads: the columns of every row, as texts.
+let private query path columns (sql: string) =
+    use db = access path Access.Read
+    use statement = db.Prepare sql
+
+    statement.Rows(fun row -> [
+        for column in 0 .. columns - 1 -> if row.IsNull column then "null" else row.Text column
+    ])
+
+let private execute path sql =
+    use db = access path Access.Write
+    db.Execute sql
+
+let private refused (opened: Result<Store, OpenFault>) =
+    match opened with
+    | Ok store ->
+        close store
+        failwith "it was opened"
+    | Error fault -> fault
+
+/// A database that something else made.
+let private madeBy sql =
+    let path = newPath ()
+    Directory.CreateDirectory(string (Path.GetDirectoryName path)) |> ignore
+    execute path sql
+    path
+
+// ---- opening
+
+[<Test>]
+let ``a file and its folder are made for writing, marked as ours and with the version`` () =
+    withStore (fun path _ ->
+        equal [ [ string SqliteSchema.ApplicationId ] ] (query path 1 "PRAGMA application_id")
+        equal [ [ string SqliteSchema.version ] ] (query path 1 "PRAGMA user_version")
+        equal [ [ "wal" ] ] (query path 1 "PRAGMA journal_mode"))
+
+[<Test>]
+let ``a missing file is not made for reading, and the answer says what makes one`` () =
+    let path = newPath ()
+
+    match refused (Sqlite.openForReading path) with
+    | OpenFault.Unreachable(where, detail) ->
+        equal path where
+        Assert.That(detail, Does.Contain "tributary start")
+        Assert.That(detail, Does.Contain "tributary demo")
+    | other -> failwith $"%A{other}"
+
+    equal false (File.Exists path)
+
+[<Test>]
+let ``a second writer is told that the file is in use, until the first one closes it`` () =
+    let path = newPath ()
+    let first = openAt path
+
+    match refused (Sqlite.openForWriting path "second" Synchronous.Full) with
+    | OpenFault.InUse(where, detail) ->
+        equal path where
+        Assert.That(detail, Does.Contain "store.path")
+    | other -> failwith $"%A{other}"
+
+    close first
+    close (openAt path)
+
+[<Test>]
+let ``a file that somebody else has locked is in use`` () =
+    let path = newPath ()
+    close (openAt path)
+    use other = access path Access.Write
+    other.Execute "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE"
+
+    match refused (Sqlite.openForWriting path "main" Synchronous.Full) with
+    | OpenFault.InUse(where, _) -> equal path where
+    | other -> failwith $"%A{other}"
+
+[<Test>]
+let ``a file of a later version is left alone`` () =
+    let path = newPath ()
+    close (openAt path)
+    execute path "PRAGMA user_version = 99"
+    let newer = OpenFault.Newer(path, 99, SqliteSchema.version)
+    equal newer (refused (Sqlite.openForWriting path "main" Synchronous.Full))
+    equal newer (refused (Sqlite.openForReading path))
+    equal [ [ "99" ] ] (query path 1 "PRAGMA user_version")
+
+[<Test>]
+let ``another program's database is not ours and stays as it is`` () =
+    let path = madeBy "CREATE TABLE songs (title TEXT)"
+    let before = File.ReadAllBytes path
+
+    for opened in
+        [
+            Sqlite.openForWriting path "main" Synchronous.Full
+            Sqlite.openForReading path
+        ] do
+        match refused opened with
+        | OpenFault.NotOurs(where, _) -> equal path where
+        | other -> failwith $"%A{other}"
+
+    equal before (File.ReadAllBytes path)
+
+[<Test>]
+let ``a file that is no database is not ours and stays as it is`` () =
+    let path = newPath ()
+    Directory.CreateDirectory(string (Path.GetDirectoryName path)) |> ignore
+    let text = String.replicate 300 "this is a letter to my bank; "
+    File.WriteAllText(path, text)
+
+    for opened in
+        [
+            Sqlite.openForWriting path "main" Synchronous.Full
+            Sqlite.openForReading path
+        ] do
+        match refused opened with
+        | OpenFault.NotOurs(where, _) -> equal path where
+        | other -> failwith $"%A{other}"
+
+    equal text (File.ReadAllText path)
+
+[<Test>]
+let ``a path that cannot be a file is unreachable`` () =
+    let path = newPath ()
+    Directory.CreateDirectory path |> ignore
+    let below = Path.Combine(path + ".lock", "x.db")
+    File.WriteAllText(path + ".lock", "a file where a folder is wanted")
+
+    for path in [ path; below ] do
+        match refused (Sqlite.openForWriting path "main" Synchronous.Full) with
+        | OpenFault.Unreachable(where, detail) ->
+            equal path where
+            Assert.That(detail, Is.Not.Empty)
+        | other -> failwith $"%A{other}"
+
+[<Test>]
+let ``an empty file becomes a store, but not for a reader`` () =
+    let path = newPath ()
+    Directory.CreateDirectory(string (Path.GetDirectoryName path)) |> ignore
+    File.WriteAllBytes(path, [||])
+
+    match refused (Sqlite.openForReading path) with
+    | OpenFault.Unreachable(_, detail) -> Assert.That(detail, Does.Contain "tributary start")
+    | other -> failwith $"%A{other}"
+
+    close (openAt path)
+    close (readAt path)
+
+[<Test>]
+let ``a file of an earlier version is taken forward with all that is in it`` () =
+    let path = madeBy ""
+    use db = access path Access.Write
+    let one = "CREATE TABLE songs (title TEXT); INSERT INTO songs VALUES ('Tainaron');"
+    let two = "ALTER TABLE songs ADD COLUMN year INTEGER; UPDATE songs SET year = 1985;"
+    let view columns = [ "songs_readable", $"SELECT {columns} FROM songs" ]
+    SqliteSchema.migrate [ one ] (view "title") db
+    SqliteSchema.migrate [ one; two ] (view "title || ' ' || year") db
+    equal [ [ "Tainaron 1985" ] ] (query path 1 "SELECT * FROM songs_readable")
+    equal [ [ "2" ] ] (query path 1 "PRAGMA user_version")
+    // What is up to date is not touched.
+    SqliteSchema.migrate [ one; two ] (view "title") db
+    equal [ [ "Tainaron 1985" ] ] (query path 1 "SELECT * FROM songs_readable")
+
+[<Test>]
+let ``a step that fails leaves the version that was`` () =
+    let path = madeBy ""
+    use db = access path Access.Write
+    let one = "CREATE TABLE songs (title TEXT);"
+    SqliteSchema.migrate [ one ] [] db
+
+    Assert.Throws<SqliteException>(fun () ->
+        SqliteSchema.migrate [ one; "CREATE TABLE more (x); CREATE TABLE songs (x);" ] [] db)
+    |> ignore
+
+    equal [ [ "1" ] ] (query path 1 "PRAGMA user_version")
+    equal [ [ "songs" ] ] (query path 1 "SELECT name FROM sqlite_schema")
+
+[<Test>]
+let ``our own file from before the first version is brought up to date`` () =
+    let path = madeBy $"PRAGMA application_id = {SqliteSchema.ApplicationId}"
+    let store = openAt path
+    write store [ batch [ fill "m1" 1 10L ] ]
+    equal 1 (trades store).Length
+    close store
+
+// ---- reading beside a writer
+
+[<Test>]
+let ``a reader sees what a writer has written, and never half of it`` () =
+    withStore (fun path store ->
+        let reader = readAt path
+        equal [] (trades reader)
+        write store [ batch [ fill "m1" 1 10L; fill "m1" 2 20L ] ]
+        equal 2 (trades reader).Length
+        equal (everything store) (everything reader)
+        close reader)
+
+[<Test>]
+let ``a reader writes nothing and left no gaps`` () =
+    withStore (fun path store ->
+        write store [ batch [ hole gap ] ]
+        let reader = readAt path
+
+        match tryWrite reader [ batch [ fill "m1" 1 10L ] ] with
+        | Error(StoreFault.Failed detail) -> Assert.That(detail, Does.Contain "reading only")
+        | other -> failwith $"%A{other}"
+
+        equal [] (result (reader.OpenGaps()))
+        equal 1 (gaps reader).Length
+        close reader
+        equal [] (trades store))
+
+[<Test>]
+let ``reads go on while batches are written`` () =
+    withStore (fun _ store ->
+        let writing =
+            Tasks.Task.Run(fun () ->
+                for number in 1..200 do
+                    write store [
+                        batch [ fill "m1" number (int64 number); fill "m2" number (int64 number) ]
+                    ])
+
+        let mutable seen = 0
+
+        while not writing.IsCompleted do
+            let count = (trades store).Length
+            equal 0 (count % 2)
+            Assert.That(count, Is.GreaterThanOrEqualTo seen)
+            seen <- count
+
+        writing.Wait()
+        equal 400 (trades store).Length)
+
+[<Test>]
+let ``each collector has its own gaps`` () =
+    let path = newPath ()
+    let first = openAs "first" path
+    write first [ batch [ hole gap ] ]
+    close first
+    let second = openAs "second" path
+    equal [] (result (second.OpenGaps()))
+    write second [ batch [ hole gap; hole { gap with Since = at 7L } ] ]
+    equal [ at 7L; gap.Since ] (result (second.OpenGaps()) |> List.map _.Since)
+    equal 3 (gaps second).Length
+    close second
+
+// ---- what is not committed is not there
+
+[<Test>]
+let ``a transaction that was not committed when the process died is not there`` () =
+    withStore (fun path store ->
+        write store [ batch [ fill "m1" 1 10L ] ]
+        use other = access path Access.Write
+        other.Execute "BEGIN IMMEDIATE; DELETE FROM trades; UPDATE market_keys SET trades = 0"
+        // What a disk holds at this moment is what is found after a crash.
+        let copy = newPath ()
+        Directory.CreateDirectory(string (Path.GetDirectoryName copy)) |> ignore
+
+        for ending in [ ""; "-wal" ] do
+            File.Copy(path + ending, copy + ending)
+
+        other.Execute "ROLLBACK"
+        let found = openAt copy
+        equal (everything store) (everything found)
+        equal [ [ "ok" ] ] (query copy 1 "PRAGMA integrity_check")
+        close found)
+
+[<Test>]
+let ``a batch that fails takes all batches of its write with it, and all goes well the second time`` () =
+    withStore (fun path store ->
+        let names = Names()
+        write store [ batchOf names (fill "m1" 1 10L) ]
+
+        let good =
+            batchOf names (fun batch ->
+                for number in 1..3 do
+                    fill "m2" number 10L batch
+                    book "m3" number 10L batch)
+
+        // A batch whose rows point to no names fails in the middle.
+        let bad = batchOf names (fill "m4" 1 10L)
+        let row = &bad.Trades[0]
+        row <- { row with Token = { Key = 1_000_000 } }
+
+        Assert.Catch(fun () -> tryWrite store [ good; bad ] |> ignore) |> ignore
+        equal 1 (trades store).Length
+        equal [] (books store)
+        equal [ [ "m1" ] ] (query path 1 "SELECT name FROM market_keys")
+        write store [ good ]
+        equal 4 (trades store).Length
+        equal 3 (books store).Length
+        equal true (good.Trades[0].Inserted && good.Books[2].Inserted)
+        equal [ 1L; 3L; 0L ] ((result (store.Status())).Markets |> List.map _.Trades)
+        equal [ [ "ok" ] ] (query path 1 "PRAGMA integrity_check"))
+
+[<Test>]
+let ``closing leaves one file, the log emptied`` () =
+    let path = newPath ()
+    let store = openAt path
+    write store [ batch [ fill "m1" 1 10L ] ]
+    close store
+    equal false (File.Exists(path + "-wal"))
+
+    match tryWrite store [ batch [ fill "m1" 2 10L ] ] with
+    | Error(StoreFault.Failed detail) -> Assert.That(detail, Does.Contain "closed")
+    | other -> failwith $"%A{other}"
+
+[<Test>]
+let ``a lock file that was left behind locks nothing`` () =
+    // The lock is the system's, held by an open file: it goes with its process, however that ends.
+    let path = newPath ()
+    Directory.CreateDirectory(string (Path.GetDirectoryName path)) |> ignore
+    File.WriteAllText(path + ".lock", "")
+    close (openAt path)
+
+// ---- faults while writing
+
+let private many first =
+    batch [
+        for number in first .. first + 400 do
+            book "m1" number (int64 number)
+    ]
+
+[<Test>]
+let ``a locked file is a fault that passes`` () =
+    withStore (fun path store ->
+        write store [ batch [ fill "m1" 1 10L ] ]
+        use other = access path Access.Write
+        other.Execute "BEGIN IMMEDIATE"
+        let waiting = batch [ fill "m2" 1 10L ]
+
+        match tryWrite store [ waiting ] with
+        | Error(StoreFault.Locked detail) -> Assert.That(detail, Does.Contain path)
+        | other -> failwith $"%A{other}"
+
+        other.Execute "ROLLBACK"
+        write store [ waiting ]
+        equal 2 (trades store).Length)
+
+[<Test>]
+let ``a disk without room is a fault that passes`` () =
+    // A file system of half a megabyte, where the tests may make one.
+    let folder = temporaryFolder ()
+
+    let system program (arguments: string) =
+        try
+            use running =
+                Process.Start(
+                    ProcessStartInfo(
+                        program,
+                        arguments,
+                        RedirectStandardError = true,
+                        RedirectStandardOutput = true
+                    )
+                )
+                |> Option.ofObj
+                |> Option.get
+
+            running.WaitForExit()
+            running.ExitCode = 0
+        with :? ComponentModel.Win32Exception ->
+            false
+
+    if not (system "mount" $"-t tmpfs -o size=512k tributary-test {folder}") then
+        Directory.Delete(folder, true)
+        Assert.Ignore "no permission to mount a small file system"
+
+    try
+        let path = Path.Combine(folder, "test.db")
+        let store = openAt path
+
+        try
+            write store [ batch [ fill "m1" 1 10L ] ]
+            let ballast = Path.Combine(folder, "ballast")
+            File.WriteAllBytes(ballast, Array.zeroCreate 150_000)
+            let large = [ many 1; many 1000; many 2000 ]
+
+            match tryWrite store large with
+            | Error(StoreFault.Full detail) -> Assert.That(detail, Does.Contain path)
+            | other -> failwith $"%A{other}"
+
+            equal [] (books store)
+            equal 1 (trades store).Length
+            File.Delete ballast
+            write store [ many 1 ]
+            equal 401 (books store).Length
+            equal [ [ "ok" ] ] (query path 1 "PRAGMA integrity_check")
+        finally
+            close store
+    finally
+        system "umount" folder |> ignore
+        Directory.Delete(folder, true)
+
+// ---- the views
+
+let private one path columns view =
+    query path columns $"SELECT * FROM {view}" |> List.exactlyOne
+
+[<Test>]
+let ``trades are readable, to the last digit`` () =
+    withStore (fun path store ->
+        let written = batch [ described market; fill "m1" 1 10L ]
+        write store [ written ]
+
+        equal
+            [
+                "polymarket"
+                "will-it-rain"
+                "m1"
+                "m1-yes"
+                "Yes"
+                "sell"
+                "0.55"
+                "10.5"
+                string written.Trades[0].Id
+                transaction 1
+                "api"
+                "2026-07-24T00:00:00.000010Z"
+                "2026-07-24T00:00:03.000000Z"
+                "off_grid old"
+            ]
+            (one path 14 "trades_readable"))
+
+[<Test>]
+let ``books are readable, with mid, spread and spread in basis points`` () =
+    withStore (fun path store ->
+        write store [ batch [ described market; book "m1" 1 10L ] ]
+
+        equal
+            [
+                "polymarket"
+                "will-it-rain"
+                "m1"
+                "m1-yes"
+                "Yes"
+                "0.48"
+                "30.0"
+                "0.52"
+                "10.0"
+                "0.5"
+                "0.04"
+                "800.0"
+                hash 1
+                "null"
+                "verified"
+                "poll"
+                "2026-07-24T00:00:00.000010Z"
+                "2026-07-24T00:00:03.000000Z"
+                ""
+                "[[480000,30000000],[470000,500250000]]"
+                "[[520000,10000000],[600000,1000000]]"
+            ]
+            (one path 21 "orderbook_snapshots_readable"))
+
+[<Test>]
+let ``a side that is empty has no best, and the book no mid`` () =
+    withStore (fun path store ->
+        write store [ batch [ bookOf "m1" [] [ "0.6", "1" ] "" 10L ] ]
+
+        equal
+            [ "null"; "null"; "0.6"; "1.0"; "null"; "null"; "null"; "" ]
+            (query
+                path
+                8
+                "SELECT best_bid, best_bid_size, best_ask, best_ask_size, mid, spread, spread_bps, hash
+                 FROM orderbook_snapshots_readable"
+             |> List.exactlyOne))
+
+[<Test>]
+let ``every price and every whole flag is shown as it is written`` () =
+    withStore (fun path store ->
+        let prices = [ "0.001"; "0.000001"; "0.07"; "0.123456"; "0.999999"; "0.29" ]
+
+        write store [
+            batch [
+                for number, text in List.indexed prices do
+                    fillOf "m1" "m1-yes" "Yes" text number (int64 number)
+            ]
+        ]
+
+        equal
+            (prices
+             |> List.map (fun text -> [ if text = "0.000001" then "1.0e-06" else text ]))
+            (query path 1 "SELECT price FROM trades_readable ORDER BY at")
+
+        execute path $"UPDATE trades SET flags = {2 * int Flags.Stale - 1}"
+
+        equal
+            "rounded off_grid at_bound out_of_bounds old future crossed locked one_sided empty disordered duplicate_level zero_size stale"
+            (query path 1 "SELECT flags FROM trades_readable").Head.Head)
+
+[<Test>]
+let ``markets, their numbers, gaps, checkpoints, metrics and quarantine are readable`` () =
+    withStore (fun path store ->
+        let closed = {
+            gap with
+                Until = ValueSome(at 1_500_100L)
+        }
+
+        write store [
+            batch [ described market; hole closed; reached checkpoint ]
+            batch [
+                reached {
+                    checkpoint with
+                        Watermark = at 900L
+                        Rows = 2
+                        Error = "it broke"
+                }
+            ]
+            batch [ rejected "no side" "{\"a\":1}" "/page/1"; measured "rows" 7.5 9L ]
+        ]
+
+        equal
+            [
+                "will-it-rain"
+                "open"
+                "0.01"
+                "5.0"
+                "null"
+                "2026-07-24T00:00:09.000000Z"
+                "[\"weather\",\"größe\"]"
+            ]
+            (query
+                path
+                7
+                "SELECT slug, status, tick_size, minimum_size, starts, ends, tags FROM markets_readable"
+             |> List.exactlyOne)
+
+        equal
+            [
+                "polymarket"
+                "will-it-rain"
+                "m1"
+                "2026-07-24T00:00:00.001000Z"
+                "1000.5"
+                "null"
+                "null"
+            ]
+            (one path 7 "market_stats_readable")
+
+        equal
+            [
+                "main"
+                "polymarket"
+                "books"
+                "will-it-rain"
+                "m1"
+                "m1-yes"
+                "Yes"
+                "disconnect"
+                "2026-07-24T00:00:00.000100Z"
+                "2026-07-24T00:00:01.500100Z"
+                "1.5"
+                "null"
+                "null"
+            ]
+            (one path 13 "gaps_readable")
+
+        equal
+            [
+                "polymarket/trades/m1"
+                "polymarket"
+                "trades"
+                "will-it-rain"
+                "m1"
+                ""
+                "2026-07-24T00:00:00.000000Z"
+                "2026-07-24T00:00:00.000900Z"
+                "2"
+                "it broke"
+                "0.0125"
+                "2"
+                "9"
+                "1"
+            ]
+            (one path 14 "checkpoints_readable")
+
+        equal
+            [
+                "polymarket"
+                "/page/1"
+                "17"
+                "no side"
+                "2026-07-24T00:00:03.000000Z"
+                "{\"a\":1}"
+            ]
+            (one path 6 "quarantine_readable")
+
+        equal
+            [ "rows"; "exchange=polymarket"; "2026-07-24T00:00:00.000009Z"; "7.5" ]
+            (one path 4 "collection_metrics_readable"))
+
+[<Test>]
+let ``the same run of a job counts once in its totals`` () =
+    withStore (fun path store ->
+        write store [ batch [ reached checkpoint ]; batch [ reached checkpoint ] ]
+
+        equal
+            [ [ "1"; "7"; "0" ] ]
+            (query path 3 "SELECT runs, total_rows, total_errors FROM checkpoints_readable"))
+
+[<Test>]
+let ``fills show each fill once: a sighting that is linked to a better one is left out`` () =
+    withStore (fun path store ->
+        let seen = batch [ fill "m1" 1 10L; fill "m1" 2 20L; fill "m1" 3 30L ]
+
+        for i in 1..2 do
+            let row = &seen.Trades[i]
+            row <- { row with Source = Source.Stream }
+
+        write store [ seen ]
+
+        execute
+            path
+            $"INSERT INTO trade_links (trade_id, other_id) VALUES (x'{seen.Trades[0].Id}', x'{seen.Trades[1].Id}')"
+
+        equal
+            [
+                [ string seen.Trades[0].Id; "api"; "1" ]
+                [ string seen.Trades[2].Id; "stream"; "0" ]
+            ]
+            (query path 3 "SELECT trade_id, source, confirmed FROM fills ORDER BY at"))
+
+[<Test>]
+let ``every view can be read, and every table keeps its rows strictly`` () =
+    withStore (fun path _ ->
+        for view, _ in SqliteSchema.views do
+            equal [] (query path 1 $"SELECT * FROM {view}")
+
+        equal
+            []
+            (query
+                path
+                1
+                "SELECT name FROM pragma_table_list WHERE type = 'table' AND NOT strict AND name NOT LIKE 'sqlite%'"))
+
+[<Test>]
+let ``times before 1970 are shown as they are`` () =
+    withStore (fun path store ->
+        write store [
+            batch [
+                described {
+                    market with
+                        Start = ValueSome(Instant.ofMicros -1L)
+                }
+            ]
+        ]
+
+        equal [ [ "1969-12-31T23:59:59.999999Z" ] ] (query path 1 "SELECT starts FROM markets_readable"))
+
+// ---- versions, totals, plans
+
+[<Test>]
+let ``a market's version covers what is described and nothing else`` () =
+    let version = Sqlite.versionOf
+    // The vector: this layout must never change, or every market would be stored anew.
+    equal "e5885d213c0880c5da9a65df9fc68bb5" (Convert.ToHexStringLower(version market))
+
+    for same in
+        [
+            { market with Volume = ValueNone }
+            {
+                market with
+                    Liquidity = ValueSome(size "1")
+            }
+            {
+                market with
+                    OpenInterest = ValueSome(size "1")
+            }
+            { market with Updated = ValueNone }
+            { market with Received = at 9L }
+            { market with Raw = "" }
+        ] do
+        equal (version market) (version same)
+
+    let others = [
+        {
+            market with
+                Exchange = sound (ExchangeId.Parse "kalshi")
+        }
+        { market with Market = marketId "m2" }
+        { market with Event = "" }
+        { market with Slug = "x" }
+        { market with Question = "x" }
+        { market with Outcomes = [||] }
+        {
+            market with
+                Outcomes = Array.rev market.Outcomes
+        }
+        {
+            market with
+                Status = MarketStatus.Closed
+        }
+        { market with AcceptsOrders = false }
+        { market with TickSize = ValueNone }
+        {
+            market with
+                TickSize = ValueSome Price.zero
+        }
+        { market with MinimumSize = ValueNone }
+        { market with NegRisk = true }
+        {
+            market with
+                Start = market.End
+                End = ValueNone
+        }
+        { market with End = ValueNone }
+        {
+            market with
+                ClosedAt = ValueSome(at 1L)
+        }
+        { market with Winner = "Yes" }
+        {
+            market with
+                Tags = [| "weathergröße" |]
+        }
+    ]
+
+    equal
+        (others.Length + 1)
+        (market :: others |> List.map (version >> Convert.ToHexString) |> List.distinct).Length
+
+[<Test>]
+let ``rows that are deleted by hand are no longer counted`` () =
+    withStore (fun path store ->
+        write store [ batch [ fill "m1" 1 10L; fill "m1" 2 20L; book "m1" 1 10L ] ]
+
+        execute
+            path
+            "DELETE FROM trades WHERE at < (SELECT max(at) FROM trades); DELETE FROM orderbook_snapshots"
+
+        let summary = (result (store.Status())).Markets.Head
+        equal (1L, 0L) (summary.Trades, summary.Books))
+
+[<Test>]
+let ``what a token's outcome is called is learned from whoever says it first`` () =
+    withStore (fun path store ->
+        write store [ batch [ book "m1" 1 10L ]; batch [ fillOf "m1" "m1-yes" "" "0.5" 1 10L ] ]
+
+        let outcomes () =
+            query path 1 "SELECT DISTINCT outcome FROM orderbook_snapshots_readable"
+
+        equal [ [ "" ] ] (outcomes ())
+        let names = Names()
+        write store [ batchOf names (fill "m1" 2 20L) ]
+        equal [ [ "Yes" ] ] (outcomes ())
+        // A name that was given later is the row's own.
+        write store [ batchOf names (fillOf "m1" "m1-yes" "Aye" "0.5" 3 30L) ]
+        equal [ "Yes"; "Yes"; "Aye" ] (trades store |> List.map _.Outcome))

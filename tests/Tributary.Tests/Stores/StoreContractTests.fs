@@ -1,0 +1,516 @@
+namespace Tributary.Tests.Stores
+
+open System
+open System.IO
+open System.Threading
+open NUnit.Framework
+open Tributary
+open Tributary.Stores
+open Tributary.Tests.Stores.Vocabulary
+
+/// What every store promises: one run for each line of the registry.
+[<TestFixtureSource("Kinds")>]
+type StoreContractTests(kind: string) =
+    let mutable folder = ""
+    let mutable store = Unchecked.defaultof<Store>
+
+    let openStore () =
+        let settings = {
+            (Settings.defaults []).Store with
+                Kind = kind
+                Path = Path.Combine(folder, "test.db")
+        }
+
+        let make = Registry.tryFind kind |> Option.get
+        sound (make settings "main")
+
+    static member Kinds = Registry.all |> List.map fst
+
+    [<SetUp>]
+    member _.Open() =
+        folder <- temporaryFolder ()
+        store <- openStore ()
+
+    [<TearDown>]
+    member _.CloseAndForget() =
+        close store
+        Directory.Delete(folder, true)
+
+    [<Test>]
+    member _.``what was written is read back, field by field``() =
+        let written =
+            batch [ described market; fill "m1" 1 10L; fill "m1" 2 20L; book "m1" 1 10L ]
+
+        write store [ written ]
+        equal [ written.Trade 0; written.Trade 1 ] (trades store)
+        equal [ written.Book 0 ] (books store)
+        equal [ market ] (markets store)
+
+    [<Test>]
+    member _.``everything that is not usual comes back as it was as well``() =
+        let odd =
+            batch [
+                fillOf "m1" "m1-yes" "" "0.000001" 1 10L
+                fillOf "m1" "m1-no" "\u00dcber \"50\"" "1" 2 10L
+                bookOf "m1" [] [] "" 1L
+                bookOf "m1" [ "0.5", "9223372036854.775807" ] [] "NOT-HEX" 2L
+                bookOf "m1" [] [ "0", "0.000001" ] (String('A', 40)) 3L
+            ]
+
+        for i in 0..1 do
+            let row = &odd.Trades[i]
+
+            row <- {
+                row with
+                    Transaction =
+                        if i = 0 then
+                            odd.Keep(utf8 "")
+                        else
+                            odd.Keep(utf8 "0xshort")
+                    Source = if i = 0 then Source.Chain else Source.Stream
+                    Side = Side.Buy
+                    Flags = Flags.None
+            }
+
+        write store [ odd ]
+        equal (Set.ofList [ odd.Trade 0; odd.Trade 1 ]) (Set.ofList (trades store))
+        equal [ odd.Book 0; odd.Book 1; odd.Book 2 ] (books store)
+
+    [<Test>]
+    member _.``append twice, store once``() =
+        let batches = [
+            batch [ described market; fill "m1" 1 10L; fill "m1" 2 20L; book "m1" 1 10L ]
+            batch [
+                hole gap
+                reached checkpoint
+                rejected "no side" "{}" "/a"
+                measured "rows" 1.0 5L
+            ]
+            batch [ fill "m2" 1 10L; hole { gap with Until = ValueSome(at 300L) } ]
+        ]
+
+        write store batches
+        let once = everything store
+        write store batches
+
+        for one in batches do
+            write store [ one ]
+
+        equal once (everything store)
+
+    [<Test>]
+    member _.``the order of batches does not matter``() =
+        let make () = [
+            batch [ fill "m1" 1 10L; fill "m1" 2 20L ]
+            batch [ fill "m1" 3 15L; book "m1" 1 10L ]
+            batch [ book "m1" 2 5L; fill "m2" 1 10L ]
+            batch [ hole gap ]
+            batch [ hole { gap with Until = ValueSome(at 300L) } ]
+        ]
+
+        write store (make ())
+        let forwards = everything store
+        let other = Memory.create "main"
+
+        for one in List.rev (make ()) do
+            write other [ one ]
+
+        equal forwards (everything other)
+
+    [<Test>]
+    member _.``a row is inserted the first time only, also within one batch``() =
+        let first = batch [ fill "m1" 1 10L; book "m1" 1 10L; book "m1" 1 10L ]
+        write store [ first ]
+        equal [ true ] [ first.Trades[0].Inserted ]
+        equal [ true; false ] [ first.Books[0].Inserted; first.Books[1].Inserted ]
+        let second = batch [ fill "m1" 1 10L; fill "m1" 2 10L; book "m1" 2 10L ]
+        write store [ second ]
+        equal [ false; true ] [ second.Trades[0].Inserted; second.Trades[1].Inserted ]
+        equal true second.Books[0].Inserted
+
+    [<Test>]
+    member _.``two readings of identical fills merge by the larger count``() =
+        let reading count =
+            batch [ for _ in 1..count -> fill "m1" 1 10L ]
+
+        write store [ reading 2 ]
+        equal 2 (trades store).Length
+        write store [ reading 3; reading 1 ]
+        equal 3 (trades store).Length
+        equal 3 (trades store |> List.distinctBy _.Id).Length
+
+    [<Test>]
+    member _.``the same fill seen in two sources is two sightings``() =
+        let seen = batch [ fill "m1" 1 10L; fill "m1" 1 10L ]
+        let row = &seen.Trades[1]
+
+        row <- {
+            row with
+                Source = Source.Stream
+                Id = seen.Trades[0].Id
+        }
+
+        write store [ seen ]
+        equal [ Source.Api; Source.Stream ] (trades store |> List.map _.Source)
+
+    [<Test>]
+    member _.``a gap is open until it is closed, and then healed, once``() =
+        let closed = { gap with Until = ValueSome(at 300L) }
+
+        let healed = {
+            closed with
+                Healed = ValueSome(struct (at 900L, "backfill"))
+        }
+
+        write store [ batch [ hole gap ] ]
+        equal [ gap ] (result (store.OpenGaps()))
+        write store [ batch [ hole closed ]; batch [ hole gap ] ]
+        equal [] (result (store.OpenGaps()))
+        equal [ { Collector = "main"; Gap = closed } ] (gaps store)
+
+        write store [
+            batch [ hole healed ]
+            batch [ hole closed ]
+            batch [
+                hole {
+                    gap with
+                        Until = ValueSome(at 999L)
+                        Healed = ValueSome(struct (at 999L, "other"))
+                }
+            ]
+        ]
+
+        equal [ { Collector = "main"; Gap = healed } ] (gaps store)
+
+    [<Test>]
+    member _.``gaps of another token, stream, cause or beginning are other gaps``() =
+        let others = [
+            gap
+            { gap with Token = ValueNone }
+            { gap with Stream = Stream.Trades }
+            { gap with Cause = Cause.Starved }
+            { gap with Since = at 101L }
+            { gap with Market = marketId "m2" }
+        ]
+
+        write store [ batch (others |> List.map hole) ]
+        equal (Set.ofList others) (gaps store |> List.map _.Gap |> Set.ofList)
+
+    [<Test>]
+    member _.``gaps are found by any moment that they touch``() =
+        let closed = { gap with Until = ValueSome(at 300L) }
+
+        let unended = {
+            gap with
+                Market = marketId "m2"
+                Token = ValueNone
+        }
+
+        write store [ batch [ hole closed; hole unended ] ]
+
+        let during since until =
+            result (
+                store.Gaps {
+                    Query.everything with
+                        Since = at since
+                        Until = at until
+                }
+            )
+            |> List.map (fun found -> string found.Gap.Market)
+            |> List.sort
+
+        equal [] (during 0L 100L)
+        equal [ "m1"; "m2" ] (during 0L 101L)
+        equal [ "m1"; "m2" ] (during 299L 900L)
+        equal [ "m2" ] (during 300L 900L)
+
+        let ofToken market =
+            result (
+                store.Gaps {
+                    Query.everything with
+                        Market = market
+                        Token = ValueSome(tokenId "m2-yes")
+                }
+            )
+
+        equal [] (ofToken ValueNone)
+        // A gap of a whole market is one of each of its tokens.
+        equal [ unended ] (ofToken (ValueSome(marketId "m2")) |> List.map _.Gap)
+
+    [<Test>]
+    member _.``a checkpoint is the last one of its job``() =
+        let next = {
+            checkpoint with
+                Watermark = at 900L
+                Rows = 2
+                Error = "it broke"
+        }
+
+        let books = {
+            checkpoint with
+                Job = "polymarket/books/m1/m1-yes"
+                Stream = Stream.Books
+                Token = ValueSome(tokenId "m1-yes")
+        }
+
+        write store [ batch [ reached checkpoint ]; batch [ reached books; reached next ] ]
+        equal [ books; next ] (result (store.Checkpoints()))
+
+    [<Test>]
+    member _.``an unchanged market is not stored again, but its numbers are``() =
+        let later = {
+            market with
+                Volume = ValueSome(size "2000")
+                Updated = ValueSome(at 2_000L)
+                Received = at 4_000_000L
+                Raw = "{}"
+        }
+
+        write store [ batch [ described market; described later ] ]
+
+        equal
+            [
+                {
+                    market with
+                        Volume = ValueSome(size "2000")
+                }
+            ]
+            (markets store)
+
+    [<Test>]
+    member _.``the newest version of a market counts, whatever came last, also when it is one that was there before``
+        ()
+        =
+        let version micros accepts = {
+            market with
+                AcceptsOrders = accepts
+                Updated = ValueSome(at micros)
+                Volume = ValueNone
+        }
+
+        let latest () = (markets store).Head.AcceptsOrders
+        write store [ batch [ described (version 1L true); described (version 3L false) ] ]
+        equal false (latest ())
+        write store [ batch [ described (version 2L true) ] ]
+        equal false (latest ())
+        write store [ batch [ described (version 4L true) ] ]
+        equal true (latest ())
+
+    [<Test>]
+    member _.``what cannot be read is kept once, by its content``() =
+        write store [
+            batch [
+                rejected "no side" "{\"a\":1}" "/page/1"
+                rejected "no side" "{\"a\":1}" "/page/2"
+            ]
+            batch [ rejected "no price" "{\"a\":1}" "/page/1"; rejected "no side" "" "/page/1" ]
+        ]
+
+        let kept = result (store.Quarantine())
+
+        equal
+            (Set.ofList [ "no side", "{\"a\":1}"; "no price", "{\"a\":1}"; "no side", "" ])
+            (kept
+             |> List.map (fun row -> row.Reason, Text.Encoding.UTF8.GetString row.Bytes)
+             |> Set.ofList)
+
+        equal 3 kept.Length
+        equal 3L (result (store.Status())).Quarantined
+
+    [<Test>]
+    member _.``queries restrict by exchange, market, token, time and number``() =
+        write store [
+            batch [
+                for number in 1..5 do
+                    fill "m1" number (int64 number)
+                    fill "m2" number (int64 number)
+                    book "m1" number (int64 number)
+
+                fillOf "m1" "m1-no" "No" "0.45" 9 9L
+            ]
+        ]
+
+        let times query =
+            result (store.Trades query)
+            |> List.map (fun row -> row.At.Micros - (at 0L).Micros)
+
+        let ofM1 = {
+            Query.everything with
+                Market = ValueSome(marketId "m1")
+        }
+
+        equal 11 (times Query.everything).Length
+        equal [ 1L; 2L; 3L; 4L; 5L; 9L ] (times ofM1)
+
+        equal
+            [ 2L; 3L ]
+            (times {
+                ofM1 with
+                    Since = at 2L
+                    Until = at 4L
+            })
+
+        equal [ 1L; 1L; 2L ] (times { Query.everything with Limit = 3 })
+
+        equal
+            [ 9L ]
+            (times {
+                Query.everything with
+                    Token = ValueSome(tokenId "m1-no")
+            })
+
+        equal
+            []
+            (times {
+                Query.everything with
+                    Exchange = ValueSome(sound (ExchangeId.Parse "kalshi"))
+            })
+
+        let found =
+            result (
+                store.Books {
+                    ofM1 with
+                        Since = at 4L
+                        Token = ValueSome(tokenId "m1-yes")
+                }
+            )
+
+        equal [ hash 4; hash 5 ] (found |> List.map _.Hash)
+
+        equal
+            []
+            (result (
+                store.Books {
+                    ofM1 with
+                        Market = ValueSome(marketId "m2")
+                }
+            ))
+
+    [<Test>]
+    member _.``the same names on two exchanges are two markets``() =
+        let names = Names()
+
+        let onExchange name =
+            batchOf names (fun batch ->
+                batch.Exchange <- name
+                fill "m1" 1 10L batch
+                book "m1" 1 10L batch)
+
+        write store [ onExchange "polymarket"; onExchange "kalshi" ]
+
+        equal
+            [ "kalshi"; "polymarket" ]
+            (trades store |> List.map (fun row -> string row.Exchange) |> List.sort)
+
+        equal 2 (books store).Length
+        equal 2 (result (store.Status())).Markets.Length
+
+    [<Test>]
+    member _.``status says what there is of each market``() =
+        write store [
+            batch [
+                described market
+                fill "m1" 1 10L
+                fill "m1" 2 30L
+                book "m1" 1 20L
+                reached checkpoint
+            ]
+            batch [
+                hole gap
+                hole {
+                    gap with
+                        Since = at 1L
+                        Until = ValueSome(at 2L)
+                }
+                fill "m2" 1 5L
+            ]
+            batch [
+                fill "m1" 1 10L
+                measured "rows" 1.0 5L
+                measured "rows" 7.5 9L
+                measured "rows" 3.0 6L
+            ]
+        ]
+
+        let status = result (store.Status())
+
+        equal
+            [
+                {
+                    Exchange = exchange
+                    Market = marketId "m1"
+                    Slug = "will-it-rain"
+                    Question = market.Question
+                    Status = "open"
+                    Trades = 2L
+                    FirstTrade = ValueSome(at 10L)
+                    LastTrade = ValueSome(at 30L)
+                    Books = 1L
+                    FirstBook = ValueSome(at 20L)
+                    LastBook = ValueSome(at 20L)
+                    Gaps = 2L
+                    OpenGaps = 1L
+                    Checkpoints = [ checkpoint ]
+                }
+                {
+                    Exchange = exchange
+                    Market = marketId "m2"
+                    Slug = ""
+                    Question = ""
+                    Status = ""
+                    Trades = 1L
+                    FirstTrade = ValueSome(at 5L)
+                    LastTrade = ValueSome(at 5L)
+                    Books = 0L
+                    FirstBook = ValueNone
+                    LastBook = ValueNone
+                    Gaps = 0L
+                    OpenGaps = 0L
+                    Checkpoints = []
+                }
+            ]
+            status.Markets
+
+        equal [ "rows", 7.5 ] (status.Metrics |> List.map (fun metric -> metric.Name, metric.Value))
+        equal 0L status.Quarantined
+
+    [<Test>]
+    member _.``an empty store has nothing, and nothing to write is written``() =
+        write store []
+        write store [ batch [] ]
+        equal ([], [], [], [], [], []) (everything store)
+        equal [] (result (store.Status())).Markets
+
+    [<Test>]
+    member _.``a write that is cancelled before it begins leaves nothing``() =
+        let cancelled = CancellationToken true
+        let writing = store.Write [| batch [ fill "m1" 1 10L ] |] cancelled
+        Assert.That(writing.IsCanceled)
+        equal [] (trades store)
+
+    [<Test>]
+    member _.``what is closed and opened again has all that it had, and memory has nothing``() =
+        write store [
+            batch [
+                described market
+                fill "m1" 1 10L
+                book "m1" 1 10L
+                hole gap
+                reached checkpoint
+            ]
+            batch [ rejected "no side" "{}" "/a"; measured "rows" 1.0 5L ]
+        ]
+
+        let before, status = everything store, result (store.Status())
+        close store
+        store <- openStore ()
+
+        if kind = "memory" then
+            equal ([], [], [], [], [], []) (everything store)
+        else
+            equal before (everything store)
+            equal status.Markets (result (store.Status())).Markets
+            equal [ gap ] (result (store.OpenGaps()))
+            let again = batch [ fill "m1" 1 10L ]
+            write store [ again ]
+            equal false again.Trades[0].Inserted

@@ -1,0 +1,224 @@
+/// Words to say what a batch holds in a line, and to ask a store what it has.
+module Tributary.Tests.Stores.Vocabulary
+
+open System
+open System.IO
+open System.Text
+open System.Threading
+open System.Threading.Tasks
+open NUnit.Framework
+open Tributary
+open Tributary.Stores
+
+let sound result =
+    match result with
+    | Ok value -> value
+    | Error error -> failwith $"%A{error}"
+
+let equal (expected: 't) (actual: 't) =
+    if actual <> expected then
+        Assert.Fail $"expected %A{expected}\nbut was  %A{actual}"
+
+let exchange = sound (ExchangeId.Parse "polymarket")
+let marketId name = sound (MarketId.Parse name)
+let tokenId name = sound (TokenId.Parse name)
+
+/// Microseconds after the beginning of 2026-07-24.
+let at micros =
+    Instant.ofMicros (1_784_851_200_000_000L + micros)
+
+let price text = sound (Price.parse text)
+let size text = sound (Size.parse text)
+
+let utf8 (text: string) =
+    ReadOnlySpan(Encoding.UTF8.GetBytes text)
+
+/// A 0x and 64 hex digits, as settled transactions have.
+let transaction (number: int) = $"0x%064x{number}"
+
+/// Forty hex digits, as books have.
+let hash (number: int) = $"%040x{number}"
+
+/// One batch; the names that it holds are its own unless they are given.
+let batchOf (names: Names) (fill: Batch -> unit) =
+    let batch = Batch names
+    batch.Exchange <- "polymarket"
+    batch.Received <- at 3_000_000L
+    fill batch
+    batch
+
+let batch (contents: (Batch -> unit) list) =
+    batchOf (Names()) (fun batch ->
+        for content in contents do
+            content batch)
+
+/// A fill of `market`'s Yes token, numbered within its batch when all rows are there.
+let fillOf market token outcome (text: string) (number: int) micros (batch: Batch) =
+    let row: TradeRow = {
+        Market = batch.Names.Intern(utf8 market)
+        Token = batch.Names.Intern(utf8 token)
+        Outcome = batch.Names.Intern(utf8 outcome)
+        Side = Side.Sell
+        Source = Source.Api
+        Price = price text
+        Size = size "10.5"
+        At = at micros
+        Transaction = batch.KeepLower(utf8 (transaction number))
+        Wallet = batch.KeepLower(utf8 "0x00000000000000000000000000000000000000aa")
+        Flags = Flags.OffGrid ||| Flags.Old
+        Occurrence = 0
+        Id = { High = 0UL; Low = 0UL }
+        Inserted = false
+    }
+
+    batch.Trades.Add &row
+    Trades.number Trades.noCarry batch |> ignore
+
+let fill market number micros =
+    fillOf market $"{market}-yes" "Yes" "0.55" number micros
+
+let private level (text: string, shares: string) : Level = {
+    Price = price text
+    Size = size shares
+}
+
+let bookOf market bids asks (hash: string) micros (batch: Batch) =
+    let first = batch.Levels.Count
+
+    for level in List.map level (bids @ asks) do
+        let mutable level = level
+        batch.Levels.Add &level
+
+    let row: BookRow = {
+        Market = batch.Names.Intern(utf8 market)
+        Token = batch.Names.Intern(utf8 $"{market}-yes")
+        At = at micros
+        FirstBid = first
+        BidCount = List.length bids
+        FirstAsk = first + List.length bids
+        AskCount = List.length asks
+        Hash = batch.Keep(utf8 hash)
+        Tick = price "0.01"
+        Verdict = Verdict.Verified
+        Flags = Flags.None
+        Inserted = false
+    }
+
+    batch.Books.Add &row
+
+let book market number micros =
+    bookOf market [ "0.48", "30"; "0.47", "500.25" ] [ "0.52", "10"; "0.6", "1" ] (hash number) micros
+
+let market: Market = {
+    Exchange = exchange
+    Market = marketId "m1"
+    Event = "rain"
+    Slug = "will-it-rain"
+    Question = "Will it rain, \"really\"?"
+    Outcomes = [|
+        {
+            Name = "Yes"
+            Token = ValueSome(tokenId "m1-yes")
+        }
+        { Name = "No"; Token = ValueNone }
+    |]
+    Status = MarketStatus.Open
+    AcceptsOrders = true
+    TickSize = ValueSome(price "0.01")
+    MinimumSize = ValueSome(size "5")
+    NegRisk = false
+    Start = ValueNone
+    End = ValueSome(at 9_000_000L)
+    ClosedAt = ValueNone
+    Winner = ""
+    Volume = ValueSome(size "1000.5")
+    Liquidity = ValueNone
+    OpenInterest = ValueNone
+    Tags = [| "weather"; "größe" |]
+    Updated = ValueSome(at 1_000L)
+    Received = at 3_000_000L
+    Raw = "{\"slug\":\"will-it-rain\"}"
+}
+
+let described (market: Market) (batch: Batch) = batch.Markets.Add market
+
+let gap: Gap = {
+    Exchange = exchange
+    Stream = Stream.Books
+    Market = marketId "m1"
+    Token = ValueSome(tokenId "m1-yes")
+    Since = at 100L
+    Until = ValueNone
+    Cause = Cause.Disconnect
+    Healed = ValueNone
+}
+
+let hole (gap: Gap) (batch: Batch) = batch.Gaps.Add gap
+
+let checkpoint: Checkpoint = {
+    Job = "polymarket/trades/m1"
+    Exchange = exchange
+    Stream = Stream.Trades
+    Market = marketId "m1"
+    Token = ValueNone
+    Since = at 0L
+    Watermark = at 500L
+    Rows = 7
+    Error = ""
+    Duration = TimeSpan.FromMilliseconds 12.5
+}
+
+let reached (checkpoint: Checkpoint) (batch: Batch) = batch.Checkpoints.Add checkpoint
+
+let rejected reason (bytes: string) source (batch: Batch) =
+    batch.Rejections.Add {
+        Exchange = "polymarket"
+        Source = source
+        Offset = 17
+        Reason = reason
+        Bytes = Encoding.UTF8.GetBytes bytes
+        Received = at 3_000_000L
+    }
+
+let measured name value micros (batch: Batch) =
+    batch.Metrics.Add {
+        Name = name
+        Labels = "exchange=polymarket"
+        At = at micros
+        Value = value
+    }
+
+let result (task: Task<'t>) = task.GetAwaiter().GetResult()
+
+let tryWrite (store: Store) (batches: Batch list) =
+    result (store.Write (List.toArray batches) CancellationToken.None)
+
+let write store batches = sound (tryWrite store batches)
+let close (store: Store) = store.Close().AsTask().Wait()
+
+let trades (store: Store) = result (store.Trades Query.everything)
+let books (store: Store) = result (store.Books Query.everything)
+let gaps (store: Store) = result (store.Gaps Query.everything)
+let markets (store: Store) = result (store.Markets())
+
+/// All that the doors show, times of ours left out.
+let everything (store: Store) =
+    let zero = Instant.ofMicros 0L
+
+    trades store
+    |> List.map (fun row -> { row with Trade.Received = zero })
+    |> List.sortBy string,
+    books store
+    |> List.map (fun row -> {
+        row with
+            OrderBookSnapshot.Received = zero
+    })
+    |> List.sortBy (fun row -> struct (string row.Token, row.At, row.Hash)),
+    gaps store |> List.sort,
+    markets store,
+    result (store.Quarantine()) |> List.map (fun row -> row.Reason, row.Bytes),
+    result (store.Checkpoints())
+
+/// A folder of its own for a test, gone afterwards.
+let temporaryFolder () =
+    Directory.CreateTempSubdirectory("tributary-").FullName
