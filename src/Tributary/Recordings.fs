@@ -269,6 +269,19 @@ module Recordings =
     let private values (reading: Reading) (place: int -> string) (json: ReadOnlyMemory<byte>) =
         let mutable at = 0
 
+        /// The elements of a list that breaks off, up to there.
+        let salvage from =
+            let mutable inside = from + 1
+            let mutable first, ok = true, true
+
+            while ok && Json.element json.Span &inside &first &ok do
+                Json.space json.Span &inside
+                let start = inside
+                ok <- Json.skip json.Span &inside
+
+                if ok then
+                    reading.Value (fun further -> place (start + further)) (json.Slice(start, inside - start))
+
         let endOfLine from =
             match json.Span.Slice(from).IndexOf '\n'B with
             | -1 -> json.Length
@@ -286,6 +299,9 @@ module Recordings =
             if Json.skip json.Span &at then
                 reading.Value here (json.Slice(start, at - start))
             else
+                if json.Span[start] = '['B then
+                    salvage start
+
                 at <- endOfLine start
                 reading.Word here (json.Slice(start, at - start))
 
@@ -381,6 +397,59 @@ module Recordings =
                 let mark = json.Length - content.Length
                 values reading (fun offset -> $"{file}@{mark + offset}") content
 
+    /// .NET takes a gzip stream that was cut for one that has ended. The length that its trailer states tells them apart, unless
+    /// several streams follow each other in one file: then nobody can tell.
+    let private isCut (source: FileStream) (length: int64) =
+        let buffer: byte[] = Array.zeroCreate 65_536
+        source.Position <- source.Length - 4L
+        source.ReadExactly(buffer, 0, 4)
+        let stated = BitConverter.ToUInt32(buffer, 0)
+
+        // A header: its magic, deflate, known flags, and a plausible level.
+        let isHeader at =
+            buffer[at] = 0x1Fuy
+            && buffer[at + 1] = 0x8Buy
+            && buffer[at + 2] = 8uy
+            && buffer[at + 3] < 32uy
+            && (buffer[at + 8] = 0uy || buffer[at + 8] = 2uy || buffer[at + 8] = 4uy)
+
+        let rec hasHeader (start: int64) =
+            source.Position <- start
+
+            let read =
+                source.ReadAtLeast(Span buffer, buffer.Length, throwOnEndOfStream = false)
+
+            Seq.exists isHeader (seq { 0 .. read - 9 })
+            || read = buffer.Length && hasHeader (start + int64 (read - 8))
+
+        stated <> uint32 length && not (hasHeader 1L)
+
+    /// Counts what is read through it.
+    [<Sealed>]
+    type private Counting(inner: Stream) =
+        inherit Stream()
+        member val Total = 0L with get, set
+        member val Ended = false with get, set
+        override _.CanRead = true
+        override _.CanSeek = false
+        override _.CanWrite = false
+        override _.Length = raise (NotSupportedException())
+
+        override _.Position
+            with get () = raise (NotSupportedException())
+            and set _ = raise (NotSupportedException())
+
+        override _.Flush() = ()
+        override _.Seek(_, _) = raise (NotSupportedException())
+        override _.SetLength _ = raise (NotSupportedException())
+        override _.Write(_: byte[], _: int, _: int) = raise (NotSupportedException())
+
+        override this.Read(buffer: byte[], offset: int, count: int) =
+            let read = inner.Read(buffer, offset, count)
+            this.Total <- this.Total + int64 read
+            this.Ended <- (read = 0)
+            read
+
     let private stem (path: string) =
         if path.EndsWith(".gz", StringComparison.OrdinalIgnoreCase) then
             path[.. path.Length - 4]
@@ -394,12 +463,6 @@ module Recordings =
         isJson path
         || (stem path).EndsWith(".jsonl", StringComparison.OrdinalIgnoreCase)
         || (stem path).EndsWith(".ndjson", StringComparison.OrdinalIgnoreCase)
-
-    /// What .NET says when a file cannot be opened or read.
-    let private isAboutFile (error: exn) =
-        error :? IOException
-        || error :? UnauthorizedAccessException
-        || error :? InvalidDataException
 
     let private readFile (reading: Reading) (file: string) =
         try
@@ -415,21 +478,28 @@ module Recordings =
             elif file.EndsWith(".gz", StringComparison.OrdinalIgnoreCase) && not isGzip then
                 reading.Fail(file, "the file is named .gz and is not gzip")
             else
-                use stream: Stream =
-                    if isGzip then
-                        new GZipStream(source, CompressionMode.Decompress)
+                let read (stream: Stream) =
+                    if isJson file then
+                        whole reading file stream
                     else
-                        source
+                        byLines reading file stream
 
-                if isJson file then
-                    whole reading file stream
+                if isGzip then
+                    use plain = new GZipStream(source, CompressionMode.Decompress, leaveOpen = true)
+                    use counted = new Counting(plain)
+                    read counted
+
+                    if counted.Ended && isCut source counted.Total then
+                        reading.Fail(file, "the gzip data is cut short")
                 else
-                    byLines reading file stream
+                    read source
 
                 if reading.IsEmpty then
                     reading.Fail(file, "the file holds no value")
-        with error when isAboutFile error ->
-            reading.Fail(file, error.Message)
+        with
+        | :? InvalidDataException -> reading.Fail(file, "the gzip data is damaged")
+        | :? IOException
+        | :? UnauthorizedAccessException as error -> reading.Fail(file, error.Message)
 
     /// The recordings that a path means: itself, or all below it in the order of their names.
     let private filesOf (path: string) =
