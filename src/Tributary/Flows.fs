@@ -34,7 +34,8 @@ type internal Flow
         Healed = healed
     }
 
-    let closed (hole: (struct (Instant * Cause)) voption) until now (batch: Batch) =
+    /// The hole ends with the poll that was good: from then on nothing is missing.
+    let closed (hole: (struct (Instant * Cause)) voption) now (batch: Batch) =
         match hole with
         | ValueSome hole ->
             // Depth that was not seen is gone; trades are there when the follow has caught up.
@@ -44,7 +45,7 @@ type internal Flow
                 else
                     ValueNone
 
-            batch.Gaps.Add(gap hole (ValueSome until) healed)
+            batch.Gaps.Add(gap hole (ValueSome now) healed)
             meters.Add(Count.gapsClosed, $"stream={stream}")
         | ValueNone -> ()
 
@@ -68,7 +69,7 @@ type internal Flow
 
             let struct (next, hole) = Gaps.good at track
             track <- next
-            closed hole at now batch
+            closed hole now batch
             meters.Add(Count.pollsGood, $"stream={stream}")
 
             batch.Checkpoints.Add {
