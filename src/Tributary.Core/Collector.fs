@@ -49,7 +49,9 @@ and PageState = {
     Page: int
     /// The cursors asked with, and the marks of first rows, so far: seeing one again means that the walk goes in a circle.
     Seen: Set<string>
-    /// The upper bound of a time window, where the exchange pages by windows.
+    /// The newest trade of the first page: a later page that is as new is the first one again.
+    Newest: Instant voption
+    /// The oldest trade so far, or the upper bound of the next window where the exchange pages by windows.
     Until: Instant voption
 }
 
@@ -102,6 +104,7 @@ module PageState =
         Route = route
         Page = 0
         Seen = Set.empty
+        Newest = ValueNone
         Until = ValueNone
     }
 

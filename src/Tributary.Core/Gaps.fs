@@ -6,8 +6,8 @@ namespace Tributary
 type Track = {
     /// Nothing before the first good poll.
     Good: Instant voption
-    /// The cause of the hole that is open since `Good`.
-    Broken: Cause voption
+    /// The cause of the hole that is open since `Good`, and the last poll that was missed in it.
+    Broken: (struct (Cause * Instant)) voption
     /// Where the unbroken account began.
     Since: Instant voption
 }
@@ -33,40 +33,62 @@ module Gaps =
     /// earlier hole was still open then.
     let resume (since: Instant) (good: Instant) (openHole: Cause voption) : Track = {
         Good = ValueSome good
-        Broken = ValueSome(ValueOption.defaultValue Cause.Stopped openHole)
+        Broken = ValueSome(struct (ValueOption.defaultValue Cause.Stopped openHole, good))
         Since = ValueSome since
     }
 
     /// A due poll did not bring what it should. Answers the hole's beginning and cause when it has just opened; a hole that is
-    /// open already stays as it is, with its first cause.
-    let missed
-        (cause: Cause)
-        (at: Instant)
-        (track: Track)
-        : struct (Track * (struct (Instant * Cause)) voption) =
+    /// open already keeps its first cause.
+    let missed (cause: Cause) (at: Instant) (track: Track) : struct (Track * (struct (Instant * Cause)) voption) =
         match track.Broken, track.Good with
-        | ValueSome _, _ -> struct (track, ValueNone)
+        | ValueSome(struct (first, _)), _ ->
+            struct ({
+                        track with
+                            Broken = ValueSome(struct (first, at))
+                    },
+                    ValueNone)
         | ValueNone, ValueSome good ->
-            struct ({ track with Broken = ValueSome cause }, ValueSome(struct (good, cause)))
+            struct ({
+                        track with
+                            Broken = ValueSome(struct (cause, at))
+                    },
+                    ValueSome(struct (good, cause)))
         | ValueNone, ValueNone ->
             // Nothing was good yet: the first poll that failed is where our account begins.
             struct ({
                         Good = ValueSome at
-                        Broken = ValueSome cause
+                        Broken = ValueSome(struct (cause, at))
                         Since = ValueSome at
                     },
                     ValueSome(struct (at, cause)))
 
-    /// A poll was good. Answers the hole that it ends, if one was open.
-    let good (at: Instant) (track: Track) : struct (Track * (struct (Instant * Cause)) voption) =
-        let ended =
-            match track.Broken, track.Good with
-            | ValueSome cause, ValueSome since -> ValueSome(struct (since, cause))
-            | _ -> ValueNone
+    /// A poll was good at this moment. Answers the hole that it ends, if one was open, and the hole that begins with it, if a
+    /// poll was missed after it: an answer may be on its way while the next poll falls due and is skipped.
+    let good
+        (at: Instant)
+        (track: Track)
+        : struct (Track * (struct (Instant * Cause)) voption * (struct (Instant * Cause)) voption) =
+        let since = ValueSome(ValueOption.defaultValue at track.Since)
 
-        struct ({
-                    Good = ValueSome at
-                    Broken = ValueNone
-                    Since = ValueSome(ValueOption.defaultValue at track.Since)
-                },
-                ended)
+        match track.Broken, track.Good with
+        | ValueSome(struct (cause, last)), ValueSome began when last > at ->
+            struct ({
+                        Good = ValueSome at
+                        Broken = track.Broken
+                        Since = since
+                    },
+                    ValueSome(struct (began, cause)),
+                    ValueSome(struct (at, cause)))
+        | broken, began ->
+            let ended =
+                match broken, began with
+                | ValueSome(struct (cause, _)), ValueSome began -> ValueSome(struct (began, cause))
+                | _ -> ValueNone
+
+            struct ({
+                        Good = ValueSome at
+                        Broken = ValueNone
+                        Since = since
+                    },
+                    ended,
+                    ValueNone)

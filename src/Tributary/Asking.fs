@@ -43,7 +43,7 @@ type internal Asker
 
     let quarantine (request: Request) (failure: Failure) (received: Instant) (batch: Batch) =
         match failure.Fault with
-        | Fault.Undecodable(offset, reason) when failure.Body.Length > 0 ->
+        | Fault.Undecodable(offset, reason) ->
             batch.Rejections.Add {
                 Exchange = string collector.Exchange
                 Source = request.Path

@@ -469,7 +469,7 @@ type Engine
         let began = clock.GetTimestamp()
 
         let floor (flow: Flow) =
-            ValueOption.get flow.Good - venue.Settings.Overlap
+            flow.Watermark - venue.Settings.Overlap
 
         let requests =
             wanted
@@ -526,7 +526,7 @@ type Engine
 
                     for flow in mine do
                         if not (failed.Contains flow.Market) then
-                            let head = ValueOption.defaultValue flow.Good.Value progress.Head
+                            let head = ValueOption.defaultValue flow.Watermark progress.Head
                             flow.IsGood(head, at, 0, took, batch)
 
                 let! acknowledged = store batch count

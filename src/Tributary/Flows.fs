@@ -13,10 +13,12 @@ type internal Flow
         market: MarketId,
         token: TokenId voption,
         track: Track,
+        watermark: Instant,
         meters: Meters
     ) =
     let gate = obj ()
     let mutable track = track
+    let mutable watermark = watermark
 
     let job =
         match token with
@@ -49,6 +51,13 @@ type internal Flow
             meters.Add(Count.gapsClosed, $"stream={stream}")
         | ValueNone -> ()
 
+    let opened (hole: (struct (Instant * Cause)) voption) (batch: Batch) =
+        match hole with
+        | ValueSome(struct (_, cause) as hole) ->
+            batch.Gaps.Add(gap hole ValueNone ValueNone)
+            meters.Add(Count.gapsOpened, $"stream={stream},cause={cause}")
+        | ValueNone -> ()
+
     member _.Market = market
     member _.Token = token
     member _.Job = job
@@ -56,20 +65,17 @@ type internal Flow
     /// The book that was stored last: when it comes again, it is unchanged.
     member val LastBook: struct (Instant * string) = struct (Instant.ofMicros 0L, "") with get, set
 
-    /// Up to when the flow is known; nothing before its first good poll.
-    member _.Good = track.Good
+    /// Up to when the flow has been read, by the exchange's clock where that is what is read by (trades).
+    member _.Watermark = watermark
 
-    /// A poll was good up to `at`. Leaves the end of an open gap, and the checkpoint.
-    member _.IsGood(at: Instant, now: Instant, rows: int, took: TimeSpan, batch: Batch) =
+    /// A poll was good `now`, and has read everything up to `until`. Leaves the end of an open gap, and the checkpoint.
+    member _.IsGood(until: Instant, now: Instant, rows: int, took: TimeSpan, batch: Batch) =
         lock gate (fun () ->
-            let at =
-                match track.Good with
-                | ValueSome good -> max at good
-                | ValueNone -> at
-
-            let struct (next, hole) = Gaps.good at track
+            let struct (next, ended, begun) = Gaps.good now track
             track <- next
-            closed hole now batch
+            watermark <- max watermark until
+            closed ended now batch
+            opened begun batch
             meters.Add(Count.pollsGood, $"stream={stream}")
 
             batch.Checkpoints.Add {
@@ -78,8 +84,8 @@ type internal Flow
                 Stream = stream
                 Market = market
                 Token = token
-                Since = ValueOption.defaultValue at next.Since
-                Watermark = at
+                Since = ValueOption.defaultValue now next.Since
+                Watermark = watermark
                 Rows = rows
                 Error = ""
                 Duration = took
@@ -92,11 +98,7 @@ type internal Flow
             track <- next
             meters.Add(Count.pollsMissed, $"stream={stream},cause={cause}", int64 count)
 
-            match hole with
-            | ValueSome hole ->
-                batch.Gaps.Add(gap hole ValueNone ValueNone)
-                meters.Add(Count.gapsOpened, $"stream={stream},cause={cause}")
-            | ValueNone -> ())
+            opened hole batch)
 
     /// Part of what was asked for cannot be had.
     member _.IsTruncated(since: Instant, until: Instant, batch: Batch) =
@@ -107,7 +109,7 @@ type internal Flow
     member _.Ends(at: Instant, batch: Batch) =
         lock gate (fun () ->
             match track.Broken, track.Good with
-            | ValueSome cause, ValueSome since ->
+            | ValueSome(struct (cause, _)), ValueSome since ->
                 track <- { track with Broken = ValueNone }
                 batch.Gaps.Add(gap (struct (since, cause)) (ValueSome at) ValueNone)
                 meters.Add(Count.gapsClosed, $"stream={stream}")
@@ -129,7 +131,10 @@ type internal Flows(meters: Meters) =
     member _.Get(exchange, stream, market, token, track: unit -> Track) : Flow =
         flows.GetOrAdd(
             Flows.Key(exchange, stream, market, token),
-            (fun _ -> Flow(exchange, stream, market, token, track (), meters))
+            (fun _ ->
+                let track = track ()
+                let watermark = ValueOption.defaultValue (Instant.ofMicros 0L) track.Good
+                Flow(exchange, stream, market, token, track, watermark, meters))
         )
 
     /// The flow of a token's books, or of a market's trades, if there is one.
@@ -158,7 +163,7 @@ type internal Flows(meters: Meters) =
                     Since = ValueSome checkpoint.Since
                     // The hole's own beginning: its row is closed under that identity.
                     Good = ValueSome gap.Since
-                    Broken = ValueSome gap.Cause
+                    Broken = ValueSome(struct (gap.Cause, checkpoint.Watermark))
                   }
                 | Stream.Books, None -> Gaps.resume checkpoint.Since checkpoint.Watermark ValueNone
                 | _, None -> {
@@ -177,5 +182,6 @@ type internal Flows(meters: Meters) =
                     checkpoint.Market,
                     checkpoint.Token,
                     track,
+                    checkpoint.Watermark,
                     meters
                 )

@@ -417,11 +417,21 @@ let decode
 
     let isPastFloor = oldest.IsSome && oldest.Value < floor
 
+    // Pages go back in time. One that is as new as the first, when the walk had left that second already, is the first page once
+    // more: a server that answers so makes up a cursor anew, so the cursor alone does not tell.
+    let isFirstAgain =
+        match head, state.Newest, state.Until with
+        | ValueSome newest, ValueSome first, ValueSome reached -> state.Page > 0 && newest >= first && reached < first
+        | _ -> false
+
     let decoded =
         match fault, state.Route, cursor with
         | ValueSome fault, _, _ -> Decoded.faulty fault
         | _ when follows.IsEmpty -> Decoded.nothing // a recording: nothing is asked
         | _, "v1", _ -> nextWindow follows state met from floor batch
+        | _, "v2", _ when isFirstAgain ->
+            batch.Rollback mark
+            Decoded.faulty (Fault.RepeatedPage $"{state.Page}")
         | _, "v2", ValueSome cursor when state.Seen.Contains cursor ->
             batch.Rollback mark
             Decoded.faulty (Fault.RepeatedPage cursor)
@@ -439,6 +449,8 @@ let decode
                 state with
                     Page = state.Page + 1
                     Seen = state.Seen.Add cursor
+                    Newest = state.Newest |> ValueOption.orElse head
+                    Until = oldest |> ValueOption.orElse state.Until
             }
 
             {
