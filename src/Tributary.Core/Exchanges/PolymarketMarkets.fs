@@ -248,7 +248,9 @@ let private eventReader source (notes: List<string>) =
 
             if index = 0 then
                 ok <- Json.textOrNull json &at &start &length
-                slug <- ValueOption.defaultValue "" (Json.tryText (json.Slice(start, length)))
+
+                if ok then
+                    slug <- ValueOption.defaultValue "" (Json.tryText (json.Slice(start, length)))
             else
                 ok <- Json.skip json &at
 

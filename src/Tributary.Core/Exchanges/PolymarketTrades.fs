@@ -93,7 +93,7 @@ let private trade
             wallet <- { Start = start; Length = length }
         | 1 ->
             ok <- Json.string json &at &start &length
-            let word = json.Slice(start, length)
+            let word = if ok then json.Slice(start, length) else ReadOnlySpan.Empty
 
             if Ascii.EqualsIgnoreCase(word, ReadOnlySpan buy) then
                 side <- ValueSome Side.Buy
