@@ -39,7 +39,11 @@ module Gaps =
 
     /// A due poll did not bring what it should. Answers the hole's beginning and cause when it has just opened; a hole that is
     /// open already keeps its first cause.
-    let missed (cause: Cause) (at: Instant) (track: Track) : struct (Track * (struct (Instant * Cause)) voption) =
+    let missed
+        (cause: Cause)
+        (at: Instant)
+        (track: Track)
+        : struct (Track * (struct (Instant * Cause)) voption) =
         match track.Broken, track.Good with
         | ValueSome(struct (first, _)), _ ->
             struct ({

@@ -3,7 +3,11 @@ namespace Tributary
 open System
 
 [<Struct>]
-type Job = { Exchange: ExchangeId; Stream: Stream }
+type Job = {
+    Exchange: ExchangeId
+    Stream: Stream
+    Shard: int
+}
 
 type MarketResult = {
     Market: MarketId
@@ -23,6 +27,8 @@ type Cadences = {
     Books: TimeSpan
     Trades: TimeSpan
     Markets: TimeSpan
+    BooksPerJob: int
+    TradesPerJob: int
     Jitter: float
     Seed: uint64
 }
@@ -71,28 +77,27 @@ type Schedule = {
 
 [<RequireQualifiedAccess>]
 module Schedule =
-    let private every (cadences: Cadences) stream =
-        match stream with
-        | Stream.Books -> cadences.Books
-        | Stream.Trades -> cadences.Trades
-        | Stream.Markets -> cadences.Markets
+    let private newSlot every now : Slot = {
+        Every = every
+        Next = now
+        Count = 0L
+        Markets = Set.empty
+        IsRunning = false
+        Failures = 0
+        Waits = ValueNone
+        Last = ValueNone
+    }
 
     let start (cadences: Cadences) now (exchanges: ExchangeId list) : Schedule = {
         Cadences = cadences
         Slots = [
             for exchange in exchanges do
-                for stream in [ Stream.Markets; Stream.Books; Stream.Trades ] do
-                    { Exchange = exchange; Stream = stream },
-                    {
-                        Every = every cadences stream
-                        Next = now
-                        Count = 0L
-                        Markets = Set.empty
-                        IsRunning = false
-                        Failures = 0
-                        Waits = ValueNone
-                        Last = ValueNone
-                    }
+                {
+                    Exchange = exchange
+                    Stream = Stream.Markets
+                    Shard = 0
+                },
+                newSlot cadences.Markets now
         ]
         Now = now
         Pauses = []
@@ -216,6 +221,58 @@ module Schedule =
                     Last = ValueSome result
             }
 
+    /// Gives each market that has none a place: in the first shard with room, or in a new one.
+    let private place exchange stream every most markets (schedule: Schedule) =
+        let mine, others =
+            schedule.Slots
+            |> List.partition (fun (job, _) -> job.Exchange = exchange && job.Stream = stream)
+
+        let placed = mine |> Seq.map (fun (_, slot) -> slot.Markets) |> Set.unionMany
+
+        let mutable waiting =
+            markets |> List.distinct |> List.filter (placed.Contains >> not)
+
+        let fill (slot: Slot) =
+            let taken, left =
+                waiting |> List.splitAt (min waiting.Length (max 0 (most - slot.Markets.Count)))
+
+            waiting <- left
+
+            if taken.IsEmpty then
+                slot
+            else
+                {
+                    slot with
+                        // A job that had nothing to do begins its grid now.
+                        Next =
+                            if slot.Markets.IsEmpty then
+                                max slot.Next schedule.Now
+                            else
+                                slot.Next
+                        Markets = slot.Markets + Set.ofList taken
+                }
+
+        let filled = mine |> List.map (fun (job, slot) -> job, fill slot)
+
+        let added = [
+            let mutable shard = mine.Length
+
+            while not waiting.IsEmpty do
+                {
+                    Exchange = exchange
+                    Stream = stream
+                    Shard = shard
+                },
+                fill (newSlot every schedule.Now)
+
+                shard <- shard + 1
+        ]
+
+        {
+            schedule with
+                Slots = others @ filled @ added
+        }
+
     let step (schedule: Schedule) signal : Schedule * Order list =
         match signal with
         | Signal.Tick now when schedule.IsStopping -> { schedule with Now = now }, []
@@ -244,37 +301,29 @@ module Schedule =
             },
             []
         | Signal.Add(exchange, markets) ->
-            let add slot = {
-                slot with
-                    // A job that had nothing to do begins its grid now.
-                    Next =
-                        if slot.Markets.IsEmpty then
-                            max slot.Next schedule.Now
-                        else
-                            slot.Next
-                    Markets = slot.Markets + Set.ofList markets
-            }
+            let cadences = schedule.Cadences
 
             schedule
-            |> change
-                {
-                    Exchange = exchange
-                    Stream = Stream.Books
-                }
-                add
-            |> change
-                {
-                    Exchange = exchange
-                    Stream = Stream.Trades
-                }
-                add,
+            |> place exchange Stream.Books cadences.Books cadences.BooksPerJob markets
+            |> place exchange Stream.Trades cadences.Trades cadences.TradesPerJob markets,
             []
         | Signal.Remove(exchange, stream, markets) ->
-            schedule
-            |> change { Exchange = exchange; Stream = stream } (fun slot -> {
-                slot with
-                    Markets = slot.Markets - Set.ofList markets
-            }),
+            let gone = Set.ofList markets
+
+            {
+                schedule with
+                    Slots =
+                        schedule.Slots
+                        |> List.map (fun (job, slot) ->
+                            if job.Exchange = exchange && job.Stream = stream then
+                                job,
+                                {
+                                    slot with
+                                        Markets = slot.Markets - gone
+                                }
+                            else
+                                job, slot)
+            },
             []
         | Signal.Stop ->
             let schedule = { schedule with IsStopping = true }

@@ -2,9 +2,15 @@ namespace Tributary
 
 open System
 
-/// One flow of one exchange, for all of its markets: they are polled together, so that batch endpoints and limits are used well.
+/// One flow of some markets of one exchange: as many as one request holds, so that batch endpoints and limits are used well, and
+/// a request that fails or hangs keeps nobody else waiting.
 [<Struct>]
-type Job = { Exchange: ExchangeId; Stream: Stream }
+type Job = {
+    Exchange: ExchangeId
+    Stream: Stream
+    /// From 0; the refresh of markets has one shard.
+    Shard: int
+}
 
 /// How one market fared in a run.
 type MarketResult = {
@@ -31,6 +37,10 @@ type Cadences = {
     Books: TimeSpan
     Trades: TimeSpan
     Markets: TimeSpan
+    /// The most markets in one job of books.
+    BooksPerJob: int
+    /// The most markets in one job of trades.
+    TradesPerJob: int
     /// The share of its cadence by which a run may start later, 0 to 0.5: so that a fleet does not ask in step.
     Jitter: float
     /// What the jitter is drawn from: the same seed, the same moments.

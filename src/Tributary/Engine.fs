@@ -468,8 +468,7 @@ type Engine
         meters.Add(Count.pollsDue, "stream=trades", int64 wanted.Length)
         let began = clock.GetTimestamp()
 
-        let floor (flow: Flow) =
-            flow.Watermark - venue.Settings.Overlap
+        let floor (flow: Flow) = flow.Watermark - venue.Settings.Overlap
 
         let requests =
             wanted
@@ -672,7 +671,7 @@ type Engine
 
             Log.jobFinished
                 log
-                $"{job.Exchange}/{job.Stream}"
+                $"{job.Exchange}/{job.Stream}/{job.Shard}"
                 (results |> List.sumBy _.Rows)
                 failed.Length
                 result.Duration
@@ -699,7 +698,7 @@ type Engine
 
             finished [] ValueNone
         | error ->
-            Log.jobCrashed log $"{job.Exchange}/{job.Stream}" error
+            Log.jobCrashed log $"{job.Exchange}/{job.Stream}/{job.Shard}" error
 
             do!
                 miss

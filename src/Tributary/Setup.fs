@@ -105,8 +105,13 @@ let rules (settings: ValidationSettings) : Rules = {
     MaxFuture = settings.MaxFuture
 }
 
-/// The seed of the jitter is the collector's name: two collectors do not ask in step, and one asks at the same offsets again.
+/// A job is one request's worth: of a market's books there are usually two. The seed of the jitter is the collector's name: two collectors do not ask in step, and one asks at the same offsets again.
 let cadences (settings: Settings) : Cadences = {
+    BooksPerJob =
+        settings.Collectors
+        |> List.map (fun collector -> max 1 (collector.BooksPerRequest / 2))
+        |> List.min
+    TradesPerJob = settings.Collectors |> List.map _.MarketsPerRequest |> List.min
     Books = settings.Schedule.Books
     Trades = settings.Schedule.Trades
     Markets = settings.Schedule.Markets

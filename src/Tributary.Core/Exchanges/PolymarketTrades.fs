@@ -421,7 +421,8 @@ let decode
     // more: a server that answers so makes up a cursor anew, so the cursor alone does not tell.
     let isFirstAgain =
         match head, state.Newest, state.Until with
-        | ValueSome newest, ValueSome first, ValueSome reached -> state.Page > 0 && newest >= first && reached < first
+        | ValueSome newest, ValueSome first, ValueSome reached ->
+            state.Page > 0 && newest >= first && reached < first
         | _ -> false
 
     let decoded =
