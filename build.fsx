@@ -141,7 +141,7 @@ let start folder name assembly arguments =
     dotnet ($"{folder}/{name}/bin/{configuration}/net10.0/{assembly}.dll" :: arguments)
 
 let demo arguments =
-    start "src" "Tributary.Cli" "tributary" ("demo" :: arguments)
+    start "src" "Tributary.Cli" "Tributary.Cli" ("demo" :: arguments)
 
 let bench arguments =
     start "tests" "Tributary.Bench" "Tributary.Bench" arguments

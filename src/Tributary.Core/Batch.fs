@@ -139,7 +139,10 @@ type Batch(names: Names) =
     /// When the bytes arrived, by our clock: the `received` of every row.
     member val Received: Instant = { Micros = 0L } with get, set
     member val Trades = Rows<TradeRow>()
+    /// Where each trade stands in the bytes it was read from: what is quarantined when it cannot be true.
+    member val TradeOrigins = Rows<Slice>()
     member val Books = Rows<BookRow>()
+    member val BookOrigins = Rows<Slice>()
     member val Levels = Rows<Level>()
     member val Markets = ResizeArray<Market>()
     member val Gaps = ResizeArray<Gap>()
@@ -192,7 +195,9 @@ type Batch(names: Names) =
     /// Takes back what a row added before it turned out to be bad.
     member internal this.Rollback(struct (trades, books, levels, markets, kept)) =
         this.Trades.Truncate trades
+        this.TradeOrigins.Truncate trades
         this.Books.Truncate books
+        this.BookOrigins.Truncate books
         this.Levels.Truncate levels
         this.Markets.RemoveRange(markets, this.Markets.Count - markets)
         textLength <- kept

@@ -116,6 +116,9 @@ type Shape =
     | Rows of kind: string * Walk
     /// Known, but nothing that is collected (from here, or yet).
     | Recognised of kind: string
+    /// Others stand inside, each to be judged by itself: a list, or a recorder's own object or text around what it received. `place`
+    /// says where: `list`, `text`, or the quoted names of the members.
+    | Holds of place: string * ReadOnlyMemory<byte> list
 
 /// What the configuration may change about asking.
 type AskOptions = {

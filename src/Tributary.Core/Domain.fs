@@ -58,7 +58,8 @@ module Size =
         | NumberFault.None -> Error $"the size '{text}' {Fixed.explain NumberFault.Negative}"
         | fault -> Error $"the size '{text}' {Fixed.explain fault}"
 
-/// What every identity has in common: some characters, none of them white or a control, and not too many.
+/// What every identity has in common: some characters, not too many, and none that is white, a control, a quote or a backslash:
+/// so an identity reads the same in JSON, whoever wrote it.
 [<RequireQualifiedAccess>]
 module internal Identity =
     [<Literal>]
@@ -69,7 +70,7 @@ module internal Identity =
         let mutable i = 0
 
         while ok && i < text.Length do
-            ok <- text[i] > ' 'B && text[i] <> 127uy
+            ok <- text[i] > ' 'B && text[i] <> 127uy && text[i] <> '"'B && text[i] <> '\\'B
             i <- i + 1
 
         ok
@@ -78,7 +79,8 @@ module internal Identity =
         if isValid (ReadOnlySpan(Encoding.UTF8.GetBytes text)) then
             Ok(make text)
         else
-            Error $"'{text}' is not {what}: 1 to {Longest} characters without spaces are"
+            Error
+                $"'{text}' is not {what}: 1 to {Longest} characters without spaces, quotes and backslashes are"
 
 /// An exchange's name as it stands in configuration and tables, such as `polymarket`.
 [<Struct>]

@@ -100,10 +100,12 @@ module Fixed =
                         else
                             quotient
 
-                if exact > BigInteger Int64.MaxValue then
+                let signed = if negative then -exact else exact
+
+                if signed > BigInteger Int64.MaxValue || signed < BigInteger Int64.MinValue then
                     NumberFault.TooLarge
                 else
-                    value <- if negative then -(int64 exact) else int64 exact
+                    value <- int64 signed
                     NumberFault.None
 
     /// Reads a whole text as millionths. Accepts `1`, `0.55`, `.48`, `1500.250000`, `-3`, `1e-05`; a number with more than

@@ -22,6 +22,13 @@ module Gaps =
         Since = ValueNone
     }
 
+    /// A flow that is read from `since` on: all before it is not asked for, and all after it is yet to be read.
+    let follow (since: Instant) : Track = {
+        Good = ValueSome since
+        Broken = ValueNone
+        Since = ValueSome since
+    }
+
     /// A collector that starts again knows from its checkpoint up to when all was good: since then it was stopped, unless an
     /// earlier hole was still open then.
     let resume (since: Instant) (good: Instant) (openHole: Cause voption) : Track = {

@@ -14,13 +14,20 @@ type Instant = {
     static member (+)(a: Instant, b: TimeSpan) = { Micros = a.Micros + b.Ticks / 10L }
     static member (-)(a: Instant, b: TimeSpan) = { Micros = a.Micros - b.Ticks / 10L }
 
+    /// `2026-07-24T00:00:16.000000Z`; outside the years 1 to 9999 the bare count of microseconds.
     override this.ToString() =
-        DateTime.UnixEpoch.AddTicks(this.Micros * 10L).ToString "yyyy-MM-ddTHH:mm:ss.ffffffZ"
+        if
+            this.Micros >= -62_135_596_800_000_000L
+            && this.Micros <= 253_402_300_799_999_999L
+        then
+            DateTime.UnixEpoch.AddTicks(this.Micros * 10L).ToString "yyyy-MM-ddTHH:mm:ss.ffffffZ"
+        else
+            $"{this.Micros} us"
 
 [<RequireQualifiedAccess>]
 module Instant =
-    /// 9999-12-31, beyond which no event of ours lies: later moments are refused as unreadable.
-    let private latest = 253_402_300_799_999_999L
+    /// The first microsecond of the year 1 and the last of 9999: moments outside are refused as unreadable.
+    let private earliest, latest = -62_135_596_800_000_000L, 253_402_300_799_999_999L
 
     let ofMicros micros : Instant = { Micros = micros }
     let ofSeconds (seconds: int64) : Instant = { Micros = seconds * 1_000_000L }
@@ -36,8 +43,8 @@ module Instant =
     /// `2026-07-24T00:00:16.000000Z`
     let text (instant: Instant) = instant.ToString()
 
-    /// Reads an epoch number in seconds or, when above 1e12 or so long, milliseconds (the heuristic that every tool for these
-    /// feeds uses; it is right for all moments from 1970 to 2286 in seconds). False when it is neither.
+    /// Reads an epoch number in seconds or, when above 1e12, milliseconds (the heuristic that every tool for these feeds uses).
+    /// Decimals are microseconds; what lies beyond is rounded. False when it is no such number.
     let tryEpoch (text: ReadOnlySpan<byte>) (instant: byref<Instant>) =
         let mutable number, used = 0L, 0
 
@@ -55,7 +62,21 @@ module Instant =
 
             instant.Micros <= latest
         else
-            false
+            // Rare: decimals, which recorders write and exchanges do not.
+            let mutable millionths, rounded = 0L, false
+
+            if Fixed.parse text &millionths &rounded = NumberFault.None && millionths >= 0L then
+                instant <-
+                    ofMicros (
+                        if millionths > 1_000_000_000_000L * Fixed.One then
+                            millionths / 1_000L
+                        else
+                            millionths
+                    )
+
+                instant.Micros <= latest
+            else
+                false
 
     let private digits (text: ReadOnlySpan<byte>) start count =
         let mutable number = if start + count <= text.Length then 0 else -1
@@ -132,20 +153,27 @@ module Instant =
                         let hours = digits text (i + 1) 2
                         i <- i + 3
 
-                        if i < text.Length && text[i] = ':'B then
+                        let colon = i < text.Length && text[i] = ':'B
+
+                        if colon then
                             i <- i + 1
 
-                        let minutes = if i < text.Length then digits text i 2 else 0
+                        let hasMinutes = colon || i < text.Length
+                        let minutes = if hasMinutes then digits text i 2 else 0
 
-                        if i < text.Length then
+                        if hasMinutes then
                             i <- i + 2
 
-                        ok <- ok && hours >= 0 && minutes >= 0
+                        ok <- ok && hours >= 0 && hours <= 23 && minutes >= 0 && minutes <= 59
                         offset <- sign * (int64 hours * 60L + int64 minutes) * 60_000_000L
 
                     if ok && i = text.Length then
                         let clock = (int64 hour * 3600L + int64 minute * 60L + int64 second) * 1_000_000L
                         instant <- ofMicros (midnight + clock + micros - offset)
-                        true
+                        instant.Micros >= earliest && instant.Micros <= latest
                     else
                         false
+
+    /// Reads an epoch number or ISO 8601: recorders write either.
+    let tryRead (text: ReadOnlySpan<byte>) (instant: byref<Instant>) =
+        tryEpoch text &instant || tryIso text &instant

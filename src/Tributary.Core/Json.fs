@@ -129,6 +129,14 @@ module Json =
         else
             false
 
+    /// An identity: a string, or a whole number (an exponent would have lost digits).
+    let identity (json: ReadOnlySpan<byte>) (at: byref<int>) (start: byref<int>) (length: byref<int>) =
+        if peek json &at = '"'B then
+            string json &at &start &length
+        else
+            number json &at &start &length
+            && json.Slice(start, length).IndexOfAnyExceptInRange('0'B, '9'B) < 0
+
     let private ``null`` = "null"B
     let private ``true`` = "true"B
     let private ``false`` = "false"B
@@ -164,6 +172,10 @@ module Json =
             value <- false
             literal json &at (ReadOnlySpan ``false``)
         | 'n'B -> takeNull json &at
+        | '"'B ->
+            at <- at + 1
+            value <- literal json &at (ReadOnlySpan ``true``)
+            (value || literal json &at (ReadOnlySpan ``false``)) && take json &at '"'B
         | _ -> false
 
     /// Any one value, whatever it is. Strict about structure, indifferent to what it says.
@@ -341,7 +353,16 @@ module Json =
             reason <- "not valid UTF-8"
 
         match reason with
-        | null -> ValueNone
+        | null ->
+            let origin = { Start = start; Length = at - start }
+
+            while batch.TradeOrigins.Count < batch.Trades.Count do
+                batch.TradeOrigins.Add &origin
+
+            while batch.BookOrigins.Count < batch.Books.Count do
+                batch.BookOrigins.Add &origin
+
+            ValueNone
         | reason ->
             batch.Rollback mark
             at <- start

@@ -63,6 +63,16 @@ module Validation =
         | RuleError.FarFuture -> "the time lies in the far future"
         | _ -> ""
 
+    let private reject error (origin: Slice) (body: ReadOnlySpan<byte>) source (batch: Batch) =
+        batch.Rejections.Add {
+            Exchange = batch.Exchange
+            Source = source
+            Offset = origin.Start
+            Reason = explain error
+            Bytes = body.Slice(origin.Start, origin.Length).ToArray()
+            Received = batch.Received
+        }
+
     let private isOutside (price: Price) =
         price.Millionths < 0L || price.Millionths > Fixed.One
 
@@ -145,3 +155,52 @@ module Validation =
 
             row.Flags <- flags
             RuleError.None
+
+    /// Judges all rows of an answer: those that cannot be true become rejections with their bytes, the others get their flags.
+    /// `tick` gives a token's grid, zero when unknown.
+    let sift
+        (rules: Rules)
+        live
+        (tick: Name -> Price)
+        (body: ReadOnlySpan<byte>)
+        (source: string)
+        (batch: Batch)
+        =
+        let mutable kept = 0
+
+        for i in 0 .. batch.Trades.Count - 1 do
+            let row = &batch.Trades[i]
+
+            match trade rules live batch.Received (tick row.Token) &row with
+            | RuleError.None ->
+                batch.Trades[kept] <- row
+                batch.TradeOrigins[kept] <- batch.TradeOrigins[i]
+                kept <- kept + 1
+            | error -> reject error batch.TradeOrigins[i] body source batch
+
+        batch.Trades.Truncate kept
+        batch.TradeOrigins.Truncate kept
+        kept <- 0
+
+        for i in 0 .. batch.Books.Count - 1 do
+            let row = &batch.Books[i]
+            let bids = batch.Levels.Slice(row.FirstBid, row.BidCount)
+            let asks = batch.Levels.Slice(row.FirstAsk, row.AskCount)
+
+            match
+                book
+                    rules
+                    batch.Received
+                    (tick row.Token)
+                    &row
+                    (Span.op_Implicit bids)
+                    (Span.op_Implicit asks)
+            with
+            | RuleError.None ->
+                batch.Books[kept] <- row
+                batch.BookOrigins[kept] <- batch.BookOrigins[i]
+                kept <- kept + 1
+            | error -> reject error batch.BookOrigins[i] body source batch
+
+        batch.Books.Truncate kept
+        batch.BookOrigins.Truncate kept

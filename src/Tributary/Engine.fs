@@ -1,4 +1,1038 @@
 namespace Tributary
 
-module internal P =
-    let x = 1
+open System
+open System.Collections.Concurrent
+open System.Collections.Generic
+open System.IO
+open System.Text
+open System.Threading
+open System.Threading.Channels
+open System.Threading.Tasks
+open Microsoft.Extensions.Logging
+open Tributary.Stores
+
+[<RequireQualifiedAccess>]
+type PollOutcome =
+    | Stored of rows: int
+    | Unchanged
+    | Missed of Cause
+
+type Polled = {
+    Job: Job
+    Due: Instant
+    Market: MarketId
+    Token: TokenId voption
+    Outcome: PollOutcome
+    At: Instant
+}
+
+[<NoComparison; NoEquality>]
+type EngineOptions = {
+    Settings: Settings
+    Store: Store
+    Clock: TimeProvider
+    Log: ILogger
+    ProgressLog: string option
+    Polled: Polled -> unit
+}
+
+type BackfillProgress = {
+    Market: MarketId
+    Slug: string
+    Pages: int
+    Rows: int
+    NewRows: int
+    Oldest: Instant voption
+    IsDone: bool
+    Error: string
+}
+
+type EngineStatus = {
+    Results: CollectionResult list
+    Paused: Cause list
+    Counts: Metric list
+    Flows: int
+    Broken: int
+}
+
+type StopReport = {
+    Rows: int64
+    Took: TimeSpan
+    Undrained: string option
+}
+
+/// What discovery would do.
+type MarketChoices = {
+    Choices: (Market * Choice) list
+    Unknown: string list
+    IsWhole: bool
+}
+
+/// One exchange as an engine collects it.
+[<NoComparison; NoEquality>]
+type internal Venue = {
+    Settings: CollectorSettings
+    Picks: Picks
+    Asker: Asker
+    Transport: Transport
+    mutable Universe: Universe
+}
+
+/// What the store has acknowledged already need not go there again: every follow re-reads a window, so most trades come many
+/// times. Counts what is remarkable about the others.
+[<Sealed>]
+type internal Sieve(remember: int, meters: Meters) =
+    let repeats = Repeats remember
+
+    let warned (flags: Flags) =
+        if flags <> Flags.None then
+            for flag in Enum.GetValues<Flags>() do
+                if flag <> Flags.None && flags &&& flag = flag then
+                    meters.Add(Count.warnings, $"flag={flag}")
+
+    member _.Warned(flags: Flags) = warned flags
+
+    /// Drops the trades that are known to be durable.
+    member _.Trades(batch: Batch) =
+        let rows = batch.Trades
+        let mutable kept = 0
+
+        lock repeats (fun () ->
+            for i in 0 .. rows.Count - 1 do
+                if not (repeats.Knows rows[i].Id) then
+                    warned rows[i].Flags
+                    rows[kept] <- rows[i]
+                    kept <- kept + 1)
+
+        meters.Add(Count.duplicates, "stream=trades", int64 (rows.Count - kept))
+        rows.Truncate kept
+
+    /// These trades are durable.
+    member _.Acknowledge(batch: Batch) =
+        lock repeats (fun () ->
+            for i in 0 .. batch.Trades.Count - 1 do
+                repeats.Remember batch.Trades[i].Id |> ignore)
+
+/// Appends a line for each job that got further with a commit. The file is written through to the system at once, so that a
+/// process that is killed leaves no line behind that it had not earned.
+[<Sealed>]
+type internal ProgressLog(path: string) =
+    let file =
+        new FileStream(path, FileMode.Append, FileAccess.Write, FileShare.Read, 1)
+
+    let since = Dictionary<string, int>()
+
+    let add job rows =
+        since[job] <-
+            (match since.TryGetValue job with
+             | true, before -> before
+             | _ -> 0)
+            + rows
+
+    member _.Committed(batches: IReadOnlyList<Batch>) =
+        let lines = StringBuilder()
+
+        for batch in batches do
+            for i in 0 .. batch.Trades.Count - 1 do
+                let row = batch.Trades[i]
+
+                if row.Inserted then
+                    add $"{batch.Exchange}/trades/{batch.Names.Text row.Market}" 1
+
+            for i in 0 .. batch.Books.Count - 1 do
+                let row = batch.Books[i]
+
+                if row.Inserted then
+                    add $"{batch.Exchange}/books/{batch.Names.Text row.Market}/{batch.Names.Text row.Token}" 1
+
+            for checkpoint in batch.Checkpoints do
+                let rows =
+                    match since.TryGetValue checkpoint.Job with
+                    | true, rows -> rows
+                    | _ -> 0
+
+                since.Remove checkpoint.Job |> ignore
+
+                lines
+                    .Append("{\"job\":\"")
+                    .Append(checkpoint.Job)
+                    .Append("\",\"watermark\":\"")
+                    .Append(checkpoint.Watermark)
+                    .Append("\",\"rows\":")
+                    .Append(rows)
+                    .Append("}\n")
+                |> ignore
+
+        if lines.Length > 0 then
+            file.Write(ReadOnlySpan(Encoding.UTF8.GetBytes(lines.ToString())))
+            file.Flush()
+
+    interface IDisposable with
+        member _.Dispose() = file.Dispose()
+
+[<Sealed>]
+type Engine
+    private
+    (options: EngineOptions, venues: Venue list, meters: Meters, pool: BatchPool, progress: ProgressLog option)
+    =
+    let settings, clock, log = options.Settings, options.Clock, options.Log
+
+    let now () =
+        Instant.ofDateTimeOffset (clock.GetUtcNow())
+
+    let flows = Flows meters
+    let sieve = Sieve(settings.Validation.RememberTrades, meters)
+    let asking = new CancellationTokenSource()
+
+    let drained =
+        TaskCompletionSource TaskCreationOptions.RunContinuationsAsynchronously
+
+    let ready = TaskCompletionSource TaskCreationOptions.RunContinuationsAsynchronously
+    let refreshed = HashSet<ExchangeId>()
+    let readers = ConcurrentDictionary<Channel<MarketEvent>, unit>()
+    let working = ConcurrentDictionary<Task, unit>()
+
+    let publish (batches: IReadOnlyList<Batch>) =
+        if not readers.IsEmpty then
+            let events = [
+                for batch in batches do
+                    for market in batch.Markets do
+                        MarketEvent.Market market
+
+                    for i in 0 .. batch.Trades.Count - 1 do
+                        if batch.Trades[i].Inserted then
+                            MarketEvent.Trade(batch.Trade i)
+
+                    for i in 0 .. batch.Books.Count - 1 do
+                        if batch.Books[i].Inserted then
+                            MarketEvent.Book(batch.Book i)
+
+                    for gap in batch.Gaps do
+                        MarketEvent.Gap gap
+            ]
+
+            for KeyValue(channel, ()) in readers do
+                if events |> List.exists (channel.Writer.TryWrite >> not) then
+                    readers.TryRemove channel |> ignore
+
+                    channel.Writer.TryComplete(
+                        OverflowException
+                            "the reader fell behind and missed events: read the store for what it missed, and subscribe anew"
+                    )
+                    |> ignore
+
+    let committed (batches: IReadOnlyList<Batch>) =
+        let mutable trades, books = 0, 0
+
+        for batch in batches do
+            sieve.Acknowledge batch
+
+            for i in 0 .. batch.Trades.Count - 1 do
+                if batch.Trades[i].Inserted then
+                    trades <- trades + 1
+
+            for i in 0 .. batch.Books.Count - 1 do
+                if batch.Books[i].Inserted then
+                    books <- books + 1
+
+            for rejection in batch.Rejections do
+                Log.quarantined log rejection.Source rejection.Reason
+                meters.Add(Count.quarantined, "")
+
+        meters.Add(Count.eventsStored, "stream=trades", int64 trades)
+        meters.Add(Count.eventsStored, "stream=books", int64 books)
+        meters.Add(Count.commits, "")
+        progress |> Option.iter (fun progress -> progress.Committed batches)
+        publish batches
+
+    // The scheduler and the intake know of each other: the store's troubles pause the schedule.
+    let mutable hear: Signal -> unit = ignore
+
+    let intake =
+        Intake(
+            options.Store,
+            settings.Intake.Capacity,
+            settings.Store.GroupTime,
+            settings.Store.GroupRows,
+            clock,
+            log,
+            {
+                StoreFailed = fun _ -> hear (Signal.Pause Cause.StoreFailed)
+                StoreRecovered = fun () -> hear (Signal.Resume Cause.StoreFailed)
+                Committed = committed
+            }
+        )
+
+    /// Offers a batch and gives it back to the pool when it is durable; the inner task then answers what `read` saw in it.
+    let store (batch: Batch) (read: Batch -> 'T) : Task<Task<'T>> = task {
+        // Not with the token of asking: what was read is stored, whatever else is stopped.
+        let! durable = intake.Offer(batch, CancellationToken.None)
+
+        return task {
+            do! durable
+            let seen = read batch
+            pool.Return batch
+            return seen
+        }
+    }
+
+    let polled (job: Job) due (flow: Flow) outcome =
+        options.Polled {
+            Job = job
+            Due = due
+            Market = flow.Market
+            Token = flow.Token
+            Outcome = outcome
+            At = now ()
+        }
+
+    /// What makes a job wait: a fault that left no walk whole, or any fault of being asked too much.
+    let faultOf (walks: Progress[]) =
+        let faults =
+            walks
+            |> Array.choose (fun walk -> walk.Failed |> List.tryHead |> Option.map snd)
+
+        match faults |> Array.tryFind _.IsThrottled with
+        | Some throttled -> ValueSome throttled
+        | None when faults.Length = walks.Length && faults.Length > 0 -> ValueSome faults[0]
+        | None -> ValueNone
+
+    let bookFlow (venue: Venue) market token =
+        flows.Get(
+            venue.Asker.Collector.Exchange,
+            Stream.Books,
+            market,
+            ValueSome token,
+            fun () -> Gaps.untouched
+        )
+
+    /// A market's trades are known from the look-back on: what lies before it is not asked for.
+    let tradeFlow (venue: Venue) market =
+        flows.Get(
+            venue.Asker.Collector.Exchange,
+            Stream.Trades,
+            market,
+            ValueNone,
+            fun () -> Gaps.follow (now () - venue.Settings.Lookback)
+        )
+
+    let flowsOf (venue: Venue) stream (markets: MarketId list) : Flow list = [
+        for market in markets do
+            match stream with
+            | Stream.Trades -> tradeFlow venue market
+            | Stream.Books ->
+                match Map.tryFind (string market) venue.Universe.Known with
+                | Some known ->
+                    for token in known.Tokens do
+                        bookFlow venue market token
+                | None -> ()
+            | Stream.Markets -> ()
+    ]
+
+    /// Flows whose poll brought nothing, in one batch.
+    let miss (job: Job) due count (missed: (Flow * Cause) list) : Task<unit> = task {
+        if not missed.IsEmpty then
+            let batch = pool.Rent()
+            batch.Exchange <- string job.Exchange
+            let at = now ()
+
+            for flow, cause in missed do
+                flow.IsMissed(cause, at, count, batch)
+
+                for _ in 1..count do
+                    polled job due flow (PollOutcome.Missed cause)
+
+            for (cause, opened) in batch.Gaps |> Seq.countBy _.Cause do
+                Log.gapOpened log (string job.Stream) opened (string cause)
+
+            if batch.RowCount > 0 then
+                let! durable = store batch ignore
+                do! durable
+            else
+                pool.Return batch
+    }
+
+    // -----------------------------------------------------------------------------------------------------------------------
+    // Books: each answer is complete in itself.
+
+    let pollBooks
+        (venue: Venue)
+        (job: Job)
+        due
+        (markets: MarketId list)
+        : Task<struct (MarketResult list * Fault voption)> = task {
+        let collector = venue.Asker.Collector
+        let wanted = flowsOf venue Stream.Books markets
+        meters.Add(Count.pollsDue, "stream=books", int64 wanted.Length)
+        let began = clock.GetTimestamp()
+        let stored = ConcurrentDictionary<MarketId, int>()
+        let errors = ConcurrentDictionary<MarketId, string>()
+        let durable = ConcurrentBag<Task<unit>>()
+        let answered = ConcurrentDictionary<string, unit>()
+
+        /// Drops the books that are stored already, judges the others, and accounts for each.
+        let page (batch: Batch) (_: Progress) = task {
+            let received = batch.Received
+            let took = clock.GetElapsedTime began
+            let mutable kept = 0
+
+            for i in 0 .. batch.Books.Count - 1 do
+                let row = batch.Books[i]
+                let key = batch.Names.Text row.Token
+                meters.Add(Count.eventsReceived, "stream=books")
+                meters.Add(Count.books, $"verdict={Verdict.text row.Verdict}")
+
+                match flows.TryFind(collector.Exchange, Stream.Books, key) with
+                | ValueNone -> ()
+                | ValueSome flow ->
+                    answered[key] <- ()
+                    let state = struct (row.At, batch.Text row.Hash)
+
+                    if flow.LastBook = state then
+                        meters.Add(Count.unchanged, "stream=books")
+                        flow.IsGood(received, received, 0, took, batch)
+                        polled job due flow PollOutcome.Unchanged
+                    else
+                        flow.LastBook <- state
+                        sieve.Warned row.Flags
+                        batch.Books[kept] <- row
+                        kept <- kept + 1
+                        flow.IsGood(received, received, 1, took, batch)
+                        stored.AddOrUpdate(flow.Market, 1, (fun _ rows -> rows + 1)) |> ignore
+                        polled job due flow (PollOutcome.Stored 1)
+
+            batch.Books.Truncate kept
+            let! acknowledged = store batch ignore
+            durable.Add acknowledged
+        }
+
+        let tokens = wanted |> List.choose (fun flow -> ValueOption.toOption flow.Token)
+
+        let! walks =
+            venue.Asker.WalkAll(collector.Ask(Need.Books tokens), true, page, asking.Token)
+
+        let failures =
+            Map.ofList [
+                for walk in walks do
+                    for request, fault in walk.Failed do
+                        match request.Walk with
+                        | Walk.Books tokens -> for token in tokens -> string token, fault
+                        | _ -> ()
+            ]
+
+        let missed = [
+            for flow in wanted do
+                let key = string flow.Token.Value
+
+                if not (answered.ContainsKey key) then
+                    match Map.tryFind key failures with
+                    | Some fault ->
+                        errors[flow.Market] <- Fault.explain fault
+                        flow, Fault.cause fault
+                    | None ->
+                        errors[flow.Market] <- "the exchange has no book for it"
+                        flow, Cause.Missing
+        ]
+
+        do! miss job due 1 missed
+        let! _ = Task.WhenAll durable
+
+        let results =
+            markets
+            |> List.map (fun market -> {
+                Market = market
+                Rows =
+                    (match stored.TryGetValue market with
+                     | true, rows -> rows
+                     | _ -> 0)
+                Error =
+                    match errors.TryGetValue market with
+                    | true, error -> error
+                    | _ -> ""
+            })
+
+        return struct (results, faultOf walks)
+    }
+
+    // -----------------------------------------------------------------------------------------------------------------------
+    // Trades: a walk is good when it has reached what was known before.
+
+    let pollTrades
+        (venue: Venue)
+        (job: Job)
+        due
+        (markets: MarketId list)
+        : Task<struct (MarketResult list * Fault voption)> = task {
+        let collector = venue.Asker.Collector
+        let wanted = flowsOf venue Stream.Trades markets
+        meters.Add(Count.pollsDue, "stream=trades", int64 wanted.Length)
+        let began = clock.GetTimestamp()
+
+        let floor (flow: Flow) =
+            ValueOption.get flow.Good - venue.Settings.Overlap
+
+        let requests =
+            wanted
+            |> List.map (fun flow ->
+                ({
+                    Market = flow.Market
+                    Since = floor flow
+                }
+                : Follow))
+            |> Need.Trades
+            |> collector.Ask
+
+        let stored = ConcurrentDictionary<string, int>()
+
+        let walk (request: Request) = task {
+            let durable = List<Task<unit>>()
+
+            let followed (requests: Request seq) = [
+                for request in requests do
+                    match request.Walk with
+                    | Walk.Trades(follows, _) -> yield! follows
+                    | _ -> ()
+            ]
+
+            let flowsOf (follows: Follow list) =
+                follows
+                |> List.choose (fun follow ->
+                    ValueOption.toOption (
+                        flows.TryFind(collector.Exchange, Stream.Trades, string follow.Market)
+                    ))
+
+            let mine = followed [ request ] |> flowsOf
+
+            let count (batch: Batch) =
+                for i in 0 .. batch.Trades.Count - 1 do
+                    if batch.Trades[i].Inserted then
+                        let market = batch.Names.Text batch.Trades[i].Market
+                        stored.AddOrUpdate(market, 1, (fun _ rows -> rows + 1)) |> ignore
+
+            let page (batch: Batch) (progress: Progress) = task {
+                meters.Add(Count.eventsReceived, "stream=trades", int64 batch.Trades.Count)
+                sieve.Trades batch
+
+                // The last page carries the account of the whole walk: it is durable with the rows, or not at all.
+                if Walks.isDone progress then
+                    let at, took = now (), clock.GetElapsedTime began
+
+                    let failed =
+                        progress.Failed |> List.map fst |> followed |> List.map _.Market |> Set.ofList
+
+                    for struct (market, since, until) in progress.Truncated do
+                        flows.TryFind(collector.Exchange, Stream.Trades, string market)
+                        |> ValueOption.iter (fun flow -> flow.IsTruncated(since, until, batch))
+
+                    for flow in mine do
+                        if not (failed.Contains flow.Market) then
+                            let head = ValueOption.defaultValue flow.Good.Value progress.Head
+                            flow.IsGood(head, at, 0, took, batch)
+
+                let! acknowledged = store batch count
+                durable.Add acknowledged
+            }
+
+            let! progress = venue.Asker.Walk(request, true, page, asking.Token)
+            let! _ = Task.WhenAll durable
+
+            let failures =
+                Map.ofList [
+                    for request, fault in progress.Failed do
+                        for follow in followed [ request ] -> follow.Market, fault
+                ]
+
+            let missed = [
+                for flow in mine do
+                    match Map.tryFind flow.Market failures with
+                    | Some fault -> flow, Fault.cause fault
+                    | None -> ()
+            ]
+
+            do! miss job due 1 missed
+
+            let results = [
+                for flow in mine do
+                    let rows =
+                        match stored.TryGetValue(string flow.Market) with
+                        | true, rows -> rows
+                        | _ -> 0
+
+                    let error =
+                        match Map.tryFind flow.Market failures with
+                        | Some fault -> Fault.explain fault
+                        | None ->
+                            polled job due flow (PollOutcome.Stored rows)
+                            ""
+
+                    {
+                        Market = flow.Market
+                        Rows = rows
+                        Error = error
+                    }
+            ]
+
+            return results, progress
+        }
+
+        let! walked = requests |> List.map walk |> Task.WhenAll
+        return struct (walked |> List.ofArray |> List.collect fst, walked |> Array.map snd |> faultOf)
+    }
+
+    // -----------------------------------------------------------------------------------------------------------------------
+    // Markets: a refresh tells the schedule what to poll.
+
+    let refresh (venue: Venue) : Task<struct (MarketResult list * Fault voption)> = task {
+        let exchange = venue.Asker.Collector.Exchange
+        let needs = Universe.needs venue.Picks venue.Universe
+
+        let rejected (batch: Batch) = task {
+            if batch.RowCount > 0 then
+                let! durable = store batch ignore
+                do! durable
+            else
+                pool.Return batch
+        }
+
+        let! struct (markets, fault) = venue.Asker.Markets(needs, rejected, asking.Token)
+        let isWhole = fault.IsNone
+
+        let universe, changes =
+            Universe.absorb venue.Picks isWhole (now ()) markets venue.Universe
+
+        let at = now ()
+        let batch = pool.Rent()
+        batch.Exchange <- string exchange
+        batch.Received <- at
+        meters.Add(Count.eventsReceived, "stream=markets", int64 markets.Length)
+
+        for market, choice in Universe.choose venue.Picks universe.Active markets do
+            if choice <> Choice.Unwanted then
+                batch.Markets.Add market
+                venue.Asker.Knows market
+
+        venue.Universe <- universe
+
+        for market in changes.Closed do
+            Log.marketClosed log market.Slug (string market.Market)
+
+            for token in market.Tokens do
+                flows.TryFind(exchange, Stream.Books, string token)
+                |> ValueOption.iter (fun flow -> flow.Ends(at, batch))
+
+        let! durable = store batch ignore
+        do! durable
+
+        for market in changes.Added do
+            Log.marketAdded log market.Slug (string market.Market)
+
+        for slug in changes.Unknown do
+            Log.unknownSlug log slug
+
+        let ids (markets: Market list) = markets |> List.map _.Market
+        hear (Signal.Add(exchange, ids changes.Added))
+        hear (Signal.Remove(exchange, Stream.Books, ids changes.Closed))
+        hear (Signal.Remove(exchange, Stream.Trades, ids changes.Removed))
+
+        lock refreshed (fun () ->
+            if isWhole then
+                refreshed.Add exchange |> ignore
+
+            if refreshed.Count = venues.Length then
+                ready.TrySetResult() |> ignore)
+
+        let results =
+            markets
+            |> List.map (fun market -> {
+                Market = market.Market
+                Rows = 0
+                Error = ""
+            })
+
+        return struct (results, fault)
+    }
+
+    /// Runs a job and tells the schedule how it went, whatever happens.
+    let run (job: Job) due markets = task {
+        let began = clock.GetTimestamp()
+
+        let venue =
+            venues |> List.find (fun venue -> venue.Asker.Collector.Exchange = job.Exchange)
+
+        let finished results fault =
+            let result: CollectionResult = {
+                Job = job
+                Due = due
+                Duration = clock.GetElapsedTime began
+                Markets = results
+                Fault = fault
+            }
+
+            let failed = results |> List.filter (fun result -> result.Error <> "")
+
+            Log.jobFinished
+                log
+                $"{job.Exchange}/{job.Stream}"
+                (results |> List.sumBy _.Rows)
+                failed.Length
+                result.Duration
+
+            hear (Signal.Finished(now (), result))
+
+        try
+            let! struct (results, fault) =
+                match job.Stream with
+                | Stream.Books -> pollBooks venue job due markets
+                | Stream.Trades -> pollTrades venue job due markets
+                | Stream.Markets -> refresh venue
+
+            finished results fault
+        with
+        | :? OperationCanceledException ->
+            // Told to stop in the middle: what was due is not there, and the next start ends this gap.
+            do!
+                miss
+                    job
+                    due
+                    1
+                    (flowsOf venue job.Stream markets |> List.map (fun flow -> flow, Cause.Stopped))
+
+            finished [] ValueNone
+        | error ->
+            Log.jobCrashed log $"{job.Exchange}/{job.Stream}" error
+
+            do!
+                miss
+                    job
+                    due
+                    1
+                    (flowsOf venue job.Stream markets
+                     |> List.map (fun flow -> flow, Cause.Undecodable))
+
+            finished [] (ValueSome(Fault.Unreachable error.Message))
+    }
+
+    let track (work: Task) =
+        working[work] <- ()
+
+        work.ContinueWith(fun (work: Task) -> working.TryRemove work |> ignore)
+        |> ignore
+
+    let carryOut order =
+        match order with
+        | Order.Run(job, due, markets) -> track (Task.Run<unit>(fun () -> run job due markets))
+        | Order.Missed(job, due, count, cause, markets) ->
+            let venue =
+                venues |> List.find (fun venue -> venue.Asker.Collector.Exchange = job.Exchange)
+
+            let missed = flowsOf venue job.Stream markets |> List.map (fun flow -> flow, cause)
+            meters.Add(Count.pollsDue, $"stream={job.Stream}", int64 (count * missed.Length))
+            track (Task.Run<unit>(fun () -> miss job due count missed))
+        | Order.Drained -> drained.TrySetResult() |> ignore
+
+    let scheduler =
+        new Scheduler(
+            Schedule.start (Setup.cadences settings) (now ()) (venues |> List.map _.Asker.Collector.Exchange),
+            clock,
+            carryOut,
+            fun error ->
+                Log.schedulerDied log error
+                drained.TrySetResult() |> ignore
+        )
+
+    /// The counters, into the store.
+    let storeCounts () = task {
+        let batch = pool.Rent()
+        batch.Exchange <- ""
+        batch.Metrics.AddRange(meters.Snapshot(now ()))
+        let! _ = store batch ignore
+        return ()
+    }
+
+    let countsTimer =
+        clock.CreateTimer(
+            (fun _ -> track (Task.Run<unit>(fun () -> storeCounts ()))),
+            null,
+            TimeSpan.FromSeconds 60.0,
+            TimeSpan.FromSeconds 60.0
+        )
+
+    member private _.Begin(ct: CancellationToken) = task {
+        let! checkpoints = options.Store.Checkpoints()
+        let! openGaps = options.Store.OpenGaps()
+        ct.ThrowIfCancellationRequested()
+        flows.Resume(checkpoints, openGaps)
+        Log.started log settings.Collector options.Store.Name
+
+        if not checkpoints.IsEmpty then
+            Log.resumed log checkpoints.Length openGaps.Length
+
+        hear <- scheduler.Hear
+        intake.Start()
+        scheduler.Start()
+    }
+
+    static member StartAsync(options: EngineOptions, ct: CancellationToken) : Task<Engine> = task {
+        let meters = Meters()
+        let pool = BatchPool()
+
+        let venues = [
+            for settings in options.Settings.Collectors do
+                if settings.Enabled then
+                    let collector = Setup.collector settings
+
+                    match Setup.transport settings collector with
+                    | Error message -> invalidArg (nameof options) $"{settings.Exchange}: {message}"
+                    | Ok how ->
+                        let transport = new Transport(how, options.Clock, meters, options.Log)
+
+                        {
+                            Settings = settings
+                            Picks = Setup.picks settings
+                            Asker =
+                                Asker(
+                                    collector,
+                                    transport,
+                                    Setup.rules options.Settings.Validation,
+                                    pool,
+                                    meters,
+                                    options.Log
+                                )
+                            Transport = transport
+                            Universe = Universe.empty
+                        }
+        ]
+
+        let progress = options.ProgressLog |> Option.map (fun path -> new ProgressLog(path))
+        let engine = Engine(options, venues, meters, pool, progress)
+        do! engine.Begin ct
+        return engine
+    }
+
+    member _.Ready: Task = ready.Task
+
+    member _.Subscribe(capacity: int) : ChannelReader<MarketEvent> =
+        let channel = Channel.CreateBounded<MarketEvent> capacity
+        readers[channel] <- ()
+        channel.Reader
+
+    member _.Pause() = hear (Signal.Pause Cause.Paused)
+    member _.Resume() = hear (Signal.Resume Cause.Paused)
+
+    member _.StatusAsync() : Task<EngineStatus> = task {
+        let! schedule = scheduler.Look()
+
+        return {
+            Results = Schedule.results schedule
+            Paused = Schedule.paused schedule
+            Counts = meters.Snapshot(now ())
+            Flows = flows.All.Count
+            Broken = flows.All |> Seq.filter _.Track.Broken.IsSome |> Seq.length
+        }
+    }
+
+    member _.StopAsync(limit: TimeSpan) : Task<StopReport> = task {
+        let began = clock.GetTimestamp()
+        countsTimer.Dispose()
+        hear Signal.Stop
+        // What is under way may end by itself for a while; then it is told to.
+        let! _ =
+            Task.WhenAny(drained.Task, Task.Delay(min (limit / 2.0) (TimeSpan.FromSeconds 5.0), clock))
+
+        asking.Cancel()
+
+        let! _ =
+            Task.WhenAny(Task.WhenAll(Seq.toArray working.Keys), Task.Delay(limit / 4.0, clock))
+
+        let! _ = Task.WhenAny(storeCounts (), Task.Delay(limit / 4.0, clock))
+
+        let! undrained =
+            intake.Drain(max (TimeSpan.FromSeconds 1.0) (limit - clock.GetElapsedTime began))
+
+        do! options.Store.Close()
+        (scheduler :> IDisposable).Dispose()
+        progress |> Option.iter (fun progress -> (progress :> IDisposable).Dispose())
+
+        for venue in venues do
+            (venue.Transport :> IDisposable).Dispose()
+
+        for KeyValue(channel, ()) in readers do
+            channel.Writer.TryComplete() |> ignore
+
+        let rows = meters.Total Count.eventsStored
+        let took = clock.GetElapsedTime began
+
+        match undrained with
+        | ValueNone -> Log.stopped log rows took
+        | ValueSome detail -> Log.undrained log detail
+
+        return {
+            Rows = rows
+            Took = took
+            Undrained = ValueOption.toOption undrained
+        }
+    }
+
+[<RequireQualifiedAccess>]
+module Ask =
+    let private asker (settings: CollectorSettings) rules clock log =
+        let collector = Setup.collector settings
+        let meters = Meters()
+
+        Setup.transport settings collector
+        |> Result.map (fun how ->
+            let pool = BatchPool()
+            let transport = new Transport(how, clock, meters, log)
+            struct (Asker(collector, transport, rules, pool, meters, log), pool, transport))
+
+    let markets (settings: CollectorSettings) (clock: TimeProvider) (log: ILogger) (ct: CancellationToken) =
+        task {
+            match asker settings Validation.defaults clock log with
+            | Error message -> return Error message
+            | Ok(struct (asker, pool, transport)) ->
+                use _ = transport
+                let picks = Setup.picks settings
+                let dropped (batch: Batch) = task { pool.Return batch }
+
+                let! struct (markets, fault) =
+                    asker.Markets(Universe.needs picks Universe.empty, dropped, ct)
+
+                let isWhole = fault.IsNone
+
+                let _, changes =
+                    Universe.absorb
+                        picks
+                        isWhole
+                        (Instant.ofDateTimeOffset (clock.GetUtcNow()))
+                        markets
+                        Universe.empty
+
+                return
+                    Ok {
+                        Choices = Universe.choose picks Set.empty markets
+                        Unknown = changes.Unknown
+                        IsWhole = isWhole
+                    }
+        }
+
+    let backfill
+        (settings: CollectorSettings)
+        (rules: Rules)
+        (store: Store)
+        (clock: TimeProvider)
+        (log: ILogger)
+        (slugs: string list)
+        (since: Instant)
+        (report: BackfillProgress -> unit)
+        (ct: CancellationToken)
+        = task {
+        match asker settings rules clock log with
+        | Error message -> return Error message
+        | Ok(struct (asker, pool, transport)) ->
+            use _ = transport
+            let collector = asker.Collector
+
+            let write (batch: Batch) = task {
+                match! store.Write [| batch |] ct with
+                | Ok() -> return ValueNone
+                | Error fault -> return ValueSome fault
+            }
+
+            let dropped (batch: Batch) = task { pool.Return batch }
+            let! struct (found, asked) = asker.Markets([ Need.MarketsBySlug slugs ], dropped, ct)
+            let found = found |> List.distinctBy _.Market
+
+            let unknown =
+                slugs
+                |> List.filter (fun slug -> found |> List.forall (fun market -> market.Slug <> slug))
+
+            if asked.IsSome then
+                return Error $"the market could not be looked up: {Fault.explain asked.Value}"
+            elif not unknown.IsEmpty then
+                let names = String.concat ", " unknown
+                return Error $"no market is called {names}: 'tributary markets' searches for the right slug"
+            else
+                let described = pool.Rent()
+                described.Exchange <- string collector.Exchange
+                described.Markets.AddRange found
+                found |> List.iter asker.Knows
+                let! refused = write described
+                let results = List<BackfillProgress>()
+                let mutable fault = refused
+
+                for market in found do
+                    if fault.IsNone then
+                        let mutable seen = {
+                            Market = market.Market
+                            Slug = market.Slug
+                            Pages = 0
+                            Rows = 0
+                            NewRows = 0
+                            Oldest = ValueNone
+                            IsDone = false
+                            Error = ""
+                        }
+
+                        let page (batch: Batch) (progress: Progress) = task {
+                            let! refused = write batch
+
+                            if refused.IsSome then
+                                fault <- refused
+                                raise (OperationCanceledException())
+
+                            let mutable rows, fresh, oldest = 0, 0, seen.Oldest
+
+                            for i in 0 .. batch.Trades.Count - 1 do
+                                let row = batch.Trades[i]
+                                rows <- rows + 1
+                                fresh <- fresh + (if row.Inserted then 1 else 0)
+
+                                oldest <-
+                                    match oldest with
+                                    | ValueSome before when before <= row.At -> oldest
+                                    | _ -> ValueSome row.At
+
+                            pool.Return batch
+
+                            seen <- {
+                                seen with
+                                    Pages = progress.Pages
+                                    Rows = seen.Rows + rows
+                                    NewRows = seen.NewRows + fresh
+                                    Oldest = oldest
+                                    IsDone =
+                                        Walks.isDone progress
+                                        && progress.Failed.IsEmpty
+                                        && progress.Truncated.IsEmpty
+                                    Error =
+                                        match progress.Failed, progress.Truncated with
+                                        | (_, fault) :: _, _ -> Fault.explain fault
+                                        | [], _ :: _ -> "the exchange does not serve all of it"
+                                        | [], [] -> ""
+                            }
+
+                            report seen
+                        }
+
+                        for request in
+                            collector.Ask(
+                                Need.Trades [
+                                    {
+                                        Market = market.Market
+                                        Since = since
+                                    }
+                                ]
+                            ) do
+                            let! _ = asker.Walk(request, false, page, ct)
+                            ()
+
+                        results.Add seen
+
+                match fault with
+                | ValueSome(StoreFault.Full detail) ->
+                    return Error $"no space is left for the store ({detail})"
+                | ValueSome(StoreFault.Locked detail) ->
+                    return Error $"another program holds the store ({detail})"
+                | ValueSome(StoreFault.Failed detail) -> return Error $"the store failed: {detail}"
+                | ValueNone -> return Ok(List.ofSeq results)
+    }

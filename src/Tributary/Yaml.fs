@@ -405,25 +405,26 @@ module Yaml =
         |> fun pattern -> Regex $@"\A{pattern}\z"
 
     /// A time with its units: d, h, m, s and ms, the larger first, such as 10s or 1h30m.
+    /// A duration such as `250ms`, `10s`, `5m` or `1h30m`; nothing when the text is none.
+    let tryDuration (text: string) =
+        let found = durations.Match text
+
+        let total =
+            units
+            |> List.sumBy (fun (unit, length) ->
+                let count = found.Groups[unit].Value
+                if count = "" then 0L else int64 count * length)
+
+        if
+            text <> ""
+            && found.Success
+            && total < TimeSpan.MaxValue.Ticks / TimeSpan.TicksPerMillisecond
+        then
+            Some(TimeSpan.FromMilliseconds(float total))
+        else
+            None
+
     let duration =
-        let parse text =
-            let found = durations.Match text
-
-            let total =
-                units
-                |> List.sumBy (fun (unit, length) ->
-                    let count = found.Groups[unit].Value
-                    if count = "" then 0L else int64 count * length)
-
-            if
-                text <> ""
-                && found.Success
-                && total < TimeSpan.MaxValue.Ticks / TimeSpan.TicksPerMillisecond
-            then
-                Some(TimeSpan.FromMilliseconds(float total))
-            else
-                None
-
         let print (span: TimeSpan) =
             let parts, _ =
                 (int64 span.TotalMilliseconds, units)
@@ -435,7 +436,7 @@ module Yaml =
             | "" -> "0s"
             | printed -> printed
 
-        kind "a duration" " such as 10s, 5m or 1h" parse print
+        kind "a duration" " such as 10s, 5m or 1h" tryDuration print
 
     let private sizes = [ "GB", 1_000_000_000L; "MB", 1_000_000L; "KB", 1_000L; "B", 1L ]
 

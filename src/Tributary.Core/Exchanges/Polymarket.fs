@@ -69,5 +69,5 @@ let collector (options: AskOptions) : Collector = {
     Ask = ask options
     Decode = decode
     Refused = refused options
-    Recognise = fun _ -> ValueNone
+    Recognise = PolymarketShapes.recognise
 }

@@ -17,6 +17,8 @@ open Tributary
 
 let private levelPrice = "{\"price\":\""B
 let private levelSize = ",\"size\":\""B
+let private priceName = "price"B
+let private sizeName = "size"B
 
 let private isAt (json: ReadOnlySpan<byte>) at (word: byte[]) =
     at + word.Length <= json.Length
@@ -37,9 +39,9 @@ let private unusualLevel
 
     while isNull reason && Json.``member`` json &at &first &keyStart &keyLength &ok do
         let key = json.Slice(keyStart, keyLength)
-        let isPrice = key.SequenceEqual(ReadOnlySpan "price"B)
+        let isPrice = key.SequenceEqual(ReadOnlySpan priceName)
 
-        if isPrice || key.SequenceEqual(ReadOnlySpan "size"B) then
+        if isPrice || key.SequenceEqual(ReadOnlySpan sizeName) then
             let mutable value = 0L
 
             if not (Json.numeral json &at &start &length) then
@@ -72,10 +74,7 @@ let private unusualLevel
     else
         null
 
-let private byPrice =
-    Comparison<Level>(fun a b -> compare a.Price.Millionths b.Price.Millionths)
-
-/// Sorts a side that is in neither order, and keeps the last of several levels at one price. Answers how many are left.
+/// Sorts a side by price, rising, and keeps the last of several levels at one price. Answers how many are left. Rare.
 let private repair (levels: Span<Level>) (flags: byref<Flags>) =
     let indexed = levels.ToArray() |> Array.indexed
     // Stable: of equal prices the later one stays later.
@@ -85,7 +84,7 @@ let private repair (levels: Span<Level>) (flags: byref<Flags>) =
     for i in 0 .. indexed.Length - 1 do
         let _, level = indexed[i]
 
-        if kept > 0 && levels[kept - 1].Price = level.Price then
+        if kept > 0 && levels[kept - 1].Price.Millionths = level.Price.Millionths then
             flags <- flags ||| Flags.DuplicateLevel
             levels[kept - 1] <- level
         else
@@ -113,7 +112,7 @@ let private side
     let mutable reason: string | null =
         if ok then null else "a side of the book is not a list"
 
-    let mutable rising, falling = true, true
+    let mutable rises, falls, repeats = false, false, false
     let mutable before = 0L
 
     while isNull reason && Json.element json &at &first &ok do
@@ -150,8 +149,9 @@ let private side
                 flags <- flags ||| Flags.ZeroSize
             else
                 if levels.Count > start then
-                    rising <- rising && price > before
-                    falling <- falling && price < before
+                    if price > before then rises <- true
+                    elif price < before then falls <- true
+                    else repeats <- true
 
                 before <- price
 
@@ -168,24 +168,17 @@ let private side
     if isNull reason then
         compact <- compact && at - opening = inLevels + max 0 (met - 1) + 2
         let mutable kept = levels.Count - start
-        let span = levels.Slice(start, kept)
 
-        if not rising && not falling then
-            let mutable sorted = span.ToArray()
-            Array.Sort(sorted, byPrice)
-            let inOrder = span.SequenceEqual(ReadOnlySpan sorted)
-            Array.Reverse sorted
+        if rises && falls then
+            flags <- flags ||| Flags.Disordered
 
-            if not inOrder && not (span.SequenceEqual(ReadOnlySpan sorted)) then
-                flags <- flags ||| Flags.Disordered
-
-            kept <- repair span &flags
+        if repeats || rises && falls then
+            kept <- repair (levels.Slice(start, kept)) &flags
             levels.Truncate(start + kept)
+            falls <- false // it rises now
 
-        let ordered = levels.Slice(start, kept)
-
-        if kept > 1 && bestIsHighest <> (ordered[0].Price > ordered[kept - 1].Price) then
-            ordered.Reverse()
+        if bestIsHighest <> falls then
+            levels.Slice(start, kept).Reverse()
 
         count <- kept
 
@@ -217,7 +210,7 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
     let mutable firstBid, bidCount, firstAsk, askCount = 0, 0, 0, 0
     let mutable hasBids, hasAsks, isNegRisk = false, false, false
 
-    while isNull reason && Json.``member`` json &at &first &keyStart &keyLength &ok do
+    while ok && isNull reason && Json.``member`` json &at &first &keyStart &keyLength &ok do
         let index = bookMembers.Find(json.Slice(keyStart, keyLength), expected)
         expected <- index + 1
 
@@ -226,7 +219,7 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
             ok <- Json.string json &at &start &length
             parts.Market <- { Start = start; Length = length }
         | 1 ->
-            ok <- Json.numeral json &at &start &length
+            ok <- Json.identity json &at &start &length
             parts.Token <- { Start = start; Length = length }
         | 2 ->
             ok <- Json.numeral json &at &start &length
@@ -300,7 +293,7 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
             "a book without bids or asks"
         elif
             parts.Timestamp.Length <= 0
-            || not (Instant.tryEpoch (json.Slice(parts.Timestamp.Start, parts.Timestamp.Length)) &moment)
+            || not (Instant.tryRead (json.Slice(parts.Timestamp.Start, parts.Timestamp.Length)) &moment)
         then
             "a book without a readable timestamp"
         elif
@@ -378,7 +371,7 @@ let request tokens : Request =
             Walk = Walk.Books tokens
         }
 
-/// What the answers 404 and 400 mean.
+/// What the answers 404, 400 and 413 mean.
 let refused (tokens: TokenId list) status : Decoded voption =
     match tokens with
     // No book for a token that is unknown or resolved: said, and not an error.
@@ -388,7 +381,7 @@ let refused (tokens: TokenId list) status : Decoded voption =
                 Missing = tokens
         }
     // "payload exceeds limit", or one token that spoils the rest.
-    | _ :: _ :: _ when status = 400 ->
+    | _ :: _ :: _ when status = 400 || status = 413 ->
         ValueSome {
             Decoded.nothing with
                 Next = tokens |> List.splitInto 2 |> List.map request

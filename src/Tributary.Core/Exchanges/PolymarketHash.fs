@@ -87,7 +87,7 @@ module PolymarketHash =
         bytes.CopyTo(Span(into, at, bytes.Length))
         at <- at + bytes.Length
 
-    /// Writes the 40 hex digits of the hash of these bytes into `hex`.
+    /// Writes the 20 bytes of the hash of a book of these pieces.
     let private compute
         era
         (m: ReadOnlySpan<byte>)
@@ -99,7 +99,7 @@ module PolymarketHash =
         (step: ReadOnlySpan<byte>)
         negRisk
         (last: ReadOnlySpan<byte>)
-        (hex: Span<byte>)
+        (digest: Span<byte>)
         =
         let room =
             m.Length
@@ -138,25 +138,20 @@ module PolymarketHash =
             put buffer &n (ReadOnlySpan quote)
 
         put buffer &n (ReadOnlySpan brace)
-        let digest = hex.Slice(0, SHA1.HashSizeInBytes)
         SHA1.HashData(ReadOnlySpan(buffer, 0, n), digest) |> ignore
         ArrayPool<byte>.Shared.Return buffer
-        let mutable i = SHA1.HashSizeInBytes - 1
 
-        while i >= 0 do // from the end, because the digits overwrite the digest
-            let b = int digest[i]
+    /// Whether 40 hex digits in lower case say this digest.
+    let private says (hex: ReadOnlySpan<byte>) (digest: ReadOnlySpan<byte>) =
+        let mutable same = true
+        let mutable i = 0
 
-            let digit (nibble: int) =
-                byte (
-                    if nibble < 10 then
-                        int '0'B + nibble
-                    else
-                        int 'a'B + nibble - 10
-                )
+        while same && i < 40 do
+            let nibble = (int digest[i / 2] >>> (if i % 2 = 0 then 4 else 0)) &&& 15
+            same <- int hex[i] = (if nibble < 10 then int '0'B else int 'a'B - 10) + nibble
+            i <- i + 1
 
-            hex[2 * i + 1] <- digit (b &&& 15)
-            hex[2 * i] <- digit (b >>> 4)
-            i <- i - 1
+        same
 
     let private levelsText (levels: (string * string) list) =
         levels
@@ -167,7 +162,7 @@ module PolymarketHash =
     /// The hash that the exchange would give this book.
     let hash (era: HashEra) (book: HashedBook) : string =
         let utf8 (text: string) = Encoding.UTF8.GetBytes text
-        let hex = Array.zeroCreate 40
+        let digest = Array.zeroCreate SHA1.HashSizeInBytes
 
         compute
             era
@@ -180,106 +175,128 @@ module PolymarketHash =
             (ReadOnlySpan(utf8 book.TickSize))
             book.NegRisk
             (ReadOnlySpan(utf8 book.LastTradePrice))
-            (Span hex)
+            (Span digest)
 
-        Encoding.ASCII.GetString hex
+        Convert.ToHexStringLower digest
+
+    let private priceName = "price"B
+    let private sizeName = "size"B
 
     /// An array of levels that is not compact (white space, another order of members, numbers) as its compact form, its values
-    /// verbatim. Rare: it may allocate.
+    /// verbatim. Its structure was read before. Rare: it may allocate.
     let private compacted (levels: ReadOnlySpan<byte>) =
-        let mutable reader = Json.Utf8JsonReader levels
-        let text = ResizeArray<string * string>()
-        let mutable price, size, name = "", "", ""
+        let texts = ResizeArray<string * string>()
+        let mutable at, firstLevel, ok = 1, true, true // behind the bracket
+        let mutable keyStart, keyLength, start, length = 0, 0, 0, 0
 
-        while reader.Read() do
-            match reader.TokenType with
-            | Json.JsonTokenType.PropertyName -> name <- string (reader.GetString())
-            | Json.JsonTokenType.String
-            | Json.JsonTokenType.Number ->
-                let value = Encoding.UTF8.GetString reader.ValueSpan
+        while Json.element levels &at &firstLevel &ok do
+            let mutable price, size = "", ""
+            let mutable firstMember = true
+            ok <- Json.take levels &at '{'B
 
-                if name = "price" then
-                    price <- value
-                elif name = "size" then
-                    size <- value
-            | Json.JsonTokenType.EndObject -> text.Add((price, size))
-            | _ -> ()
+            while ok && Json.``member`` levels &at &firstMember &keyStart &keyLength &ok do
+                let key = levels.Slice(keyStart, keyLength)
+                let isPrice = key.SequenceEqual(ReadOnlySpan priceName)
 
-        levelsText (List.ofSeq text)
+                if isPrice || key.SequenceEqual(ReadOnlySpan sizeName) then
+                    ok <- Json.numeral levels &at &start &length
+                    let value = Encoding.UTF8.GetString(levels.Slice(start, length))
+                    if isPrice then price <- value else size <- value
+                else
+                    ok <- Json.skip levels &at
 
-    // Values that a message may leave out though its hash covers them (a WebSocket book has no minimum size and no neg-risk):
-    // a hash that agrees with one of them is proof enough, since 160 bits do not agree by chance.
+            texts.Add((price, size))
+
+        levelsText (List.ofSeq texts)
+
+    // Values that a message may leave out though its hash covers them (a WebSocket book has no minimum size and no neg-risk, and
+    // after the first one no tick): a hash that agrees with one of them is proof enough, since 160 bits do not agree by chance.
     let private minimumSizes = [| "5"B; "15"B; "1"B; "0"B |]
+    let private ticks = [| "0.01"B; "0.001"B; "0.1"B; "0.0001"B |]
 
     /// 2025-01-01: books before it are hashed with six members.
     let private endOfSix = Instant.ofSeconds 1_735_689_600L
 
+    /// 2025-11-30, or a few days beside it: books before it are hashed with nine members.
+    let private endOfNine = Instant.ofSeconds 1_764_460_800L
+
+    let private slice (json: ReadOnlySpan<byte>) (part: Slice) =
+        json.Slice(part.Start, max 0 part.Length)
+
     /// Compares a book's hash with what its members give, in whichever era's form. A book whose members are all there and agree
     /// with no form is `Mismatched`; one that lacks a hash or a member and agrees with none is `Unverifiable`.
     let internal verify (json: ReadOnlySpan<byte>) (parts: inref<BookParts>) (at: Instant) : Verdict =
-        if parts.Hash.Length <> 40 || parts.Market.Length < 0 || parts.Timestamp.Length < 0 then
+        if parts.Hash.Length <> 40 then
             Verdict.Unverifiable
         else
-            let expected = json.Slice(parts.Hash.Start, 40)
-            let m = json.Slice(parts.Market.Start, parts.Market.Length)
-            let a = json.Slice(parts.Token.Start, parts.Token.Length)
-            let t = json.Slice(parts.Timestamp.Start, parts.Timestamp.Length)
-            let mutable bidLevels = json.Slice(parts.Bids.Start, parts.Bids.Length)
-            let mutable askLevels = json.Slice(parts.Asks.Start, parts.Asks.Length)
+            let expected = slice json parts.Hash
+            let m = slice json parts.Market
+            let a = slice json parts.Token
+            let t = slice json parts.Timestamp
+            let mutable bidLevels = slice json parts.Bids
+            let mutable askLevels = slice json parts.Asks
 
             if not parts.Compact then
                 bidLevels <- ReadOnlySpan(compacted bidLevels)
                 askLevels <- ReadOnlySpan(compacted askLevels)
 
-            let step =
-                if parts.Tick.Length > 0 then
-                    json.Slice(parts.Tick.Start, parts.Tick.Length)
-                else
-                    ReadOnlySpan.Empty
+            let last = slice json parts.LastTrade
+            let digest = ArrayPool<byte>.Shared.Rent SHA1.HashSizeInBytes
+            let knowsTick, knowsMinimum = parts.Tick.Length >= 0, parts.MinimumSize.Length >= 0
 
-            let last =
-                if parts.LastTrade.Length > 0 then
-                    json.Slice(parts.LastTrade.Start, parts.LastTrade.Length)
-                else
-                    ReadOnlySpan.Empty
+            // Without a tick there is no last trade price either, and only the era that had none can be tried.
+            let steps =
+                if knowsTick then 1
+                elif at >= endOfSix && at < endOfNine then ticks.Length
+                else 0
 
-            let mutable hex = Span<byte>(Array.zeroCreate 40)
+            let minimums = if knowsMinimum then 1 else minimumSizes.Length
+            let firstRisk = if parts.NegRisk > 0 then 1 else 0
+            let lastRisk = if parts.NegRisk < 0 then 1 else firstRisk
             let mutable agreed = false
+            let mutable i = 0
 
-            let whole =
-                parts.MinimumSize.Length >= 0 && parts.NegRisk >= 0 && parts.Tick.Length >= 0
-            // The newest form first: that is what nearly every book is.
-            if not agreed && parts.Tick.Length >= 0 then
-                let known = parts.MinimumSize.Length >= 0
-                let mutable i = 0
+            // What a book of today says comes first, so nearly every book is hashed once.
+            while not agreed && i < steps * minimums do
+                let step =
+                    if knowsTick then
+                        slice json parts.Tick
+                    else
+                        ReadOnlySpan ticks[i / minimums]
 
-                while not agreed && i < (if known then 1 else minimumSizes.Length) do
-                    let min =
-                        if known then
-                            json.Slice(parts.MinimumSize.Start, parts.MinimumSize.Length)
-                        else
-                            ReadOnlySpan minimumSizes[i]
+                let min =
+                    if knowsMinimum then
+                        slice json parts.MinimumSize
+                    else
+                        ReadOnlySpan minimumSizes[i % minimums]
 
-                    let mutable risk = if parts.NegRisk > 0 then 1 else 0
-                    let lastRisk = if parts.NegRisk < 0 then 1 else risk
+                let mutable risk = firstRisk
 
-                    while not agreed && risk <= lastRisk do
-                        if parts.LastTrade.Length >= 0 then
-                            compute HashEra.Ten m a t bidLevels askLevels min step (risk = 1) last hex
-                            agreed <- hex.SequenceEqual expected
+                while not agreed && risk <= lastRisk do
+                    if parts.LastTrade.Length >= 0 then
+                        compute HashEra.Ten m a t bidLevels askLevels min step (risk = 1) last (Span digest)
+                        agreed <- says expected (ReadOnlySpan digest)
 
-                        if not agreed then
-                            compute HashEra.Nine m a t bidLevels askLevels min step (risk = 1) last hex
-                            agreed <- hex.SequenceEqual expected
+                    if not agreed then
+                        compute HashEra.Nine m a t bidLevels askLevels min step (risk = 1) last (Span digest)
+                        agreed <- says expected (ReadOnlySpan digest)
 
-                        risk <- risk + 1
+                    risk <- risk + 1
 
-                    i <- i + 1
+                i <- i + 1
 
             if not agreed then
-                compute HashEra.Six m a t bidLevels askLevels ReadOnlySpan.Empty step false last hex
-                agreed <- hex.SequenceEqual expected
+                compute HashEra.Six m a t bidLevels askLevels last last false last (Span digest)
+                agreed <- says expected (ReadOnlySpan digest)
+
+            ArrayPool<byte>.Shared.Return digest
+
+            let isWhole =
+                knowsTick
+                && knowsMinimum
+                && parts.NegRisk >= 0
+                && (parts.LastTrade.Length >= 0 || at < endOfNine)
 
             if agreed then Verdict.Verified
-            elif whole || at < endOfSix then Verdict.Mismatched
+            elif isWhole || at < endOfSix then Verdict.Mismatched
             else Verdict.Unverifiable

@@ -81,25 +81,31 @@ let private moment names element =
         | Some value -> ValueSome value
         | None -> ValueNone
 
-let private slugs name element = [
-    match tryMember name element with
-    | ValueSome list when list.ValueKind = JsonValueKind.Array ->
-        for item in list.EnumerateArray() do
-            if item.ValueKind = JsonValueKind.Object && text "slug" item <> "" then
-                text "slug" item
-    | _ -> ()
+let private slugsOf (list: JsonElement) = [
+    for item in list.EnumerateArray() do
+        if item.ValueKind = JsonValueKind.Object && text "slug" item <> "" then
+            text "slug" item
 ]
 
-/// A Gamma market. Nothing when it has no condition id yet: it is being deployed and will be back.
-let private marketOf
-    (received: Instant)
-    event
-    (eventTags: string list)
-    (element: JsonElement)
-    raw
-    : Market voption =
+let private slugs name element =
+    match tryMember name element with
+    | ValueSome list when list.ValueKind = JsonValueKind.Array -> slugsOf list
+    | _ -> []
+
+/// The slugs of a list of objects; none when it is malformed.
+let private slugList (json: ReadOnlySpan<byte>) =
+    try
+        let mutable reader = Utf8JsonReader json
+        use document = JsonDocument.ParseValue &reader
+        slugsOf document.RootElement
+    with
+    | :? JsonException
+    | :? InvalidOperationException -> []
+
+/// A Gamma market.
+let private marketOf (received: Instant) event (eventTags: string list) (element: JsonElement) raw =
     match MarketId.Parse(text "conditionId" element) with
-    | Error _ -> ValueNone
+    | Error message -> Error message
     | Ok id ->
         let names = list "outcomes" element
         // Protocol V2 markets are traded by position ids.
@@ -147,7 +153,7 @@ let private marketOf
         let size names =
             number names element |> ValueOption.bind Size.tryOfMillionths
 
-        ValueSome {
+        Ok {
             Exchange = exchange
             Market = id
             Event =
@@ -183,11 +189,12 @@ let private marketOf
             Raw = raw
         }
 
-/// Reads the value at `at` with the general reader: descriptions are not a hot path.
-let private parsed
+/// Reads an object with the general reader (descriptions are not a hot path) and hands it on. Its strings are undone only when
+/// they are asked for, so what is wrong with them shows then.
+let private reading
+    (take: JsonElement -> string -> string | null)
     (json: ReadOnlySpan<byte>)
     (at: byref<int>)
-    (document: byref<JsonDocument | null>)
     : string | null =
     let start = at
 
@@ -196,84 +203,72 @@ let private parsed
     elif not (Json.skip json &at) then
         "the JSON breaks off or is malformed"
     else
+        let raw = json.Slice(start, at - start)
+
         try
-            let mutable reader = Utf8JsonReader(json.Slice(start, at - start))
-            document <- JsonDocument.ParseValue &reader
-            null
+            let mutable reader = Utf8JsonReader raw
+            use document = JsonDocument.ParseValue &reader
+            take document.RootElement (Encoding.UTF8.GetString(raw).Trim())
         with
         | :? JsonException
-        | :? InvalidOperationException -> "the JSON is malformed"
+        | :? InvalidOperationException -> "a text or a list inside a text is malformed"
 
-let private tooNew (element: JsonElement) =
-    let id, slug = text "id" element, text "slug" element
-    $"market {id} ({slug}) has no condition id yet"
-
-/// `notes` receives what cannot be a row yet.
-let private marketReader (notes: List<string>) =
+/// One market, of the event and with the tags that are known already. `notes` receives what cannot be a row yet.
+let private marketReader event tags (notes: List<string>) =
     RowReader(fun json at batch ->
-        let start = at
-        let mutable document: JsonDocument | null = null
-
-        match parsed json &at &document, document with
-        | null, document when not (isNull document) ->
-            use document = nonNull document
-            let element = document.RootElement
-
-            try
-                match
-                    marketOf
-                        batch.Received
-                        ""
-                        []
-                        element
-                        (Encoding.UTF8.GetString(json.Slice(start, at - start)).Trim())
-                with
-                | ValueSome market -> batch.Markets.Add market
-                | ValueNone -> notes.Add(tooNew element)
-
-                if text "id" element = "" then
-                    "a market without an id"
-                else
+        let add (element: JsonElement) (raw: string) : string | null =
+            match marketOf batch.Received event tags element raw with
+            | Ok market ->
+                batch.Markets.Add market
+                null
+            | Error message ->
+                match text "id" element, text "conditionId" element with
+                | "", "" -> "a market without an id"
+                | id, "" ->
+                    let slug = text "slug" element
+                    notes.Add $"market {id} ({slug}) has no condition id yet"
                     null
-            with :? JsonException ->
-                "a list inside a string is malformed"
-        | reason, _ -> reason)
+                | _ -> message
 
-/// An event holds whole markets.
-let private eventReader (notes: List<string>) =
+        reading add json &at)
+
+let private eventMembers = Members [ "slug"; "markets"; "tags" ]
+
+/// An event holds whole markets: each is a row of its own, so a bad one costs no other.
+let private eventReader source (notes: List<string>) =
     RowReader(fun json at batch ->
-        let mutable document: JsonDocument | null = null
+        let mutable first, ok = true, Json.take json &at '{'B
+        let mutable keyStart, keyLength, start, length = 0, 0, 0, 0
+        let mutable slug, tags, markets = "", [], -1
 
-        match parsed json &at &document, document with
-        | null, document when not (isNull document) ->
-            use document = nonNull document
-            let element = document.RootElement
-            let tags = slugs "tags" element
+        while ok && Json.``member`` json &at &first &keyStart &keyLength &ok do
+            let index = eventMembers.Find(json.Slice(keyStart, keyLength), 0)
+            let opening = Json.peek json &at
+            let from = at
 
-            match tryMember "markets" element with
-            | ValueSome markets when markets.ValueKind = JsonValueKind.Array ->
-                let mutable reason: string | null = null
+            if index = 0 then
+                ok <- Json.textOrNull json &at &start &length
+                slug <- ValueOption.defaultValue "" (Json.tryText (json.Slice(start, length)))
+            else
+                ok <- Json.skip json &at
 
-                for market in markets.EnumerateArray() do
-                    try
-                        match
-                            marketOf batch.Received (text "slug" element) tags market (market.GetRawText())
-                        with
-                        | ValueSome market -> batch.Markets.Add market
-                        | ValueNone -> notes.Add(tooNew market)
-                    with :? JsonException ->
-                        reason <- "a list inside a string is malformed"
+                if index = 1 && opening = '['B then
+                    markets <- from
+                elif index = 2 && opening = '['B then
+                    tags <- slugList (json.Slice(from, at - from))
 
-                reason
-            | _ ->
-                if text "id" element = "" then
-                    "an event without an id"
-                else
-                    null
-        | reason, _ -> reason)
+        if not ok then
+            "the event breaks off or is malformed"
+        else
+            if markets >= 0 then
+                let mutable inside = markets
+                // The list was skipped as sound, so there is no fault.
+                Json.rows json &inside source (marketReader slug tags notes) batch |> ignore
 
-/// Values in one address: 50 ids of 66 characters stay well under the 8 KB that the server takes.
-let private idsPerRequest = 50
+            null)
+
+/// The server takes 100 values of a filter and addresses of 8 KB; this leaves room for the rest of the address.
+let private mostValues, longestFilter = 100, 7_000
 
 let private marketsPerPage = 100
 
@@ -322,17 +317,28 @@ let private askMarkets need isEvents queries = [
             request need query isEvents false (PageState.first (route false isEvents query)) ValueNone
 ]
 
-let private repeated key values =
-    values
-    |> List.map (fun value -> $"&{key}={Uri.EscapeDataString(string value)}")
-    |> String.concat ""
+/// Filters by any of these values, as many as one address bears in each.
+let private repeated key (values: string list) =
+    let rec fill filter count rest =
+        match rest with
+        | value :: others ->
+            let longer = $"{filter}&{key}={Uri.EscapeDataString(string<string> value)}"
+
+            if filter <> "" && (longer.Length > longestFilter || count = mostValues) then
+                filter :: fill "" 0 rest
+            else
+                fill longer (count + 1) others
+        | [] when filter = "" -> []
+        | [] -> [ filter ]
+
+    fill "" 0 values
 
 let private gammaMembers = Members [ "markets"; "events"; "next_cursor" ]
 
 let decode (question: Request) need (state: PageState) (body: ReadOnlyMemory<byte>) (batch: Batch) =
     let json = body.Span
     let notes = List<string>()
-    let before = batch.Markets.Count
+    let start, before = batch.Mark(), batch.Markets.Count
     let refused = batch.Rejections.Count
     let words = state.Route.Split(' ', 3)
 
@@ -340,7 +346,13 @@ let decode (question: Request) need (state: PageState) (body: ReadOnlyMemory<byt
         words[0] = "offset", words.Length > 1 && words[1] = "events"
 
     let query = if words.Length > 2 then words[2] else ""
-    let reader = if isEvents then eventReader notes else marketReader notes
+
+    let reader =
+        if isEvents then
+            eventReader question.Path notes
+        else
+            marketReader "" [] notes
+
     let mutable at, cursor, isPage = 0, ValueNone, false
 
     let fault =
@@ -353,10 +365,10 @@ let decode (question: Request) need (state: PageState) (body: ReadOnlyMemory<byt
                 match gammaMembers.Find(json.Slice(keyStart, keyLength), 0) with
                 | 0 ->
                     isPage <- true
-                    fault <- Json.rows json &at question.Path (marketReader notes) batch
+                    fault <- Json.rows json &at question.Path (marketReader "" [] notes) batch
                 | 1 ->
                     isPage <- true
-                    fault <- Json.rows json &at question.Path (eventReader notes) batch
+                    fault <- Json.rows json &at question.Path (eventReader question.Path notes) batch
                 | 2 ->
                     ok <- Json.textOrNull json &at &start &length
 
@@ -404,8 +416,12 @@ let decode (question: Request) need (state: PageState) (body: ReadOnlyMemory<byt
     let decoded =
         match fault, cursor with
         | ValueSome fault, _ -> Decoded.faulty fault
-        | _, ValueSome cursor when state.Seen.Contains cursor -> Decoded.faulty (Fault.RepeatedPage cursor)
-        | _ when mark <> "" && state.Seen.Contains mark -> Decoded.faulty (Fault.RepeatedPage mark)
+        | _, ValueSome cursor when state.Seen.Contains cursor ->
+            batch.Rollback start
+            Decoded.faulty (Fault.RepeatedPage cursor)
+        | _ when mark <> "" && state.Seen.Contains mark ->
+            batch.Rollback start
+            Decoded.faulty (Fault.RepeatedPage mark)
         | _, ValueSome cursor -> {
             Decoded.nothing with
                 Next = next (ValueSome cursor)
@@ -425,21 +441,9 @@ let decode (question: Request) need (state: PageState) (body: ReadOnlyMemory<byt
 /// The first page of each walk.
 let ask need : Request list =
     match need with
-    | Need.MarketsBySlug wanted ->
-        wanted
-        |> List.chunkBySize idsPerRequest
-        |> List.map (repeated "slug")
-        |> askMarkets need false
-    | Need.MarketsByEvent wanted ->
-        wanted
-        |> List.chunkBySize idsPerRequest
-        |> List.map (repeated "slug")
-        |> askMarkets need true
-    | Need.MarketsById ids ->
-        ids
-        |> List.chunkBySize idsPerRequest
-        |> List.map (List.map string >> repeated "condition_ids")
-        |> askMarkets need false
+    | Need.MarketsBySlug wanted -> askMarkets need false (repeated "slug" wanted)
+    | Need.MarketsByEvent wanted -> askMarkets need true (repeated "slug" wanted)
+    | Need.MarketsById ids -> askMarkets need false (repeated "condition_ids" (List.map string ids))
     | Need.MarketsLike wanted ->
         // Only open markets are discovered. Tags can be asked for by their slugs on events alone.
         let isEvents = not wanted.Tags.IsEmpty

@@ -57,7 +57,16 @@ let private tradeMembersV2 =
         "transaction_hash"
     ]
 
-let private buy, sell = "BUY"B, "SELL"B
+let private buy = "BUY"B
+let private sell = "SELL"B
+let private nextCursor = "next_cursor"B
+let private hasMore = "has_more"B
+
+/// Names are kept for ever, so they have a bound.
+let private longestOutcome = 1_000
+
+let private isAbsentOrValid (json: ReadOnlySpan<byte>) (part: Slice) =
+    part.Length = 0 || Identity.isValid (json.Slice(part.Start, part.Length))
 
 let private trade
     (members: Members)
@@ -74,7 +83,7 @@ let private trade
     let mutable price, size, moment = ValueNone, ValueNone, ValueNone
     let mutable flags = Flags.None
 
-    while isNull reason && Json.``member`` json &at &first &keyStart &keyLength &ok do
+    while ok && isNull reason && Json.``member`` json &at &first &keyStart &keyLength &ok do
         let index = members.Find(json.Slice(keyStart, keyLength), expected)
         expected <- index + 1
 
@@ -86,14 +95,14 @@ let private trade
             ok <- Json.string json &at &start &length
             let word = json.Slice(start, length)
 
-            if word.SequenceEqual(ReadOnlySpan buy) then
+            if Ascii.EqualsIgnoreCase(word, ReadOnlySpan buy) then
                 side <- ValueSome Side.Buy
-            elif word.SequenceEqual(ReadOnlySpan sell) then
+            elif Ascii.EqualsIgnoreCase(word, ReadOnlySpan sell) then
                 side <- ValueSome Side.Sell
             else
                 reason <- "the side is neither BUY nor SELL"
         | 2 ->
-            ok <- Json.numeral json &at &start &length
+            ok <- Json.identity json &at &start &length
             token <- { Start = start; Length = length }
         | 3 ->
             ok <- Json.string json &at &start &length
@@ -120,7 +129,7 @@ let private trade
             ok <- Json.numeral json &at &start &length
             let mutable read = Instant.ofMicros 0L
 
-            if ok && Instant.tryEpoch (json.Slice(start, length)) &read then
+            if ok && Instant.tryRead (json.Slice(start, length)) &read then
                 moment <- ValueSome read
         | 11 ->
             ok <- Json.textOrNull json &at &start &length
@@ -148,8 +157,12 @@ let private trade
                 "a trade without a token"
             elif not (Identity.isValid (json.Slice(market.Start, market.Length))) then
                 "a trade without a market (condition id)"
-            elif transaction.Length > Identity.Longest || wallet.Length > Identity.Longest then
-                "the transaction or the wallet is too long to be one"
+            elif not (isAbsentOrValid json transaction) then
+                "the transaction is not an identity"
+            elif not (isAbsentOrValid json wallet) then
+                "the wallet is not an identity"
+            elif outcome.Length > longestOutcome then
+                "the outcome's name is too long to be one"
             else
                 let name = json.Slice(outcome.Start, outcome.Length)
 
@@ -240,12 +253,12 @@ let private pagination
     while ok && Json.``member`` json &at &first &keyStart &keyLength &ok do
         let key = json.Slice(keyStart, keyLength)
 
-        if key.SequenceEqual(ReadOnlySpan "next_cursor"B) then
+        if key.SequenceEqual(ReadOnlySpan nextCursor) then
             ok <- Json.textOrNull json &at &start &length
 
             if ok && length > 0 then
                 cursor <- Json.tryText (json.Slice(start, length))
-        elif key.SequenceEqual(ReadOnlySpan "has_more"B) then
+        elif key.SequenceEqual(ReadOnlySpan hasMore) then
             ok <- Json.boolean json &at &more
         else
             ok <- Json.skip json &at
@@ -274,7 +287,7 @@ let private tradePageV2
         | 0 ->
             hasData <- true
             fault <- Json.rows json &at source tradeReaderV2 batch
-        | 1 -> ok <- pagination json &at &cursor &more
+        | 1 -> ok <- Json.takeNull json &at || pagination json &at &cursor &more
         | _ -> ok <- Json.skip json &at
 
     if fault.IsSome then
@@ -292,14 +305,25 @@ let private tradePageV2
 let private nextWindow (follows: Follow list) (state: PageState) met from floor (batch: Batch) =
     let rows = batch.Trades
 
-    if met < tradesPerPage || rows.Count = from then
+    let cut since until = {
+        Decoded.nothing with
+            Truncated = follows |> List.map (fun follow -> struct (follow.Market, since, until))
+    }
+
+    if met < tradesPerPage then
         Decoded.nothing
+    elif rows.Count = from then
+        // No row of a full page was readable: nobody knows which window comes next.
+        cut floor (ValueOption.defaultValue batch.Received state.Until)
     else
         let mutable oldest, newest = rows[from].At, rows[from].At
 
         for i in from .. rows.Count - 1 do
-            oldest <- min oldest rows[i].At
-            newest <- max newest rows[i].At
+            if rows[i].At.Micros < oldest.Micros then
+                oldest <- rows[i].At
+
+            if rows[i].At.Micros > newest.Micros then
+                newest <- rows[i].At
 
         let next until = [
             request
@@ -313,19 +337,19 @@ let private nextWindow (follows: Follow list) (state: PageState) met from floor 
         ]
 
         let aSecond = TimeSpan.FromSeconds 1.0
-        let cut = follows |> List.map (fun follow -> struct (follow.Market, floor, oldest))
 
         if oldest < floor then
             Decoded.nothing
         elif state.Page >= longestWalk then
-            { Decoded.nothing with Truncated = cut }
+            cut floor (oldest + aSecond)
         elif newest = oldest then
             {
-                Decoded.nothing with
-                    Next = next (oldest - aSecond)
-                    Truncated =
-                        follows
-                        |> List.map (fun follow -> struct (follow.Market, oldest, oldest + aSecond))
+                cut oldest (oldest + aSecond) with
+                    Next =
+                        if oldest - aSecond < floor then
+                            []
+                        else
+                            next (oldest - aSecond)
             }
         else
             let mutable kept = from
@@ -333,9 +357,11 @@ let private nextWindow (follows: Follow list) (state: PageState) met from floor 
             for i in from .. rows.Count - 1 do
                 if rows[i].At > oldest then
                     rows[kept] <- rows[i]
+                    batch.TradeOrigins[kept] <- batch.TradeOrigins[i]
                     kept <- kept + 1
 
             rows.Truncate kept
+            batch.TradeOrigins.Truncate kept
 
             {
                 Decoded.nothing with
@@ -353,7 +379,7 @@ let decode
     (batch: Batch)
     =
     let json = body.Span
-    let from, refused = batch.Trades.Count, batch.Rejections.Count
+    let mark, from, refused = batch.Mark(), batch.Trades.Count, batch.Rejections.Count
     let mutable cursor, more, at = ValueNone, false, 0
 
     let fault =
@@ -367,19 +393,21 @@ let decode
             | ValueNone -> Json.``end`` json at
 
     let met = batch.Trades.Count - from + batch.Rejections.Count - refused
-    let mutable head, oldest = ValueNone, ValueNone
+    let latest = batch.Received + tolerance
+    let mutable head: Instant voption = ValueNone
+    let mutable oldest: Instant voption = ValueNone
 
     for i in from .. batch.Trades.Count - 1 do
         let moment = batch.Trades[i].At
 
-        if moment <= batch.Received + tolerance then
-            match head with
-            | ValueSome newest when newest >= moment -> ()
-            | _ -> head <- ValueSome moment
+        if
+            moment.Micros <= latest.Micros
+            && (head.IsNone || head.Value.Micros < moment.Micros)
+        then
+            head <- ValueSome moment
 
-        match oldest with
-        | ValueSome before when before <= moment -> ()
-        | _ -> oldest <- ValueSome moment
+        if oldest.IsNone || oldest.Value.Micros > moment.Micros then
+            oldest <- ValueSome moment
 
     let floor =
         if follows.IsEmpty then
@@ -392,12 +420,15 @@ let decode
     let decoded =
         match fault, state.Route, cursor with
         | ValueSome fault, _, _ -> Decoded.faulty fault
+        | _ when follows.IsEmpty -> Decoded.nothing // a recording: nothing is asked
         | _, "v1", _ -> nextWindow follows state met from floor batch
         | _, "v2", ValueSome cursor when state.Seen.Contains cursor ->
+            batch.Rollback mark
             Decoded.faulty (Fault.RepeatedPage cursor)
         | _, "v2", ValueSome _ when isPastFloor -> Decoded.nothing
         | _, "v2", ValueSome _ when state.Page >= longestWalk ->
-            let reached = ValueOption.defaultValue floor oldest
+            // The second in which the walk stopped was not read whole.
+            let reached = ValueOption.defaultValue floor oldest + TimeSpan.FromSeconds 1.0
 
             {
                 Decoded.nothing with

@@ -1,0 +1,184 @@
+/// The command line. The usage lines are the manual: each says what a person can rely on.
+module Tributary.Cli.Arguments
+
+open Argu
+
+type StartArguments =
+    | [<AltCommandLine "-c"; Unique>] Config of path: string
+    | [<AltCommandLine "-m">] Market of slug: string
+    | Event of slug: string
+    | [<Unique>] Store of path: string
+    | [<Unique>] Exchange_Url of address: string
+    | [<Unique>] Progress_Log of file: string
+    | [<Unique>] For of duration: string
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Config _ ->
+                "a folder of layers (base.yaml, ENVIRONMENT.yaml, markets/*.yaml) or one file; default: config, if it is there."
+            | Market _ ->
+                "collect this market, by its slug, beside those of the configuration; may be repeated."
+            | Event _ -> "collect all markets of this event, by its slug; may be repeated."
+            | Store _ -> "the SQLite file to store to, instead of the configured one."
+            | Exchange_Url _ ->
+                "ask this server instead of the exchange, such as a running 'tributary simulate'."
+            | Progress_Log _ -> "append a line of JSON (job, watermark, rows) to this file after each commit."
+            | For _ -> "stop by itself after so long, such as 30s, 5m or 1h30m."
+
+type BackfillArguments =
+    | [<AltCommandLine "-c"; Unique>] Config of path: string
+    | [<AltCommandLine "-m"; Mandatory>] Market of slug: string
+    | [<Unique>] Since of moment: string
+    | [<Unique>] Store of path: string
+    | [<Unique>] Exchange_Url of address: string
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Config _ -> "a folder of layers or one file; default: config, if it is there."
+            | Market _ -> "the market, by its slug; may be repeated."
+            | Since _ ->
+                "how far back: a duration such as 6h or 7d, or a time such as 2026-11-01 or 2026-11-01T12:00:00Z; default 24h."
+            | Store _ -> "the SQLite file to store to, instead of the configured one."
+            | Exchange_Url _ ->
+                "ask this server instead of the exchange, such as a running 'tributary simulate'."
+
+type ValidateArguments =
+    | [<AltCommandLine "-c"; Unique>] Config of path: string
+    | [<Unique>] Print
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Config _ -> "a folder of layers or one file; default: config."
+            | Print -> "print the settings in force, secrets as references."
+
+type StatusArguments =
+    | [<AltCommandLine "-c"; Unique>] Config of path: string
+    | [<Unique>] Store of path: string
+    | [<Unique>] Json
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Config _ -> "where the store's path is configured; default: config, if it is there."
+            | Store _ -> "the SQLite file to look into, instead of the configured one."
+            | Json -> "one JSON document instead of tables."
+
+type MarketsArguments =
+    | [<AltCommandLine "-c"; Unique>] Config of path: string
+    | [<AltCommandLine "-m">] Market of slug: string
+    | Event of slug: string
+    | Tag of slug: string
+    | Slug of pattern: string
+    | [<Unique>] Min_Volume of decimal
+    | [<Unique>] Min_Liquidity of decimal
+    | [<Unique>] Max of int
+    | [<Unique>] Exchange_Url of address: string
+    | [<Unique>] Json
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Config _ ->
+                "explain what this configuration would collect; default: config, if it is there and nothing else is asked."
+            | Market _ -> "look up a market by its slug; may be repeated."
+            | Event _ -> "look up an event's markets by the event's slug; may be repeated."
+            | Tag _ -> "search markets with this tag; may be repeated: any of them."
+            | Slug _ ->
+                "search markets whose slug matches a pattern with * and ?; may be repeated: any of them."
+            | Min_Volume _ -> "search markets with at least this lifetime volume."
+            | Min_Liquidity _ -> "search markets with at least this liquidity."
+            | Max _ -> "at most so many, largest volume first; default 200."
+            | Exchange_Url _ -> "ask this server instead of the exchange."
+            | Json -> "one JSON document instead of a table."
+
+type DecodeArguments =
+    | [<MainCommand; ExactlyOnce; Last>] Paths of path: string list
+    | [<Unique>] Json
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Paths _ -> "files or folders of .json, .jsonl, .ndjson, or .gz of them."
+            | Json ->
+                "print the normalised events, one JSON object a line, instead of the summary (which goes to standard error)."
+
+type SimulateArguments =
+    | [<Unique>] Port of int
+    | [<Unique>] Markets of int
+    | [<Unique>] Seed of int
+    | [<Unique>] Speed of float
+    | [<Unique>] Trades of float
+    | [<Unique>] Faults of names: string
+    | [<Unique>] Fault_Rate of float
+    | [<Unique>] No_Limits
+    | [<Unique>] V1_Only
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Port _ ->
+                "the port on 127.0.0.1; default 0: any free one. The address is the first line that is printed."
+            | Markets _ -> "how many markets are open; default 200 (400 tokens)."
+            | Seed _ -> "the same seed gives the same exchange; default 1."
+            | Speed _ -> "how fast its clock runs; default 1."
+            | Trades _ -> "trades a second over all markets; default 20."
+            | Faults _ ->
+                "misbehaviour: a comma list of latency, 425, 429, 5xx, html, cut, repeat, resolve; all; none (default)."
+            | Fault_Rate _ -> "the share of requests that each kind strikes; default 0.03."
+            | No_Limits -> "do not count requests."
+            | V1_Only -> "serve trades by Data API v1 alone."
+
+type DemoArguments =
+    | [<Unique>] Seconds of int
+    | [<Unique>] Markets of int
+    | [<Unique>] Seed of int
+    | [<Unique>] Faults of names: string
+    | [<Unique>] Keep of folder: string
+    | [<Unique>] Recount of folder: string
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Seconds _ -> "how long the exchange trades; default 20."
+            | Markets _ -> "how many markets are open; default 200 (400 tokens)."
+            | Seed _ -> "the same seed gives the same exchange; default 1."
+            | Faults _ ->
+                "misbehaviour of the exchange: a comma list, all, or none (default); see 'tributary simulate --help'."
+            | Keep _ -> "keep the store and the exchange's ledger in this folder."
+            | Recount _ ->
+                "collect nothing: account once more for what an earlier --keep left in this folder."
+
+type Arguments =
+    | [<Inherit; Unique>] Log_Level of level: string
+    | [<Inherit; AltCommandLine "-v"; Unique>] Verbose
+    | [<CliPrefix(CliPrefix.None)>] Start of ParseResults<StartArguments>
+    | [<CliPrefix(CliPrefix.None)>] Backfill of ParseResults<BackfillArguments>
+    | [<CliPrefix(CliPrefix.None); CustomCommandLine "validate-config">] Validate_Config of
+        ParseResults<ValidateArguments>
+    | [<CliPrefix(CliPrefix.None)>] Status of ParseResults<StatusArguments>
+    | [<CliPrefix(CliPrefix.None)>] Markets of ParseResults<MarketsArguments>
+    | [<CliPrefix(CliPrefix.None)>] Decode of ParseResults<DecodeArguments>
+    | [<CliPrefix(CliPrefix.None)>] Simulate of ParseResults<SimulateArguments>
+    | [<CliPrefix(CliPrefix.None)>] Demo of ParseResults<DemoArguments>
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Log_Level _ -> "trace, debug, info, warning or error; default: as configured, else info."
+            | Verbose -> "log at debug level, and show the stack of an exception."
+            | Start _ ->
+                "collect markets, order books and trades until Ctrl-C or SIGTERM; what is missed is a row in gaps."
+            | Backfill _ -> "read the recent trades of some markets into the store."
+            | Validate_Config _ ->
+                "check the configuration and name every mistake with its place; opens no socket; exit code 78 if any."
+            | Status _ ->
+                "what is in the store, market by market: rows, first, last, age, gaps, rates, and how the last runs went."
+            | Markets _ -> "search markets, or explain what the configuration would collect and why."
+            | Decode _ ->
+                "recognise recorded payloads by their shape and decode them; exit code 1 if anything fails."
+            | Simulate _ -> "serve a simulated exchange on a local port, for demonstrations and tests."
+            | Demo _ ->
+                "collect from a simulated exchange in one process, then account for every trade and every poll."

@@ -1,0 +1,844 @@
+/// What each command does. Arguments are understood already; what goes wrong is said in one line and an exit code.
+module Tributary.Cli.Commands
+
+open System
+open System.Collections.Concurrent
+open System.IO
+open System.Text.Json
+open System.Threading
+open System.Threading.Tasks
+open Argu
+open Microsoft.Extensions.Logging
+open Spectre.Console
+open Tributary
+open Tributary.Cli.Arguments
+open Tributary.Cli.Terminal
+open Tributary.Server.Simulator
+open Tributary.Stores
+
+/// Options that every command takes.
+type Common = { Level: string option; Verbose: bool }
+
+// ---------------------------------------------------------------------------------------------------------------------------
+// Settings: from files, changed by options.
+
+let private environment name =
+    Environment.GetEnvironmentVariable name |> Option.ofObj
+
+let private mistaken (mistakes: Mistake list) =
+    for mistake in mistakes do
+        eprintfn "%s" (Mistake.render mistake)
+
+    let count =
+        if mistakes.Length = 1 then
+            "1 mistake"
+        else
+            $"{mistakes.Length} mistakes"
+
+    refuse Exit.Configuration $"the configuration has {count}, listed above"
+
+/// The configuration in a path, or the folder `config` if it is there, or the defaults.
+let private settingsFrom (path: string option) =
+    let place =
+        match path with
+        | Some path -> Some path
+        | None when Directory.Exists "config" -> Some "config"
+        | None -> None
+
+    match place with
+    | None -> Settings.defaults Setup.known
+    | Some place ->
+        match
+            Settings.read environment place
+            |> Result.bind (Settings.load Setup.known environment)
+        with
+        | Ok settings -> settings
+        | Error mistakes -> mistaken mistakes
+
+let private logFor (common: Common) (settings: Settings) =
+    logger (Option.defaultValue settings.LogLevel common.Level) settings.LogFormat common.Verbose
+
+let private onFirst change (settings: Settings) =
+    match settings.Collectors with
+    | first :: others -> {
+        settings with
+            Collectors = change first :: others
+      }
+    | [] -> settings
+
+/// All hosts of an exchange below one address, each under its own name: `gamma_url` at `/gamma`.
+let private askInstead (address: string option) (settings: Settings) =
+    match address with
+    | None -> settings
+    | Some address ->
+        match Uri.TryCreate(address.TrimEnd('/') + "/", UriKind.Absolute) with
+        | true, NonNull root when root.Scheme = "http" || root.Scheme = "https" ->
+            settings
+            |> onFirst (fun collector -> {
+                collector with
+                    Urls = collector.Urls |> Map.map (fun name _ -> Uri(root, name.Replace("_url", "/")))
+            })
+        | _ -> refuse Exit.Usage $"'{address}' is not an address such as http://127.0.0.1:8080"
+
+let private storedAt (path: string option) (settings: Settings) =
+    match path with
+    | Some path -> {
+        settings with
+            Settings.Store.Path = path
+            Settings.Store.Kind = "sqlite"
+      }
+    | None -> settings
+
+let private alsoPick (slugs: string list) (events: string list) (settings: Settings) =
+    let picks = [
+        for slug in slugs ->
+            {
+                Target = PickTarget.Market slug
+                Enabled = true
+            }
+        for slug in events ->
+            {
+                Target = PickTarget.Event slug
+                Enabled = true
+            }
+    ]
+
+    settings
+    |> onFirst (fun collector -> {
+        collector with
+            Markets = collector.Markets @ picks
+    })
+
+let private explainOpen fault =
+    match fault with
+    | OpenFault.Newer(path, found, known) ->
+        $"{path} was made by a later version of Tributary (schema {found}; this version knows up to {known}): update Tributary, or use another file"
+    | OpenFault.InUse(path, detail) -> $"{path} is in use: {detail}"
+    | OpenFault.NotOurs(path, detail) -> $"{path} is not a Tributary store: {detail}"
+    | OpenFault.Unreachable(path, detail) -> $"{path} cannot be opened: {detail}"
+
+let private openStore (settings: Settings) =
+    match Registry.tryFind settings.Store.Kind with
+    | None -> refuse Exit.Configuration $"there is no store of kind '{settings.Store.Kind}'"
+    | Some make ->
+        match make settings.Store settings.Collector with
+        | Ok store -> store
+        | Error fault -> refuse Exit.Failed (explainOpen fault)
+
+let private openToRead path =
+    match Sqlite.openForReading path with
+    | Ok store -> store
+    | Error fault -> refuse Exit.Failed (explainOpen fault)
+
+let private duration (text: string) =
+    match Yaml.tryDuration text with
+    | Some span -> span
+    | None -> refuse Exit.Usage $"'{text}' is not a duration such as 30s, 5m or 1h30m"
+
+/// One JSON document on standard output.
+let private json value =
+    Console.WriteLine(JsonSerializer.Serialize(value, JsonSerializerOptions(WriteIndented = true)))
+
+// ---------------------------------------------------------------------------------------------------------------------------
+
+let start (common: Common) (arguments: ParseResults<StartArguments>) = task {
+    let settings =
+        settingsFrom (arguments.TryGetResult StartArguments.Config)
+        |> askInstead (arguments.TryGetResult StartArguments.Exchange_Url)
+        |> storedAt (arguments.TryGetResult StartArguments.Store)
+        |> alsoPick (arguments.GetResults StartArguments.Market) (arguments.GetResults StartArguments.Event)
+
+    let runFor = arguments.TryGetResult StartArguments.For |> Option.map duration
+
+    let hasWork =
+        settings.Collectors
+        |> List.exists (fun collector ->
+            collector.Enabled
+            && (collector.Discovery.Enabled || collector.Markets |> List.exists _.Enabled))
+
+    if not hasWork then
+        refuse
+            Exit.Configuration
+            "there is nothing to collect: name markets in config/markets/*.yaml, switch discovery on, or use --market SLUG"
+
+    use logging = logFor common settings
+    let log = logging.CreateLogger "tributary"
+    use interrupt = new Interrupt()
+    let store = openStore settings
+
+    let! engine =
+        Engine.StartAsync(
+            {
+                Settings = settings
+                Store = store
+                Clock = TimeProvider.System
+                Log = log
+                ProgressLog = arguments.TryGetResult StartArguments.Progress_Log
+                Polled = ignore
+            },
+            interrupt.Token
+        )
+
+    try
+        let limit = runFor |> Option.defaultValue Timeout.InfiniteTimeSpan
+        do! Task.Delay(limit, interrupt.Token)
+    with :? OperationCanceledException ->
+        ()
+
+    let! report = engine.StopAsync(TimeSpan.FromSeconds 20.0)
+
+    return
+        if report.Undrained.IsSome then
+            Exit.Failed
+        else
+            interrupt.ExitCode
+}
+
+// ---------------------------------------------------------------------------------------------------------------------------
+
+/// A duration back from now, or a moment.
+let private since (now: DateTimeOffset) (text: string) =
+    match Yaml.tryDuration text with
+    | Some span -> Instant.ofDateTimeOffset (now - span)
+    | None ->
+        let mutable moment = Instant.ofMicros 0L
+
+        if Instant.tryIso (ReadOnlySpan(Text.Encoding.UTF8.GetBytes text)) &moment then
+            moment
+        else
+            refuse
+                Exit.Usage
+                $"'{text}' is neither a duration such as 6h nor a time such as 2026-11-01T12:00:00Z"
+
+let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = task {
+    let settings =
+        settingsFrom (arguments.TryGetResult BackfillArguments.Config)
+        |> askInstead (arguments.TryGetResult BackfillArguments.Exchange_Url)
+        |> storedAt (arguments.TryGetResult BackfillArguments.Store)
+
+    let from =
+        arguments.TryGetResult BackfillArguments.Since
+        |> Option.defaultValue "24h"
+        |> since (TimeProvider.System.GetUtcNow())
+
+    use logging = logFor common settings
+    use interrupt = new Interrupt()
+    let store = openStore settings
+
+    let line (progress: BackfillProgress) =
+        let back =
+            match progress.Oldest with
+            | ValueSome oldest -> $", back to {moment oldest}"
+            | ValueNone -> ""
+
+        $"{progress.Slug}: {progress.Pages} pages, {progress.Rows} trades, {progress.NewRows} new{back}"
+
+    try
+        let work report =
+            Ask.backfill
+                settings.Collectors.Head
+                (Setup.rules settings.Validation)
+                store
+                TimeProvider.System
+                (logging.CreateLogger "tributary")
+                (arguments.GetResults BackfillArguments.Market)
+                from
+                report
+                interrupt.Token
+
+        let! outcome =
+            if isScreen then
+                AnsiConsole
+                    .Status()
+                    .StartAsync(
+                        "asking",
+                        fun context -> work (fun progress -> context.Status <- Markup.Escape(line progress))
+                    )
+            else
+                work (fun progress -> Console.WriteLine(line progress))
+
+        match outcome with
+        | Error message -> return refuse Exit.Failed message
+        | Ok results ->
+            for result in results do
+                let state =
+                    if result.IsDone then
+                        "complete"
+                    else
+                        $"incomplete: {result.Error}"
+
+                Console.WriteLine $"{line result} ({state} since {moment from})"
+
+            let isDone = results |> List.forall _.IsDone
+            do! store.Close()
+            return if isDone then Exit.Done else Exit.Failed
+    with :? OperationCanceledException ->
+        do! store.Close()
+
+        eprintfn
+            "Stopped: what was read is stored. The same command goes on where it matters: rows are stored once."
+
+        return interrupt.ExitCode
+}
+
+// ---------------------------------------------------------------------------------------------------------------------------
+
+let validateConfig (_: Common) (arguments: ParseResults<ValidateArguments>) =
+    let path =
+        arguments.TryGetResult ValidateArguments.Config |> Option.defaultValue "config"
+
+    let settings = settingsFrom (Some path)
+
+    if arguments.Contains ValidateArguments.Print then
+        Console.Write(Settings.describe settings)
+    else
+        Console.WriteLine $"{path}: no mistakes"
+
+    Task.FromResult Exit.Done
+
+// ---------------------------------------------------------------------------------------------------------------------------
+
+/// Times as ISO texts, so that any reader understands them.
+let private iso (value: Instant voption) = value |> ValueOption.map Instant.text
+
+let private statusJson (now: Instant) (path: string) (status: StoreStatus) = {|
+    store = path
+    at = Instant.text now
+    bytes = status.Bytes
+    quarantined = status.Quarantined
+    markets = [
+        for market in status.Markets do
+            {|
+                exchange = string market.Exchange
+                market = string market.Market
+                slug = market.Slug
+                status = market.Status
+                trades = market.Trades
+                first_trade = iso market.FirstTrade
+                last_trade = iso market.LastTrade
+                books = market.Books
+                first_book = iso market.FirstBook
+                last_book = iso market.LastBook
+                gaps = market.Gaps
+                open_gaps = market.OpenGaps
+                jobs = [
+                    for checkpoint in market.Checkpoints do
+                        {|
+                            job = checkpoint.Job
+                            since = Instant.text checkpoint.Since
+                            watermark = Instant.text checkpoint.Watermark
+                            rows = checkpoint.Rows
+                            error = checkpoint.Error
+                            duration_ms = checkpoint.Duration.TotalMilliseconds
+                        |}
+                ]
+            |}
+    ]
+    counters = [
+        for metric in status.Metrics do
+            {|
+                name = metric.Name
+                labels = metric.Labels
+                value = metric.Value
+                at = Instant.text metric.At
+            |}
+    ]
+|}
+
+/// Rows per minute over the span in which they came.
+let private rate (rows: int64) (first: Instant voption) (last: Instant voption) =
+    match first, last with
+    | ValueSome first, ValueSome last when last > first -> $"%.1f{float rows / (last - first).TotalMinutes}"
+    | _ -> "-"
+
+let status (_: Common) (arguments: ParseResults<StatusArguments>) = task {
+    let path =
+        match arguments.TryGetResult StatusArguments.Store with
+        | Some path -> path
+        | None -> (settingsFrom (arguments.TryGetResult StatusArguments.Config)).Store.Path
+
+    let store = openToRead path
+    let! status = store.Status()
+    do! store.Close()
+    let now = Instant.ofDateTimeOffset (TimeProvider.System.GetUtcNow())
+
+    if arguments.Contains StatusArguments.Json then
+        json (statusJson now path status)
+    else
+        let stamp (value: Instant voption) =
+            match value with
+            | ValueSome value -> moment value
+            | ValueNone -> "-"
+
+        let rows = [
+            for market in status.Markets do
+                let latest =
+                    market.Checkpoints
+                    |> List.map _.Watermark
+                    |> List.sortDescending
+                    |> List.tryHead
+
+                let errors =
+                    market.Checkpoints
+                    |> List.filter (fun checkpoint -> checkpoint.Error <> "")
+                    |> List.length
+
+                let slowest =
+                    market.Checkpoints |> List.map _.Duration |> List.sortDescending |> List.tryHead
+
+                let lastRows = market.Checkpoints |> List.sumBy _.Rows
+
+                [
+                    cut
+                        34
+                        (if market.Slug = "" then
+                             string market.Market
+                         else
+                             market.Slug)
+                    market.Status
+                    string market.Trades
+                    stamp market.FirstTrade
+                    stamp market.LastTrade
+                    rate market.Trades market.FirstTrade market.LastTrade
+                    string market.Books
+                    rate market.Books market.FirstBook market.LastBook
+                    (match latest with
+                     | Some latest -> age (now - latest)
+                     | None -> "-")
+                    $"{market.OpenGaps}/{market.Gaps}"
+                    (match slowest with
+                     | Some slowest -> $"{lastRows} rows, {errors} errors, %.0f{slowest.TotalMilliseconds} ms"
+                     | None -> "-")
+                ]
+        ]
+
+        if rows.IsEmpty then
+            Console.WriteLine "The store is empty: nothing has been collected yet."
+        else
+            table
+                [
+                    "market"
+                    "status"
+                    "trades"
+                    "first"
+                    "last"
+                    "/min"
+                    "books"
+                    "/min"
+                    "age"
+                    "gaps open/all"
+                    "last run"
+                ]
+                rows
+
+        let sum (pick: MarketSummary -> int64) = status.Markets |> List.sumBy pick
+
+        Console.WriteLine
+            $"{status.Markets.Length} markets, {sum _.Trades} trades, {sum _.Books} books, {sum _.OpenGaps} open of {sum _.Gaps} gaps, {status.Quarantined} quarantined, {status.Bytes / 1024L} KiB in {path}"
+
+        if not status.Metrics.IsEmpty then
+            let at = status.Metrics |> List.map _.At |> List.max
+            Console.WriteLine $"Counters at {moment at}:"
+
+            for metric in status.Metrics do
+                let labels = if metric.Labels = "" then "" else $" ({metric.Labels})"
+                Console.WriteLine $"  {metric.Name}{labels}: %.0f{metric.Value}"
+
+    return Exit.Done
+}
+
+// ---------------------------------------------------------------------------------------------------------------------------
+
+let private amount (value: Size voption) =
+    match value with
+    | ValueSome size -> (size.Millionths / Fixed.One).ToString "N0"
+    | ValueNone -> "-"
+
+let markets (common: Common) (arguments: ParseResults<MarketsArguments>) = task {
+    let configured =
+        settingsFrom (arguments.TryGetResult MarketsArguments.Config)
+        |> askInstead (arguments.TryGetResult MarketsArguments.Exchange_Url)
+
+    let size amount = amount
+
+    let isSearch =
+        arguments.Contains MarketsArguments.Tag
+        || arguments.Contains MarketsArguments.Slug
+        || arguments.Contains MarketsArguments.Min_Volume
+        || arguments.Contains MarketsArguments.Min_Liquidity
+
+    let isLookUp =
+        arguments.Contains MarketsArguments.Market
+        || arguments.Contains MarketsArguments.Event
+
+    let settings =
+        if isSearch || isLookUp then
+            configured
+            |> onFirst (fun collector -> {
+                collector with
+                    Markets = []
+                    Discovery = {
+                        Enabled = isSearch
+                        Tags = arguments.GetResults MarketsArguments.Tag
+                        MinVolume = arguments.TryGetResult MarketsArguments.Min_Volume |> size
+                        MinLiquidity = arguments.TryGetResult MarketsArguments.Min_Liquidity |> size
+                        Slugs = arguments.GetResults MarketsArguments.Slug
+                        MaxMarkets = arguments.TryGetResult MarketsArguments.Max |> Option.defaultValue 200
+                    }
+            })
+            |> alsoPick
+                (arguments.GetResults MarketsArguments.Market)
+                (arguments.GetResults MarketsArguments.Event)
+        else
+            configured
+
+    let collector = settings.Collectors.Head
+
+    if
+        not collector.Discovery.Enabled
+        && not (collector.Markets |> List.exists _.Enabled)
+    then
+        refuse
+            Exit.Usage
+            "nothing was asked: search with --tag, --slug, --min-volume or --min-liquidity, look up with --market or --event, or name markets in the configuration"
+
+    use logging = logFor common settings
+    use interrupt = new Interrupt()
+
+    match! Ask.markets collector TimeProvider.System (logging.CreateLogger "tributary") interrupt.Token with
+    | Error message -> return refuse Exit.Failed message
+    | Ok found ->
+        let chosen (choice: Choice) =
+            choice.IsNamed || choice.IsOfEvent || choice.IsDiscovered
+
+        let shown =
+            found.Choices
+            |> List.filter (fun (_, choice) -> choice <> Choice.Unwanted)
+            |> List.distinctBy (fun (market, _) -> market.Market)
+            |> List.sortBy (fun (market, choice) ->
+                struct (not (chosen choice),
+                        (match market.Volume with
+                         | ValueSome volume -> -volume.Millionths
+                         | ValueNone -> 0L)))
+
+        if arguments.Contains MarketsArguments.Json then
+            json [
+                for market, choice in shown do
+                    {|
+                        slug = market.Slug
+                        market = string market.Market
+                        event = market.Event
+                        question = market.Question
+                        status = string market.Status
+                        volume = market.Volume |> ValueOption.map string
+                        liquidity = market.Liquidity |> ValueOption.map string
+                        outcomes = [
+                            for outcome in market.Outcomes do
+                                {|
+                                    name = outcome.Name
+                                    token = outcome.Token |> ValueOption.map string
+                                |}
+                        ]
+                        collected = chosen choice
+                        why = string choice
+                    |}
+            ]
+        else
+            table [ "slug"; "question"; "status"; "volume"; "liquidity"; "collected"; "why" ] [
+                for market, choice in shown do
+                    [
+                        cut 40 market.Slug
+                        cut 50 market.Question
+                        string market.Status
+                        amount market.Volume
+                        amount market.Liquidity
+                        (if chosen choice then "yes" else "no")
+                        string choice
+                    ]
+            ]
+
+            let collected = shown |> List.filter (snd >> chosen) |> List.length
+            let rest = found.Choices.Length - shown.Length
+            Console.WriteLine $"{collected} of {shown.Length} would be collected; {rest} others do not fit"
+
+        for slug in found.Unknown do
+            eprintfn "No market or event is called %s." slug
+
+        if not found.IsWhole then
+            eprintfn "Some pages were not answered: the picture is not whole."
+
+        return
+            if found.IsWhole && found.Unknown.IsEmpty then
+                Exit.Done
+            else
+                Exit.Failed
+}
+
+// ---------------------------------------------------------------------------------------------------------------------------
+
+let private faultsFrom (names: string option) =
+    match FaultSwitch.parse (Option.defaultValue "none" names) with
+    | Ok faults -> faults
+    | Error message -> refuse Exit.Usage message
+
+let simulate (_: Common) (arguments: ParseResults<SimulateArguments>) = task {
+    let fallback = SimulatorOptions.Default
+
+    let options = {
+        fallback with
+            Port = arguments.TryGetResult SimulateArguments.Port |> Option.defaultValue 0
+            Markets =
+                arguments.TryGetResult SimulateArguments.Markets
+                |> Option.defaultValue fallback.Markets
+            Seed = arguments.TryGetResult SimulateArguments.Seed |> Option.defaultValue 1
+            Speed =
+                arguments.TryGetResult SimulateArguments.Speed
+                |> Option.defaultValue fallback.Speed
+            TradesPerSecond =
+                arguments.TryGetResult SimulateArguments.Trades
+                |> Option.defaultValue fallback.TradesPerSecond
+            Faults = faultsFrom (arguments.TryGetResult SimulateArguments.Faults)
+            FaultRate =
+                arguments.TryGetResult SimulateArguments.Fault_Rate
+                |> Option.defaultValue fallback.FaultRate
+            Limits = not (arguments.Contains SimulateArguments.No_Limits)
+            V2 = not (arguments.Contains SimulateArguments.V1_Only)
+    }
+
+    use interrupt = new Interrupt()
+
+    let! simulator = task {
+        try
+            return! Simulator.StartAsync(options, interrupt.Token)
+        with :? IOException as error ->
+            return refuse Exit.Failed $"port {options.Port} cannot be used: {error.Message}"
+    }
+
+    Console.WriteLine(simulator.Address.AbsoluteUri.TrimEnd '/')
+
+    Console.WriteLine
+        $"{options.Markets} markets, seed {options.Seed}; collect with: tributary start --exchange-url {simulator.Address}"
+
+    Console.Out.Flush()
+
+    try
+        do! Task.Delay(Timeout.InfiniteTimeSpan, interrupt.Token)
+    with :? OperationCanceledException ->
+        ()
+
+    do! (simulator :> IAsyncDisposable).DisposeAsync()
+    return interrupt.ExitCode
+}
+
+// ---------------------------------------------------------------------------------------------------------------------------
+// The demo: an exchange and a collector in one process, over real sockets; then the books are balanced.
+
+let private demoCadence = {
+    Books = TimeSpan.FromSeconds 2.0
+    Trades = TimeSpan.FromSeconds 1.0
+    Markets = TimeSpan.FromSeconds 10.0
+    Jitter = 0.05
+}
+
+let private summarise (report: Accounting.Report) =
+    for line in Accounting.lines report do
+        Console.WriteLine line
+
+    if report.Unexplained = 0 then
+        Console.WriteLine "Everything is accounted for."
+        Exit.Done
+    else
+        Console.WriteLine "Something is missing and no gap says so."
+        Exit.Failed
+
+let private recount folder = task {
+    if not (File.Exists(Path.Combine(folder, "truth.json"))) then
+        refuse Exit.Usage $"{folder} holds no demo: 'tributary demo --keep {folder}' makes one"
+
+    let store = openToRead (Path.Combine(folder, "tributary.db"))
+    let! report = Accounting.account (Accounting.load folder) store
+    do! store.Close()
+    return summarise report
+}
+
+let private collect (common: Common) (arguments: ParseResults<DemoArguments>) folder = task {
+    let seconds = arguments.TryGetResult DemoArguments.Seconds |> Option.defaultValue 20
+    let count = arguments.TryGetResult DemoArguments.Markets |> Option.defaultValue 200
+
+    if seconds < 1 || count < 1 then
+        refuse Exit.Usage "--seconds and --markets take a number from 1 up"
+
+    use interrupt = new Interrupt()
+    let clock = TimeProvider.System
+
+    let! simulator =
+        Simulator.StartAsync(
+            {
+                SimulatorOptions.Default with
+                    Markets = count
+                    Seed = arguments.TryGetResult DemoArguments.Seed |> Option.defaultValue 1
+                    Faults = faultsFrom (arguments.TryGetResult DemoArguments.Faults)
+            },
+            interrupt.Token
+        )
+
+    let path = Path.Combine(folder, "tributary.db")
+
+    for leftover in [ path; path + "-wal"; path + "-shm" ] do
+        File.Delete leftover
+
+    let settings =
+        Settings.defaults Setup.known
+        |> askInstead (Some simulator.Address.AbsoluteUri)
+        |> storedAt (Some path)
+        |> onFirst (fun collector -> {
+            collector with
+                Discovery = {
+                    collector.Discovery with
+                        Enabled = true
+                        MaxMarkets = 10 * count
+                }
+        })
+        |> fun settings -> { settings with Schedule = demoCadence }
+
+    // Faults that were ordered need no word in the log each; the summary counts them.
+    use logging =
+        logFor
+            {
+                common with
+                    Level = Some(Option.defaultValue "error" common.Level)
+            }
+            settings
+
+    let polls = ConcurrentQueue<Polled>()
+
+    let! engine =
+        Engine.StartAsync(
+            {
+                Settings = settings
+                Store = openStore settings
+                Clock = clock
+                Log = logging.CreateLogger "tributary"
+                ProgressLog = None
+                Polled = polls.Enqueue
+            },
+            interrupt.Token
+        )
+
+    Console.WriteLine
+        $"Exchange at {simulator.Address}: {count} markets, {2 * count} tokens. Collecting into {path} for {seconds} s."
+
+    let began = clock.GetTimestamp()
+    let elapsed () = clock.GetElapsedTime began
+
+    let line (status: EngineStatus) =
+        let total name =
+            status.Counts
+            |> List.filter (fun metric -> metric.Name = name)
+            |> List.sumBy _.Value
+
+        let stored stream =
+            status.Counts
+            |> List.filter (fun metric ->
+                metric.Name = Count.eventsStored && metric.Labels = "stream=" + stream)
+            |> List.sumBy _.Value
+
+        let trades, books = stored "trades", stored "books"
+        let unchanged, requests = total Count.unchanged, total Count.requests
+
+        $"%4.0f{elapsed().TotalSeconds} s  %.0f{trades} trades, %.0f{books} books stored, %.0f{unchanged} unchanged, %.0f{requests} requests, {status.Broken} of {status.Flows} flows in a gap"
+
+    /// Shows progress until a moment or a condition, once a second.
+    let watch show (isOver: unit -> bool) = task {
+        while not (isOver ()) && not interrupt.Token.IsCancellationRequested do
+            do! Task.Delay(min (TimeSpan.FromSeconds 1.0) (TimeSpan.FromMilliseconds 250.0), clock)
+            let! status = engine.StatusAsync()
+            show (line status)
+    }
+
+    // A last round after the exchange stands still: every flow has to be read once more, without a hole.
+    let finish show = task {
+        do! watch show (fun () -> elapsed () >= TimeSpan.FromSeconds(float seconds))
+        simulator.Freeze()
+        let frozen = Instant.ofDateTimeOffset (clock.GetUtcNow())
+        let patience = elapsed () + TimeSpan.FromSeconds 60.0
+
+        let isSettled () =
+            let recent =
+                polls
+                |> Seq.filter (fun polled -> polled.Due > frozen && not polled.Outcome.IsMissed)
+                |> Seq.map (fun polled -> struct (polled.Job.Stream, polled.Market, polled.Token))
+                |> Set.ofSeq
+
+            let trades =
+                recent
+                |> Seq.filter (fun (struct (stream, _, _)) -> stream = Stream.Trades)
+                |> Seq.length
+
+            let followed =
+                polls
+                |> Seq.filter (fun polled -> polled.Job.Stream = Stream.Trades)
+                |> Seq.map _.Market
+                |> Seq.distinct
+                |> Seq.length
+
+            followed > 0 && trades = followed || elapsed () > patience
+
+        do! watch show isSettled
+    }
+
+    if isScreen then
+        do!
+            AnsiConsole
+                .Status()
+                .StartAsync(
+                    "starting",
+                    fun context -> finish (fun text -> context.Status <- Markup.Escape text) :> Task
+                )
+    else
+        let mutable said = TimeSpan.Zero
+
+        do!
+            finish (fun text ->
+                if elapsed () - said >= TimeSpan.FromSeconds 5.0 then
+                    said <- elapsed ()
+                    Console.WriteLine text)
+
+    let! stopped = engine.StopAsync(TimeSpan.FromSeconds 20.0)
+
+    stopped.Undrained
+    |> Option.iter (fun detail -> eprintfn "Not everything could be stored: %s" detail)
+
+    let truth: Accounting.Truth = {
+        Trades = simulator.Ledger.Trades
+        Requests = simulator.Ledger.Requests
+        Polls = Accounting.polls polls
+        BookCadence = demoCadence.Books
+        Stopped = clock.GetUtcNow()
+    }
+
+    do! (simulator :> IAsyncDisposable).DisposeAsync()
+    Accounting.save folder truth
+    let! code = recount folder
+
+    return
+        if interrupt.Token.IsCancellationRequested then
+            interrupt.ExitCode
+        else
+            code
+}
+
+let demo (common: Common) (arguments: ParseResults<DemoArguments>) = task {
+    match arguments.TryGetResult DemoArguments.Recount, arguments.TryGetResult DemoArguments.Keep with
+    | Some folder, _ -> return! recount folder
+    | None, Some folder ->
+        Directory.CreateDirectory folder |> ignore
+        return! collect common arguments folder
+    | None, None ->
+        let folder = Directory.CreateTempSubdirectory("tributary-demo-").FullName
+
+        try
+            return! collect common arguments folder
+        finally
+            Directory.Delete(folder, true)
+}

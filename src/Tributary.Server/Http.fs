@@ -1,4 +1,0 @@
-namespace Tributary
-
-module internal P =
-    let x = 1

@@ -1,0 +1,91 @@
+namespace Tributary.Server.Simulator
+
+open System
+open System.Collections.Generic
+
+/// One true fill, whether it could be seen yet or not.
+type LedgerTrade = {
+    Condition: string
+    Token: string
+    /// The taker's wallet in lower case; the exchange prints some in mixed case.
+    Wallet: string
+    /// "BUY" or "SELL": the taker's.
+    Side: string
+    Price: decimal
+    Size: decimal
+    PriceMillionths: int64
+    SizeMillionths: int64
+    /// Seconds since 1970.
+    Timestamp: int64
+    Transaction: string
+    /// 0 for the first of the fills that are equal in everything above, 1 for the second.
+    Occurrence: int
+    /// The simulated instant from which the Data API shows it.
+    VisibleAt: DateTimeOffset
+}
+
+/// A book that was delivered.
+[<Struct>]
+type LedgerBook = {
+    Token: string
+    /// Milliseconds since 1970.
+    Timestamp: int64
+    Hash: string
+}
+
+/// One request as the exchange saw it.
+type LedgerRequest = {
+    /// 1 for the first request after the start.
+    Sequence: int64
+    /// Real time.
+    Received: DateTimeOffset
+    Simulated: DateTimeOffset
+    Method: string
+    PathAndQuery: string
+    Status: int
+    /// The name of the fault that struck it, or "limit" when it came over a limit.
+    Fault: string option
+    /// From the request to the finished answer, before it was sent.
+    Milliseconds: float
+    /// The tokens whose books were asked for.
+    Asked: string[]
+    /// The books in an answer that was sent whole.
+    Books: LedgerBook[]
+    /// Rows of trades in an answer that was sent whole.
+    Rows: int
+}
+
+/// What truly happened, on the exchange's side. Safe to read from any thread.
+[<Sealed>]
+type Ledger internal (trades: unit -> LedgerTrade[]) =
+    let requests = Queue<LedgerRequest>()
+    let mutable held = 0
+    let mutable forgotten = 0L
+
+    // Bounds the memory: a poll of 400 books, or a long list of markets in the address, weighs as much as many small ones.
+    let most = 3_000_000
+    let mostRequests = 200_000
+
+    let weight request =
+        1
+        + request.PathAndQuery.Length / 16
+        + request.Asked.Length
+        + request.Books.Length
+
+    /// Every true fill until now, oldest first.
+    member _.Trades = trades ()
+
+    /// The latest requests, oldest first, without those to `/ledger` and `/control`.
+    member _.Requests = lock requests requests.ToArray
+
+    /// How many older requests were let go to bound the memory.
+    member _.Forgotten = lock requests (fun () -> forgotten)
+
+    member internal _.Add(request: LedgerRequest) =
+        lock requests (fun () ->
+            requests.Enqueue request
+            held <- held + weight request
+
+            while held > most || requests.Count > mostRequests do
+                held <- held - weight (requests.Dequeue())
+                forgotten <- forgotten + 1L)

@@ -1,0 +1,313 @@
+namespace Tributary.Server.Simulator
+
+open System
+open System.Collections.Generic
+
+/// One true fill, compactly: strings are made from the numbers when somebody asks.
+[<Struct>]
+type internal Fill = {
+    /// The token traded: 0 or 1.
+    Token: int
+    /// The taker's side.
+    Buys: bool
+    Price: int64
+    Size: int64
+    /// The timestamp it carries: seconds since 1970.
+    Second: int64
+    /// The instant, in microseconds, from which the Data API shows it.
+    VisibleAt: int64
+    /// Number of its transaction within the market.
+    Transaction: int
+    /// 0 for the first of identical fills, 1 for the second.
+    Occurrence: int
+    Taker: int
+    Maker: int
+    /// The maker stands on the other token at the complement of the price.
+    Minted: bool
+}
+
+/// How often things happen in a market, and which sides its book has.
+type internal Temper = {
+    ChangesPerSecond: float
+    TransactionsPerSecond: float
+    HasBids: bool
+    HasAsks: bool
+}
+
+/// One market living its own life: every draw comes from its own source, so that its book and its fills are a function
+/// of simulated time alone. `Advance` is called under the world's lock.
+[<Sealed>]
+type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
+    let random = Dice.Keyed(int64 seed, 2L, int64 info.Index)
+    let book = Book info.Tick
+    let fills = List<Fill>()
+    let last: int64 voption[] = [| ValueNone; ValueNone |]
+    let lastBuys = [| false; false |]
+    let pages: RenderedBook voption[] = [| ValueNone; ValueNone |]
+    let rate = temper.ChangesPerSecond + temper.TransactionsPerSecond
+    // Quiet books were last changed well before the history begins.
+    let mutable changed = born - Micros.perSecond * int64 (random.Between(0, 86_400))
+    let mutable updated = changed
+    let mutable closed = info.ClosedAt |> ValueOption.map Micros.ofDate
+    let mutable winner = if closed.IsSome then random.Below 2 else -1
+    let mutable transactions = 0
+    let mutable traded = 0.0
+    let mutable next = Int64.MaxValue
+
+    // Levels a side: makers come back up to `least`, as far as there is room, and no more than `most` come.
+    let most = random.Between(10, 60)
+    let least = most / 2
+
+    /// The step below which bids stand and above which asks stand: a walk that keeps clear of both ends.
+    let mutable fair =
+        match temper.HasBids, temper.HasAsks with
+        | true, false -> book.Steps - 1
+        | false, true -> 0
+        | _ -> random.Between(book.Steps / 8, book.Steps * 7 / 8)
+
+    let drawSize () =
+        match random.Below 10 with
+        | n when n < 5 -> Millionths.one * int64 (random.Between(5, 3000))
+        | n when n < 8 -> 10_000L * int64 (random.Between(100, 200_000))
+        | _ -> int64 (random.Between(1_000_000, 900_000_000))
+
+    let signed isBid size = if isBid then size else -size
+
+    let count isBid = if isBid then book.Bids else book.Asks
+
+    /// How many steps a side has.
+    let room isBid =
+        if isBid then fair else book.Steps - 1 - fair
+
+    /// A new level on a free step, mostly near the best; none when all the steps within reach are taken.
+    let place isBid =
+        let reach = min (room isBid) (most * 3 / 2)
+
+        let step distance =
+            if isBid then fair - distance else fair + 1 + distance
+
+        let mutable distance = int (float reach * Math.Pow(random.Unit(), 3.0))
+
+        if count isBid < reach then
+            while book.Size(step distance) <> 0L do
+                distance <- (distance + 1) % reach
+
+            book.Set(step distance, signed isBid (drawSize ()))
+
+    let refill () =
+        // Below the reach of `place`, or it would never be enough.
+        let enough isBid = min least (room isBid * 2 / 3)
+
+        while temper.HasBids && book.Bids < enough true do
+            place true
+
+        while temper.HasAsks && book.Asks < enough false do
+            place false
+
+    /// An existing level, near the best rather than far.
+    let someLevel isBid =
+        let away = if isBid then -1 else 1
+        let best = if isBid then book.Bid else book.Ask
+        let mutable step = best
+
+        for _ in 1 .. random.Below(count isBid) do
+            if random.Chance 0.7 then
+                step <- step + away
+
+                while step > 0 && step < book.Steps && book.Size step = 0L do
+                    step <- step + away
+
+        if step <= 0 || step >= book.Steps then best else step
+
+    let touch at =
+        changed <- at
+        pages[0] <- ValueNone
+        pages[1] <- ValueNone
+
+    /// The fair price moves by one step; what stands in its way is taken back.
+    let drift () =
+        let up = random.Chance(if fair < book.Steps / 2 then 0.52 else 0.48)
+        let step = if up then fair + 1 else fair - 1
+
+        if step >= 10 && step <= book.Steps - 10 then
+            book.Set((if up then fair + 1 else fair), 0L)
+            fair <- step
+
+            if count up < most then
+                place up
+
+    let change at =
+        let isBid = temper.HasBids && (not temper.HasAsks || random.Chance 0.5)
+
+        match random.Below 20 with
+        | n when n < 5 && count isBid < most -> place isBid
+        | n when n >= 5 && n < 9 && count isBid > least -> book.Set(someLevel isBid, 0L)
+        | n when n >= 9 && n < 12 && temper.HasBids && temper.HasAsks -> drift ()
+        | _ -> book.Set(someLevel isBid, signed isBid (drawSize ()))
+
+        refill ()
+        touch at
+
+    /// Takes from a level; a rest below the smallest amount of the Data API is taken back by its maker.
+    let take step size =
+        let left = book.Size step - size
+
+        if left < 10_000L then
+            book.Set(step, 0L)
+        else
+            book.Set(step, signed (step <= fair) left)
+
+    /// (step, size) of every fill of one taker order: one, a sweep of some levels, or several identical ones.
+    let execute takesAsks =
+        let best () =
+            if takesAsks then book.Ask else book.Bid
+
+        let fill size =
+            let step = best ()
+            let size = min size (book.Size step)
+            take step size
+            struct (step, size)
+
+        match random.Below 10 with
+        | 0 ->
+            let times = random.Between(2, 4)
+            let each = min (drawSize () / 4L) (book.Size(best ()) / int64 times)
+
+            if each >= 10_000L then
+                let step = best ()
+                take step (each * int64 times)
+                List.replicate times (struct (step, each))
+            else
+                [ fill (drawSize ()) ]
+        | 1
+        | 2 ->
+            let levels = random.Between(2, 4)
+
+            [
+                for i in 1..levels -> fill (if i = levels then drawSize () else Int64.MaxValue)
+            ]
+        | _ -> [ fill (drawSize ()) ]
+
+    /// How long after its timestamp the Data API shows a fill: mostly within 2 s, at times up to 8 s, never later.
+    let lag () =
+        if random.Chance 0.95 then
+            int64 (random.Below 2_000_000)
+        else
+            int64 (random.Between(2_000_000, 8_000_000))
+
+    let trade at =
+        let takesAsks = random.Chance 0.5
+        let token = random.Below 2
+        // Taking YES asks is buying YES or, seen from the other side, selling NO.
+        let buys = takesAsks = (token = 0)
+        let taker = random.Below 4000
+        let second = Micros.toSeconds at
+
+        let appears lag =
+            max at (second * Micros.perSecond + lag)
+
+        let together = lag ()
+        let apart = random.Chance 0.25
+        let seen = List<struct (int64 * int64)>()
+
+        for struct (step, size) in execute takesAsks do
+            let price = book.Price(if token = 0 then step else book.Steps - step)
+            let occurrence = seen.FindAll(fun other -> other = struct (price, size)).Count
+            seen.Add(struct (price, size))
+
+            fills.Add {
+                Token = token
+                Buys = buys
+                Price = price
+                Size = size
+                Second = second
+                VisibleAt = appears (if apart then lag () else together)
+                Transaction = transactions
+                Occurrence = occurrence
+                Taker = taker
+                Maker = 4000 + random.Below 1000
+                Minted = random.Chance 0.3
+            }
+
+            traded <- traded + float price / 1e6 * (float size / 1e6)
+            last[token] <- ValueSome price
+            lastBuys[token] <- buys
+
+        transactions <- transactions + 1
+        updated <- at
+        refill ()
+        touch at
+
+    do
+        if closed.IsNone then
+            for isBid, wanted in [ true, temper.HasBids; false, temper.HasAsks ] do
+                if wanted then
+                    for _ in 1 .. min most (room isBid * 2 / 3) do
+                        place isBid
+
+            let first = random.Wait rate
+            next <- if first = Int64.MaxValue then first else born + first
+
+    member _.Info = info
+    member _.Book = book
+    /// In the order in which they happened; timestamps never go back.
+    member _.Fills = fills
+    /// The instant of the last trade, or of the resolution.
+    member _.Updated = updated
+    /// The instant at which it closed.
+    member _.Closed = closed
+    /// The outcome that won; -1 while open.
+    member _.Winner = winner
+    member _.Volume = info.Volume + traded
+    member _.LastPrice(token: int) = last[token]
+    member _.LastBuys(token: int) = lastBuys[token]
+
+    /// The transaction hash that many fills share.
+    member _.TransactionHash(fill: Fill) =
+        "0x"
+        + Dice.Keyed(int64 seed, 3L, int64 info.Index, int64 fill.Transaction).Hex 32
+
+    /// Plays everything that happens up to this instant.
+    member _.Advance(until: int64) =
+        while next <= until do
+            if random.Unit() * rate < temper.TransactionsPerSecond then
+                trade next
+            else
+                change next
+
+            next <- next + random.Wait rate
+
+    /// Ends the market: its book is gone, and trading with it.
+    member _.Resolve(at: int64) =
+        winner <- random.Below 2
+        closed <- ValueSome at
+        updated <- at
+        next <- Int64.MaxValue
+
+    /// The book of a token as it goes over the wire, rendered once for every change.
+    member _.Page(token: int) =
+        match pages[token] with
+        | ValueSome page -> page
+        | ValueNone ->
+            let struct (bids, asks) = book.Sides token
+
+            let page =
+                BookJson.render {
+                    Market = info.Condition
+                    Token = info.Tokens[token]
+                    Timestamp = Micros.toMilliseconds changed
+                    Bids = bids
+                    Asks = asks
+                    MinimumOrderSize = string info.MinimumSize
+                    TickSize = Millionths.text info.Tick
+                    NegRisk = info.Event.NegRisk
+                    LastTradePrice =
+                        match last[token] with
+                        | ValueNone -> ""
+                        // Some markets print it with all the decimals of the tick: "0.50", and that is what is hashed.
+                        | ValueSome price when info.Index % 3 = 0 -> Millionths.padded info.Tick price
+                        | ValueSome price -> Millionths.text price
+                }
+
+            pages[token] <- ValueSome page
+            page

@@ -1,0 +1,67 @@
+namespace Tributary.Server.Simulator
+
+open System
+open System.Net
+open System.Threading
+open System.Threading.Tasks
+open Microsoft.AspNetCore.Builder
+open Microsoft.AspNetCore.Hosting
+open Microsoft.AspNetCore.Http
+open Microsoft.Extensions.DependencyInjection
+open Microsoft.Extensions.Hosting
+
+/// Leaves Ctrl-C and SIGTERM to the program that the simulator runs in.
+[<Sealed>]
+type internal NoLifetime() =
+    interface IHostLifetime with
+        member _.WaitForStartAsync _ = Task.CompletedTask
+        member _.StopAsync _ = Task.CompletedTask
+
+/// A simulated exchange on a real socket of 127.0.0.1. It speaks Polymarket's REST protocol under `/gamma`, `/clob` and
+/// `/data`, and tells what truly happened under `/ledger`. Disposing it closes the socket.
+[<Sealed>]
+type Simulator private (app: WebApplication, exchange: Exchange) =
+    /// Starts an exchange; it answers when the task is done.
+    static member StartAsync(options: SimulatorOptions, ct: CancellationToken) : Task<Simulator> = task {
+        let builder = WebApplication.CreateEmptyBuilder(WebApplicationOptions())
+
+        builder.WebHost
+            .UseKestrelCore()
+            .ConfigureKestrel(fun kestrel ->
+                kestrel.AddServerHeader <- false
+                kestrel.Listen(IPAddress.Loopback, options.Port))
+        |> ignore
+
+        builder.Services.AddSingleton<IHostLifetime, NoLifetime>() |> ignore
+        let exchange = Exchange options
+        let app = builder.Build()
+        app.Run(RequestDelegate exchange.Handle)
+
+        do! app.StartAsync ct
+        return Simulator(app, exchange)
+    }
+
+    /// `http://127.0.0.1:PORT/`; the three hosts are `gamma`, `clob` and `data` below it.
+    member _.Address = Uri(Seq.head app.Urls)
+
+    /// What truly happened.
+    member _.Ledger = exchange.Ledger
+
+    /// The exchange stops changing: no new trades or book changes, and every late row can be seen at once. It goes on
+    /// answering.
+    member _.Freeze() = exchange.Freeze()
+
+    /// The faults that are on. They may be switched at any time.
+    member _.Faults
+        with get (): Set<FaultSwitch> = exchange.Faults
+        and set (value: Set<FaultSwitch>) = exchange.Faults <- value
+
+    interface IAsyncDisposable with
+        member _.DisposeAsync() =
+            ValueTask(
+                task {
+                    do! app.StopAsync(CancellationToken true)
+                    do! app.DisposeAsync()
+                }
+                :> Task
+            )

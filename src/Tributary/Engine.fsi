@@ -1,0 +1,137 @@
+namespace Tributary
+
+open System
+open System.Threading
+open System.Threading.Channels
+open System.Threading.Tasks
+open Microsoft.Extensions.Logging
+open Tributary.Stores
+
+/// How a due poll of one flow ended.
+[<RequireQualifiedAccess>]
+type PollOutcome =
+    /// It brought so many new rows.
+    | Stored of rows: int
+    /// The book is the one that is stored already.
+    | Unchanged
+    /// It brought nothing; a gap says so.
+    | Missed of Cause
+
+/// One due poll of one flow, for whoever keeps accounts.
+type Polled = {
+    Job: Job
+    Due: Instant
+    Market: MarketId
+    Token: TokenId voption
+    Outcome: PollOutcome
+    /// When that was known.
+    At: Instant
+}
+
+/// What an engine runs with.
+[<NoComparison; NoEquality>]
+type EngineOptions = {
+    Settings: Settings
+    /// Opened for writing by the caller; closed by `StopAsync`.
+    Store: Store
+    Clock: TimeProvider
+    Log: ILogger
+    /// A file to which a line is appended after each commit, for each job that got further: JSON with `job`, `watermark`, `rows`.
+    ProgressLog: string option
+    /// Hears of every poll; called from several threads.
+    Polled: Polled -> unit
+}
+
+/// How far a backfill has come.
+type BackfillProgress = {
+    Market: MarketId
+    Slug: string
+    Pages: int
+    /// Read so far.
+    Rows: int
+    /// Of these, new to the store.
+    NewRows: int
+    /// How far back it has come.
+    Oldest: Instant voption
+    IsDone: bool
+    /// What kept it from its end, or empty.
+    Error: string
+}
+
+/// How an engine is doing.
+type EngineStatus = {
+    /// The last run of each job.
+    Results: CollectionResult list
+    /// Why nothing is asked at present; empty when all is well.
+    Paused: Cause list
+    Counts: Metric list
+    Flows: int
+    /// Flows with an open gap.
+    Broken: int
+}
+
+/// How an engine ended.
+type StopReport = {
+    /// Rows stored since it started.
+    Rows: int64
+    Took: TimeSpan
+    /// What could not be stored in time; nothing when all is safe.
+    Undrained: string option
+}
+
+/// The door: collects what the settings name into the store, until it is stopped. For C# it offers members and tasks.
+[<Sealed>]
+type Engine =
+    /// Resumes from the store, and begins. Returns when the first refresh of markets was ordered, not when it is done.
+    static member StartAsync: options: EngineOptions * ct: CancellationToken -> Task<Engine>
+
+    /// Stops asking, lets what is under way end (for five seconds at most), writes everything, and closes the store.
+    member StopAsync: limit: TimeSpan -> Task<StopReport>
+
+    /// Waits until every market that the configuration names has been looked up once.
+    member Ready: Task
+
+    /// What is collected, as it becomes durable. A reader that falls more than `capacity` events behind is told so by an exception
+    /// of its channel (`OverflowException`), and is read no further: it never misses something without knowing.
+    member Subscribe: capacity: int -> ChannelReader<MarketEvent>
+
+    /// Nothing is asked until `Resume`; what falls due meanwhile becomes gaps of cause `Paused`.
+    member Pause: unit -> unit
+    member Resume: unit -> unit
+    member StatusAsync: unit -> Task<EngineStatus>
+
+/// What discovery would do with what it found.
+type MarketChoices = {
+    /// Every market that was looked at, and why it would be collected, or not.
+    Choices: (Market * Choice) list
+    /// Slugs of the configuration that nobody answers to.
+    Unknown: string list
+    /// Every page was answered; otherwise the picture is not whole.
+    IsWhole: bool
+}
+
+/// Questions that need no running engine.
+[<RequireQualifiedAccess>]
+module Ask =
+    /// The markets that the settings of an exchange would collect, and those that they would not, each with the reason. An error
+    /// when the settings cannot work (a secret that cannot be read).
+    val markets:
+        settings: CollectorSettings ->
+        clock: TimeProvider ->
+        log: ILogger ->
+        ct: CancellationToken ->
+            Task<Result<MarketChoices, string>>
+
+    /// Reads the trades of markets, newest first, back to a moment or as far as one walk goes, into a store. Reports after each page.
+    /// The error is a sentence for a person: an unknown slug, a store that failed.
+    val backfill:
+        settings: CollectorSettings ->
+        rules: Rules ->
+        store: Store ->
+        clock: TimeProvider ->
+        log: ILogger ->
+        slugs: string list ->
+        since: Instant ->
+        report: (BackfillProgress -> unit) ->
+        ct: CancellationToken ->
+            Task<Result<BackfillProgress list, string>>

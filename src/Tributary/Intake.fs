@@ -1,0 +1,175 @@
+namespace Tributary
+
+open System
+open System.Collections.Generic
+open System.Threading
+open System.Threading.Channels
+open System.Threading.Tasks
+open Microsoft.Extensions.Logging
+open Tributary.Stores
+
+/// What the intake tells the rest of the engine.
+type internal IntakeEvents = {
+    /// The store does not take data (once, when it begins).
+    StoreFailed: StoreFault -> unit
+    /// It does again.
+    StoreRecovered: unit -> unit
+    /// Batches are durable, in their order.
+    Committed: IReadOnlyList<Batch> -> unit
+}
+
+/// The bounded lane between sockets and the store. Offering waits when it is full, so a slow store slows the polls; what was offered
+/// is written in order, in groups, and acknowledged only when it is durable. A store that fails is tried again with the same
+/// group until it takes it: nothing that was offered is dropped.
+[<Sealed>]
+type internal Intake
+    (
+        store: Store,
+        capacity: int,
+        groupTime: TimeSpan,
+        groupRows: int,
+        clock: TimeProvider,
+        log: ILogger,
+        events: IntakeEvents
+    ) =
+    let lane =
+        Channel.CreateBounded<struct (Batch * TaskCompletionSource)>(
+            BoundedChannelOptions(capacity, SingleReader = true, FullMode = BoundedChannelFullMode.Wait)
+        )
+
+    let abandon = new CancellationTokenSource()
+    let mutable lastFault: StoreFault voption = ValueNone
+
+    let explain fault =
+        match fault with
+        | StoreFault.Full detail -> $"no space is left ({detail})"
+        | StoreFault.Locked detail -> $"another program holds it ({detail})"
+        | StoreFault.Failed detail -> detail
+
+    /// Writes a group until the store takes it; false when told to give up.
+    let write (group: IReadOnlyList<Batch>) = task {
+        let began = clock.GetTimestamp()
+        let mutable written, attempt = false, 0
+
+        while not written && not abandon.IsCancellationRequested do
+            match! store.Write group abandon.Token with
+            | Ok() ->
+                written <- true
+
+                if lastFault.IsSome then
+                    lastFault <- ValueNone
+                    Log.storeRecovered log store.Name (clock.GetElapsedTime began)
+                    events.StoreRecovered()
+            | Error fault ->
+                attempt <- attempt + 1
+
+                if lastFault.IsNone then
+                    Log.storeFailed log store.Name (explain fault)
+                    events.StoreFailed fault
+
+                lastFault <- ValueSome fault
+
+                try
+                    do! Task.Delay(Fault.backOff (min attempt 4), clock, abandon.Token)
+                with :? OperationCanceledException ->
+                    ()
+
+        return written
+    }
+
+    let run () = task {
+        let group = List<Batch>()
+        let waiting = List<TaskCompletionSource>()
+        let mutable item = Unchecked.defaultof<struct (Batch * TaskCompletionSource)>
+
+        try
+            let mutable isOpen = true
+
+            while isOpen do
+                let! more = lane.Reader.WaitToReadAsync abandon.Token
+                isOpen <- more
+                let began = clock.GetTimestamp()
+                let mutable rows = 0
+                // A group ends when it is large, when it is old, or when the lane closes.
+                let mutable gathering = more
+
+                while gathering do
+                    if lane.Reader.TryRead &item then
+                        let struct (batch, promise) = item
+                        group.Add batch
+                        waiting.Add promise
+                        rows <- rows + batch.RowCount
+                        gathering <- rows < groupRows
+                    else
+                        let left = groupTime - clock.GetElapsedTime began
+
+                        if left <= TimeSpan.Zero then
+                            gathering <- false
+                        else
+                            use soon = new CancellationTokenSource(left, clock)
+
+                            try
+                                let! more = lane.Reader.WaitToReadAsync soon.Token
+                                gathering <- more
+                            with :? OperationCanceledException ->
+                                gathering <- false
+
+                if group.Count > 0 then
+                    let! written = write group
+
+                    if written then
+                        events.Committed group
+
+                        for promise in waiting do
+                            promise.SetResult()
+                    else
+                        for promise in waiting do
+                            promise.SetCanceled abandon.Token
+
+                    group.Clear()
+                    waiting.Clear()
+        with :? OperationCanceledException ->
+            ()
+
+        // Whatever is left was not stored, and is not said to be.
+        for promise in waiting do
+            promise.TrySetCanceled() |> ignore
+
+        while lane.Reader.TryRead &item do
+            let struct (_, promise) = item
+            promise.TrySetCanceled() |> ignore
+    }
+
+    let running = lazy (Task.Run<unit>(fun () -> run ()))
+    member _.Start() = running.Force() |> ignore
+
+    /// Puts a batch into the lane, waiting for room. The inner task ends when the batch is durable (or is cancelled when the
+    /// store was given up). The batch belongs to the lane until then.
+    member _.Offer(batch: Batch, ct: CancellationToken) : Task<Task> = task {
+        let promise =
+            TaskCompletionSource TaskCreationOptions.RunContinuationsAsynchronously
+
+        do! lane.Writer.WriteAsync(struct (batch, promise), ct)
+        return promise.Task
+    }
+
+    /// Why the store does not take data at the moment, if so.
+    member _.Fault = lastFault |> ValueOption.map explain
+
+    /// No more is taken; what is in the lane is written. Answers what kept it from that within the time, if anything did.
+    member _.Drain(limit: TimeSpan) : Task<string voption> = task {
+        lane.Writer.TryComplete() |> ignore
+        let all = running.Force()
+        let! first = Task.WhenAny(all :> Task, Task.Delay(limit, clock))
+
+        if Object.ReferenceEquals(first, all) then
+            return ValueNone
+        else
+            abandon.Cancel()
+            do! all
+
+            return
+                match lastFault with
+                | ValueSome fault -> ValueSome(explain fault)
+                | ValueNone -> ValueSome "the store was too slow"
+    }

@@ -1,0 +1,96 @@
+/// Every message that the engine logs, by name. Values are named, and none of them is ever a secret.
+[<RequireQualifiedAccess>]
+module internal Tributary.Log
+
+open System
+open Microsoft.Extensions.Logging
+
+let started (log: ILogger) (collector: string) (store: string) =
+    log.LogInformation("Collector {Collector} started, storing to {Store}", collector, store)
+
+let resumed (log: ILogger) (flows: int) (openGaps: int) =
+    log.LogInformation("Resuming {Flows} flows with {OpenGaps} open gaps", flows, openGaps)
+
+let stopped (log: ILogger) (rows: int64) (took: TimeSpan) =
+    log.LogInformation(
+        "Stopped: everything is stored ({Rows} rows in all), {Seconds:0.0} s",
+        rows,
+        took.TotalSeconds
+    )
+
+let undrained (log: ILogger) (detail: string) =
+    log.LogError("Stopped before everything was stored: {Detail}. The next start records the gap", detail)
+
+let marketAdded (log: ILogger) (slug: string) (market: string) =
+    log.LogInformation("Collecting {Slug} ({Market})", slug, market)
+
+let marketClosed (log: ILogger) (slug: string) (market: string) =
+    log.LogInformation("{Slug} ({Market}) takes no more orders: its books are no longer polled", slug, market)
+
+let unknownSlug (log: ILogger) (slug: string) =
+    log.LogWarning("No market or event is called {Slug}: check the spelling in the configuration", slug)
+
+let note (log: ILogger) (exchange: string) (text: string) =
+    log.LogDebug("{Exchange}: {Note}", exchange, text)
+
+let retrying (log: ILogger) (endpoint: string) (fault: string) (attempt: int) (wait: TimeSpan) =
+    log.LogDebug(
+        "{Endpoint}: {Fault}; attempt {Attempt} in {Wait} ms",
+        endpoint,
+        fault,
+        attempt + 1,
+        wait.TotalMilliseconds
+    )
+
+let requestFailed (log: ILogger) (endpoint: string) (path: string) (fault: string) =
+    let shown =
+        if path.Length > 120 then
+            path.Substring(0, 120) + "…"
+        else
+            path
+
+    log.LogWarning("{Endpoint} failed: {Fault} ({Path})", endpoint, fault, shown)
+
+let gapOpened (log: ILogger) (stream: string) (count: int) (cause: string) =
+    log.LogWarning("Gap: {Stream} of {Count} flows, cause {Cause}", stream, count, cause)
+
+let gapsClosed (log: ILogger) (stream: string) (count: int) =
+    log.LogInformation("Gap closed: {Stream} of {Count} flows", stream, count)
+
+let quarantined (log: ILogger) (source: string) (reason: string) =
+    let shown =
+        if source.Length > 120 then
+            source.Substring(0, 120) + "…"
+        else
+            source
+
+    log.LogWarning("Quarantined from {Source}: {Reason}", shown, reason)
+
+let storeFailed (log: ILogger) (store: string) (detail: string) =
+    log.LogError(
+        "{Store} does not take what was collected: {Detail}. Polling stops; it goes on by itself when this clears",
+        store,
+        detail
+    )
+
+let storeRecovered (log: ILogger) (store: string) (took: TimeSpan) =
+    log.LogInformation(
+        "{Store} takes data again after {Seconds:0.0} s: polling goes on",
+        store,
+        took.TotalSeconds
+    )
+
+let jobFinished (log: ILogger) (job: string) (rows: int) (errors: int) (took: TimeSpan) =
+    log.LogDebug(
+        "{Job}: {Rows} new rows, {Errors} errors, {Milliseconds:0} ms",
+        job,
+        rows,
+        errors,
+        took.TotalMilliseconds
+    )
+
+let jobCrashed (log: ILogger) (job: string) (error: exn) =
+    log.LogError(error, "{Job} failed in a way that is a bug of ours: {Message}", job, error.Message)
+
+let schedulerDied (log: ILogger) (error: exn) =
+    log.LogCritical(error, "The scheduler died, which is a bug of ours: {Message}", error.Message)

@@ -1,0 +1,337 @@
+namespace Tributary
+
+open System
+open System.Buffers
+open System.Collections.Generic
+open System.IO
+open System.Net
+open System.Net.Http
+open System.Net.Http.Headers
+open System.Text
+open System.Threading
+open System.Threading.RateLimiting
+open System.Threading.Tasks
+open Microsoft.Extensions.Logging
+open Polly
+open Polly.Retry
+
+/// Where and how an exchange is reached.
+type TransportOptions = {
+    /// Base addresses by the names of their settings. Paths of requests go below them.
+    Hosts: Map<string, Uri>
+    /// Requests in any ten seconds, by the names of the limits.
+    RateLimits: Map<string, int>
+    /// The limits that an endpoint counts against.
+    LimitsOf: string -> string list
+    /// For one attempt, from sending to the last byte.
+    Timeout: TimeSpan
+    /// Attempts beyond the first, at most; a fault's verdict may give up earlier.
+    Retries: int
+    /// A larger body is a fault.
+    MaxResponse: int64
+    /// An address with an optional user and password; never logged.
+    Proxy: Uri option
+}
+
+/// A request that failed for good.
+type Failure = {
+    Fault: Fault
+    /// The body that could not be read, when that is what failed.
+    Body: byte[]
+}
+
+/// How one attempt went, for the retry strategy.
+type private Attempt = { Failure: Failure voption }
+
+/// What came back, judged by the caller: its value, or the fault that its bytes hold.
+type Judge<'T> = delegate of body: ReadOnlyMemory<byte> * received: Instant -> Result<'T, Fault>
+
+/// Requests to bytes over HTTP: pooled connections, decompression, shared limits, retries by verdict.
+[<Sealed>]
+type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, log: ILogger) =
+    let handler =
+        new SocketsHttpHandler(
+            AutomaticDecompression = (DecompressionMethods.GZip ||| DecompressionMethods.Brotli),
+            PooledConnectionLifetime = TimeSpan.FromMinutes 5.0, // names are looked up again from time to time
+            ConnectTimeout = min options.Timeout (TimeSpan.FromSeconds 10.0),
+            AllowAutoRedirect = false,
+            UseCookies = false
+        )
+
+    do
+        match options.Proxy with
+        | Some address ->
+            let proxy = WebProxy address
+
+            if address.UserInfo <> "" then
+                match address.UserInfo.Split(':', 2) |> Array.map Uri.UnescapeDataString with
+                | [| user; password |] -> proxy.Credentials <- NetworkCredential(user, password)
+                | parts -> proxy.Credentials <- NetworkCredential(parts[0], "")
+
+            handler.Proxy <- proxy
+        | None -> ()
+
+    let client = new HttpClient(handler, Timeout = Timeout.InfiniteTimeSpan)
+
+    // The exchange counts in any ten seconds; a limiter counts in segments, and gives a permit back when the segment that it was
+    // taken in leaves the window. A window of ten segments and one more is never too early.
+    let limiters =
+        options.RateLimits
+        |> Map.map (fun _ permits ->
+            new SlidingWindowRateLimiter(
+                SlidingWindowRateLimiterOptions(
+                    PermitLimit = permits,
+                    Window = TimeSpan.FromSeconds 11.0,
+                    SegmentsPerWindow = 11,
+                    QueueLimit = Int32.MaxValue,
+                    QueueProcessingOrder = QueueProcessingOrder.OldestFirst,
+                    AutoReplenishment = true
+                )
+            ))
+
+    let now () =
+        Instant.ofDateTimeOffset (clock.GetUtcNow())
+
+    /// Waits for a permit of every limit that the endpoint counts against.
+    let admitted endpoint (ct: CancellationToken) = task {
+        for name in options.LimitsOf endpoint do
+            match Map.tryFind name limiters with
+            | Some limiter ->
+                use! lease = limiter.AcquireAsync(1, ct)
+                ignore lease.IsAcquired
+            | None -> ()
+    }
+
+    let message (request: Request) =
+        let root = options.Hosts[request.Host]
+        let address = Uri(root.AbsoluteUri.TrimEnd('/') + request.Path)
+
+        match request.Body with
+        | ValueNone -> new HttpRequestMessage(HttpMethod.Get, address)
+        | ValueSome body ->
+            new HttpRequestMessage(
+                HttpMethod.Post,
+                address,
+                Content = new StringContent(body, Encoding.UTF8, "application/json")
+            )
+
+    /// Both forms: seconds, or a date.
+    let retryAfter (response: HttpResponseMessage) =
+        match response.Headers.RetryAfter with
+        | null -> ValueNone
+        | value ->
+            match Option.ofNullable value.Delta, Option.ofNullable value.Date with
+            | Some wait, _ -> ValueSome wait
+            | None, Some moment -> ValueSome(max TimeSpan.Zero (moment - clock.GetUtcNow()))
+            | None, None -> ValueNone
+
+    /// An error's body in a few words: its `error` text, else its beginning.
+    let summary (body: ReadOnlyMemory<byte>) =
+        let text = Encoding.UTF8.GetString(body.Span.Slice(0, min 2048 body.Length))
+
+        try
+            use document = Json.JsonDocument.Parse text
+
+            match document.RootElement.TryGetProperty "error" with
+            | true, error -> error.ToString()
+            | _ -> text
+        with :? Json.JsonException ->
+            text
+        |> fun text -> text.ReplaceLineEndings " "
+        |> fun text ->
+            if text.Length > 200 then
+                text.Substring(0, 200) + "…"
+            else
+                text
+
+    let isHtml (response: HttpResponseMessage) (body: ReadOnlyMemory<byte>) =
+        let declared =
+            match response.Content.Headers.ContentType with
+            | null -> false
+            | kind -> kind.MediaType = "text/html"
+
+        declared || body.Span.TrimStart(" \r\n\t"B.AsSpan()).StartsWith("<"B.AsSpan())
+
+    let faultOf (response: HttpResponseMessage) (body: ReadOnlyMemory<byte>) =
+        let status = int response.StatusCode
+
+        if status = 429 then
+            let wait =
+                match retryAfter response with
+                | ValueSome wait -> ValueSome wait
+                | ValueNone ->
+                    try
+                        use document = Json.JsonDocument.Parse body
+
+                        match document.RootElement.TryGetProperty "retry_after_seconds" with
+                        | true, seconds -> ValueSome(TimeSpan.FromSeconds(seconds.GetDouble()))
+                        | _ -> ValueNone
+                    with
+                    | :? Json.JsonException
+                    | :? InvalidOperationException -> ValueNone
+
+            ValueSome(Fault.Throttled wait)
+        elif status = 425 then
+            ValueSome Fault.Restarting
+        elif isHtml response body then
+            ValueSome(Fault.Failing(status, "a page in HTML instead of JSON"))
+        elif status >= 500 then
+            ValueSome(Fault.Failing(status, summary body))
+        elif status < 200 || status >= 300 then
+            ValueSome(Fault.Refused(status, summary body))
+        else
+            ValueNone
+
+    /// Reads a body of any length up to the limit into a rented buffer.
+    let read (response: HttpResponseMessage) (ct: CancellationToken) = task {
+        use! stream = response.Content.ReadAsStreamAsync ct
+
+        let expected =
+            Option.ofNullable response.Content.Headers.ContentLength
+            |> Option.defaultValue 65536L
+
+        let mutable buffer =
+            ArrayPool<byte>.Shared.Rent(int (min (max expected 4096L) 16_777_216L) + 1)
+
+        let mutable length, more = 0, true
+
+        while more do
+            if length = buffer.Length then
+                let larger = ArrayPool<byte>.Shared.Rent(buffer.Length * 2)
+                Array.blit buffer 0 larger 0 length
+                ArrayPool<byte>.Shared.Return buffer
+                buffer <- larger
+
+            let! count =
+                stream.ReadAsync(Memory<byte>(buffer, length, buffer.Length - length), ct)
+
+            length <- length + count
+            more <- count > 0 && int64 length <= options.MaxResponse
+
+        return struct (buffer, length)
+    }
+
+    /// One attempt: sends, reads, judges. Whatever .NET throws on the way becomes a fault here.
+    let attempt (request: Request) (judge: Judge<'T>) (ct: CancellationToken) : Task<Result<'T, Failure>> =
+        task {
+            use limited = CancellationTokenSource.CreateLinkedTokenSource ct
+            let failed fault = Error { Fault = fault; Body = [||] }
+
+            try
+                do! admitted request.Endpoint ct
+                limited.CancelAfter options.Timeout
+                use message = message request
+
+                use! response =
+                    client.SendAsync(message, HttpCompletionOption.ResponseHeadersRead, limited.Token)
+
+                let! struct (buffer, length) = read response limited.Token
+
+                try
+                    let body = ReadOnlyMemory<byte>(buffer, 0, length)
+                    meters.Add(Count.bytesReceived, $"endpoint={request.Endpoint}", int64 length)
+
+                    if int64 length > options.MaxResponse then
+                        return failed (Fault.TooLarge options.MaxResponse)
+                    else
+                        match faultOf response body with
+                        | ValueSome fault -> return failed fault
+                        | ValueNone ->
+                            match judge.Invoke(body, now ()) with
+                            | Ok value -> return Ok value
+                            | Error fault -> return Error { Fault = fault; Body = body.ToArray() }
+                finally
+                    ArrayPool<byte>.Shared.Return buffer
+            with
+            | :? OperationCanceledException when not ct.IsCancellationRequested ->
+                return failed (Fault.TimedOut options.Timeout)
+            | :? HttpRequestException as error -> return failed (Fault.Unreachable error.Message)
+            | :? IOException as error -> return failed (Fault.Unreachable error.Message)
+            | :? InvalidDataException as error -> return failed (Fault.Undecodable(0, error.Message))
+        }
+
+    /// Asks once, and again as long as the fault's verdict says so. The judge may be called for each attempt; what it did for one
+    /// that failed must not count. Answers the last failure; throws only when cancelled.
+    member _.Ask<'T>(request: Request, judge: Judge<'T>, ct: CancellationToken) : Task<Result<'T, Failure>> =
+        task {
+            let last = ref ValueNone
+
+            let outcome (tried: Attempt) =
+                match tried.Failure with
+                | ValueNone -> "ok"
+                | ValueSome failure -> string (Fault.cause failure.Fault)
+
+            /// Attempts count from 1.
+            let wait number (tried: Attempt | null) =
+                match tried with
+                | null -> ValueNone
+                | tried ->
+                    match
+                        tried.Failure
+                        |> ValueOption.map (fun failure -> Fault.verdict number failure.Fault)
+                    with
+                    | ValueSome(FaultVerdict.RetryAfter wait) -> ValueSome wait
+                    | _ -> ValueNone
+
+            let strategy =
+                RetryStrategyOptions<Attempt>(
+                    MaxRetryAttempts = max 1 options.Retries,
+                    ShouldHandle =
+                        (fun state ->
+                            let again =
+                                options.Retries > 0
+                                && (wait (state.AttemptNumber + 1) state.Outcome.Result).IsSome
+
+                            ValueTask<bool> again),
+                    DelayGenerator =
+                        (fun state ->
+                            match wait (state.AttemptNumber + 1) state.Outcome.Result with
+                            | ValueSome wait -> ValueTask<Nullable<TimeSpan>>(Nullable wait)
+                            | ValueNone -> ValueTask<Nullable<TimeSpan>>(Nullable())),
+                    OnRetry =
+                        (fun state ->
+                            match state.Outcome.Result with
+                            | null -> ()
+                            | tried ->
+                                tried.Failure
+                                |> ValueOption.iter (fun failure ->
+                                    let fault = Fault.explain failure.Fault
+
+                                    Log.retrying
+                                        log
+                                        request.Endpoint
+                                        fault
+                                        (state.AttemptNumber + 1)
+                                        state.RetryDelay)
+
+                            ValueTask.CompletedTask)
+                )
+
+            let pipeline =
+                ResiliencePipelineBuilder<Attempt>(TimeProvider = clock).AddRetry(strategy).Build()
+
+            let once (ct: CancellationToken) = task {
+                let! result = attempt request judge ct
+                last.Value <- ValueSome result
+
+                let tried = {
+                    Failure =
+                        match result with
+                        | Ok _ -> ValueNone
+                        | Error failure -> ValueSome failure
+                }
+
+                meters.Add(Count.requests, $"endpoint={request.Endpoint},outcome={outcome tried}")
+                return tried
+            }
+
+            let! _ = pipeline.ExecuteAsync((fun ct -> ValueTask<Attempt>(once ct)), ct)
+            return last.Value.Value
+        }
+
+    interface IDisposable with
+        member _.Dispose() =
+            client.Dispose()
+
+            for KeyValue(_, limiter) in limiters do
+                limiter.Dispose()
