@@ -1,4 +1,27 @@
+/// The benchmarks: both sides of every pair in one run. Exit code 1 when a ratio or a checksum is not as it must be.
 module Tributary.Bench.Program
 
+open Tributary.Bench.Measure
+
+let private benchmarks = [
+    "store", "row", (fun () -> StoreBench.run 1_000_000 5)
+    "decode", "row", (fun () -> DecodeBench.run 7)
+]
+
+let private print name unit comparisons =
+    printfn "## %s\n\n%s\n\n%s\n" name (machine ()) (table unit comparisons)
+    comparisons |> List.forall passes
+
 [<EntryPoint>]
-let main _ = 0
+let main arguments =
+    let isAsked (name, _, _) =
+        arguments.Length = 0 || Array.contains name arguments
+
+    match benchmarks |> List.filter isAsked with
+    | [] ->
+        let names = benchmarks |> List.map (fun (name, _, _) -> name) |> String.concat ", "
+        eprintfn "There are these benchmarks: %s; none named runs all." names
+        2
+    | asked ->
+        let passed = asked |> List.map (fun (name, unit, run) -> print name unit (run ()))
+        if List.forall id passed then 0 else 1
