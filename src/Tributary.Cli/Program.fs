@@ -28,7 +28,7 @@ let private run (arguments: ParseResults<Arguments>) =
     | Validate_Config arguments -> Commands.validateConfig common arguments
     | Status arguments -> Commands.status common arguments
     | Markets arguments -> Commands.markets common arguments
-    | Decode _ -> refuse Exit.Failed "not here yet"
+    | Decode arguments -> Decoding.decode arguments
     | Simulate arguments -> Commands.simulate common arguments
     | Demo arguments -> Commands.demo common arguments
     | Log_Level _
