@@ -146,6 +146,34 @@ let demo arguments =
 let bench arguments =
     start "tests" "Tributary.Bench" "Tributary.Bench" arguments
 
+/// `start` against the simulator, killed at random moments, as often as told; then every row is accounted for.
+let kill arguments =
+    let times = arguments |> List.tryHead |> Option.defaultValue "10"
+    Environment.SetEnvironmentVariable("TRIBUTARY_KILLS", times)
+
+    start "tests" "Tributary.Tests" "Tributary.Tests" [
+        "--filter"
+        "FullyQualifiedName~KillTests"
+        "--output"
+        "Detailed"
+    ]
+
+/// What collecting 200 markets at real speed costs the collecting process.
+let load arguments =
+    restore ()
+
+    dotnet [
+        "build"
+        project "Tributary.Cli"
+        "-c"
+        configuration
+        "--nologo"
+        "-v"
+        "quiet"
+    ]
+
+    bench ("load" :: arguments)
+
 let pack () =
     build ()
 
@@ -172,6 +200,8 @@ let targets = [
     "collect from the simulated exchange and account for everything; arguments go to tributary demo",
     demo
     "bench", "the benchmarks: both sides of every pair in one run", bench
+    "load", "processor time and memory of collecting 200 markets at real speed; --seconds N", load
+    "kill", "kill -9 a collector ten times (or as often as told), then account for every row", kill
     "pack", "make the packages in artifacts/", (fun _ -> pack ())
     "update", "resolve paket.dependencies anew into paket.lock", (fun _ -> update ())
 ]

@@ -50,7 +50,7 @@ type Report = {
     PollsUnexplained: int
     /// Different books that left the exchange whole.
     BooksDelivered: int
-    /// Of these, not in the store.
+    /// Of these, neither in the store nor within a gap (a collector that is killed has what it was just given in a gap).
     BooksMissing: int
     /// Silences in the exchange's record of a token that no gap covers.
     SilencesUnexplained: int
@@ -192,6 +192,16 @@ let account (truth: Truth) (store: Store) = task {
         |> Array.map (fun (_, book) -> struct (book.Token, book.Timestamp, book.Hash))
         |> HashSet
 
+    let lost =
+        delivered
+        |> Array.filter (fun (request, book) ->
+            let at = micros request.Received
+
+            not (stored.Contains(struct (book.Token, book.Timestamp, book.Hash)))
+            && not (isCovered ("books/" + book.Token) at at))
+        |> Array.distinctBy (fun (_, book) -> struct (book.Token, book.Timestamp, book.Hash))
+        |> Array.length
+
     // The exchange's own record of each token: from one whole delivery to the next, and to the end. A token that was resolved
     // is asked for no more, so its silence begins with the last request that named it.
     let longest = int64 (truth.BookCadence.TotalMicroseconds * 2.5)
@@ -235,7 +245,7 @@ let account (truth: Truth) (store: Store) = task {
         PollsInGap = missed.Length - unexplained.Length
         PollsUnexplained = unexplained.Length
         BooksDelivered = different.Count
-        BooksMissing = different |> Seq.filter (stored.Contains >> not) |> Seq.length
+        BooksMissing = lost
         SilencesUnexplained = silences
         BooksVerified =
             books
@@ -280,7 +290,7 @@ let lines (report: Report) = [
         $"polls       {report.PollsDue} due: {report.PollsStored} stored, {report.PollsUnchanged} unchanged, {report.PollsInGap} in a gap; unexplained {report.PollsUnexplained}"
 
     let kept = report.BooksDelivered - report.BooksMissing
-    $"books       {kept} of {report.BooksDelivered} delivered are stored ({percent kept report.BooksDelivered}); {report.BooksVerified} of {report.BooksStored} verified by their hash"
+    $"books       {kept} of {report.BooksDelivered} delivered are stored or in a gap ({percent kept report.BooksDelivered}); {report.BooksVerified} of {report.BooksStored} verified by their hash"
     $"silences    {report.SilencesUnexplained} without a gap"
 
     let causes =

@@ -103,8 +103,11 @@ let private verdicts (finding: Finding) =
         $"{finding.Verified} verified, {finding.Mismatched} mismatched, {finding.Unverifiable} unverifiable"
 
 let private summarise (report: RecordingReport) =
-    let ofClass wanted = report.Findings |> List.filter (fun finding -> finding.Class = wanted)
-    let values findings = findings |> List.sumBy (fun finding -> finding.Count)
+    let ofClass wanted =
+        report.Findings |> List.filter (fun finding -> finding.Class = wanted)
+
+    let values findings =
+        findings |> List.sumBy (fun finding -> finding.Count)
 
     [
         for finding in report.Findings do
@@ -126,7 +129,8 @@ let private summarise (report: RecordingReport) =
         for reason in finding.Reasons do
             Console.WriteLine $"{reason.Place}: {reason.Text}"
 
-    let decoded, recognised = ofClass RecordingClass.Decoded, ofClass RecordingClass.Recognised
+    let decoded, recognised =
+        ofClass RecordingClass.Decoded, ofClass RecordingClass.Recognised
 
     Console.WriteLine
         $"{report.Files} files: {values decoded} values decoded to {decoded |> List.sumBy _.Rows} rows, {values recognised} recognised and not collected, {values failed} failed"
@@ -134,7 +138,10 @@ let private summarise (report: RecordingReport) =
 let decode (arguments: ParseResults<DecodeArguments>) =
     let paths = arguments.GetResult DecodeArguments.Paths
 
-    match paths |> List.filter (fun path -> not (File.Exists path || Directory.Exists path)) with
+    match
+        paths
+        |> List.filter (fun path -> not (File.Exists path || Directory.Exists path))
+    with
     | [] -> ()
     | missing ->
         let names = String.concat ", " missing
@@ -161,6 +168,12 @@ let decode (arguments: ParseResults<DecodeArguments>) =
             report
 
     let hasFailed =
-        report.Findings |> List.exists (fun finding -> finding.Class = RecordingClass.Failed)
+        report.Findings
+        |> List.exists (fun finding -> finding.Class = RecordingClass.Failed)
 
-    Task.FromResult(if hasFailed || report.Files = 0 then Exit.Failed else Exit.Done)
+    Task.FromResult(
+        if hasFailed || report.Files = 0 then
+            Exit.Failed
+        else
+            Exit.Done
+    )

@@ -14,14 +14,17 @@ let private print name unit comparisons =
 
 [<EntryPoint>]
 let main arguments =
-    let isAsked (name, _, _) =
-        arguments.Length = 0 || Array.contains name arguments
+    match List.ofArray arguments with
+    | "load" :: rest -> LoadBench.run rest
+    | _ ->
+        let isAsked (name, _, _) =
+            arguments.Length = 0 || Array.contains name arguments
 
-    match benchmarks |> List.filter isAsked with
-    | [] ->
-        let names = benchmarks |> List.map (fun (name, _, _) -> name) |> String.concat ", "
-        eprintfn "There are these benchmarks: %s; none named runs all." names
-        2
-    | asked ->
-        let passed = asked |> List.map (fun (name, unit, run) -> print name unit (run ()))
-        if List.forall id passed then 0 else 1
+        match benchmarks |> List.filter isAsked with
+        | [] ->
+            let names = benchmarks |> List.map (fun (name, _, _) -> name) |> String.concat ", "
+            eprintfn "There are these benchmarks: %s; none named runs all." names
+            2
+        | asked ->
+            let passed = asked |> List.map (fun (name, unit, run) -> print name unit (run ()))
+            if List.forall id passed then 0 else 1
