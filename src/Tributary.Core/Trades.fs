@@ -68,7 +68,14 @@ module Trades =
     /// The id of the fill that is the `occurrence`-th (from 0) of its tuple.
     let identify (tuple: Tuple) (occurrence: int) : TradeId =
         let bytes (s: string) = Encoding.UTF8.GetBytes s
-        let content = Array.zeroCreate (1024 + 4 * tuple.Transaction.Length)
+
+        let characters =
+            tuple.Exchange.Length
+            + tuple.Transaction.Length
+            + tuple.Token.Length
+            + tuple.Wallet.Length
+
+        let content = Array.zeroCreate (64 + 3 * characters)
         content[0] <- Version
         let n = text content 1 (ReadOnlySpan(bytes tuple.Exchange))
         let n = text content n (ReadOnlySpan sources[int tuple.Source])

@@ -46,6 +46,8 @@ type Repeats(capacity: int) =
     member _.Knows(id: TradeId) = seen.Contains id
     member _.Count = seen.Count
 
+// Moments and prices are compared by their numbers: comparing the structs would box them, row by row.
+
 /// Judges rows. An error keeps a row out of the data sets (it is quarantined), a flag stays with the stored row; both are counted.
 [<RequireQualifiedAccess>]
 module Validation =
@@ -88,7 +90,7 @@ module Validation =
             RuleError.PriceOutside
         elif row.Size.Millionths <= 0L then
             RuleError.SizeNotPositive
-        elif row.At > now + rules.MaxFuture then
+        elif row.At.Micros > (now + rules.MaxFuture).Micros then
             RuleError.FarFuture
         else
             let mutable flags = row.Flags
@@ -96,14 +98,17 @@ module Validation =
             if isOffGrid tick price then
                 flags <- flags ||| Flags.OffGrid
 
-            if price = Price.zero || price = Price.one then
+            if price.Millionths = 0L || price.Millionths = Fixed.One then
                 flags <- flags ||| Flags.AtBound
-            elif price < rules.MinPrice || price > rules.MaxPrice then
+            elif
+                price.Millionths < rules.MinPrice.Millionths
+                || price.Millionths > rules.MaxPrice.Millionths
+            then
                 flags <- flags ||| Flags.OutOfBounds
 
-            if row.At > now then
+            if row.At.Micros > now.Micros then
                 flags <- flags ||| Flags.Future
-            elif live && row.At < now - rules.MaxAge then
+            elif live && row.At.Micros < (now - rules.MaxAge).Micros then
                 flags <- flags ||| Flags.Old
 
             row.Flags <- flags
@@ -131,7 +136,7 @@ module Validation =
 
         if outside then
             RuleError.PriceOutside
-        elif row.At > now + rules.MaxFuture then
+        elif row.At.Micros > (now + rules.MaxFuture).Micros then
             RuleError.FarFuture
         else
             let mutable flags = row.Flags
@@ -140,17 +145,17 @@ module Validation =
                 flags <- flags ||| Flags.Empty
             elif bids.Length = 0 || asks.Length = 0 then
                 flags <- flags ||| Flags.OneSided
-            elif bids[0].Price > asks[0].Price then
+            elif bids[0].Price.Millionths > asks[0].Price.Millionths then
                 flags <- flags ||| Flags.Crossed
-            elif bids[0].Price = asks[0].Price then
+            elif bids[0].Price.Millionths = asks[0].Price.Millionths then
                 flags <- flags ||| Flags.Locked
 
             if offGrid then
                 flags <- flags ||| Flags.OffGrid
 
-            if row.At > now then
+            if row.At.Micros > now.Micros then
                 flags <- flags ||| Flags.Future
-            elif row.At < now - rules.MaxAge then
+            elif row.At.Micros < (now - rules.MaxAge).Micros then
                 flags <- flags ||| Flags.Stale
 
             row.Flags <- flags

@@ -4,7 +4,10 @@ open NUnit.Framework
 open FsCheck.NUnit
 open Tributary
 
-let private good at track = Gaps.good (seconds at) track
+let private good at track =
+    let struct (track, ended, _) = Gaps.good (seconds at) track
+    struct (track, ended)
+
 let private missed cause at track = Gaps.missed cause (seconds at) track
 let private after (struct (track: Track, _)) = track
 let private hole (struct (_: Track, hole: (struct (Instant * Cause)) voption)) = hole
@@ -39,6 +42,13 @@ let ``a collector that starts again was stopped, unless a hole was open`` () =
         (Gaps.resume (seconds 1L) (seconds 7L) (ValueSome Cause.Throttled)
          |> good 9L
          |> hole)
+
+[<Test>]
+let ``a poll that was missed after the good one lies in a hole of its own`` () =
+    let broken = Gaps.untouched |> good 1L |> after |> missed Cause.Late 9L |> after
+    let struct (track, ended, begun) = Gaps.good (seconds 5L) broken
+    equal (opened 1L Cause.Late, opened 5L Cause.Late) (ended, begun)
+    equal (opened 5L Cause.Late) (track |> good 10L |> hole)
 
 [<Test>]
 let ``a flow that is followed has no hole yet`` () =

@@ -24,6 +24,8 @@ let private isAt (json: ReadOnlySpan<byte>) at (word: byte[]) =
     at + word.Length <= json.Length
     && json.Slice(at, word.Length).SequenceEqual(ReadOnlySpan word)
 
+let private isQuoted (json: ReadOnlySpan<byte>) start = start > 0 && json[start - 1] = '"'B
+
 /// A level in any other form than the usual: members in another order, numbers without quotes, white space.
 let private unusualLevel
     (json: ReadOnlySpan<byte>)
@@ -31,6 +33,7 @@ let private unusualLevel
     (price: byref<int64>)
     (size: byref<int64>)
     (flags: byref<Flags>)
+    (verbatim: byref<bool>)
     : string | null =
     let mutable first, ok, rounded = true, Json.take json &at '{'B, false
     let mutable keyStart, keyLength, start, length = 0, 0, 0, 0
@@ -47,6 +50,8 @@ let private unusualLevel
             if not (Json.numeral json &at &start &length) then
                 reason <- "a level's price or size is not a number"
             else
+                verbatim <- verbatim && isQuoted json start
+
                 match Fixed.parse (json.Slice(start, length)) &value &rounded with
                 | NumberFault.None ->
                     if rounded then
@@ -101,6 +106,7 @@ let private side
     bestIsHighest
     (flags: byref<Flags>)
     (compact: byref<bool>)
+    (verbatim: byref<bool>)
     (count: byref<int>)
     : string | null =
     let levels = batch.Levels
@@ -135,7 +141,7 @@ let private side
         then
             at <- from
             compact <- false
-            reason <- unusualLevel json &at &price &size &flags
+            reason <- unusualLevel json &at &price &size &flags &verbatim
         else
             at <- at + 1
 
@@ -232,7 +238,7 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
             Json.space json &at
             start <- at
             firstBid <- batch.Levels.Count
-            reason <- side json &at batch true &flags &parts.Compact &bidCount
+            reason <- side json &at batch true &flags &parts.Compact &parts.Verbatim &bidCount
             parts.Bids <- { Start = start; Length = at - start }
             hasBids <- true
         | 5
@@ -240,11 +246,12 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
             Json.space json &at
             start <- at
             firstAsk <- batch.Levels.Count
-            reason <- side json &at batch false &flags &parts.Compact &askCount
+            reason <- side json &at batch false &flags &parts.Compact &parts.Verbatim &askCount
             parts.Asks <- { Start = start; Length = at - start }
             hasAsks <- true
         | 6 ->
             ok <- Json.numeral json &at &start &length
+            parts.Verbatim <- parts.Verbatim && (length = 0 || isQuoted json start)
 
             parts.MinimumSize <- {
                 Start = start
@@ -252,6 +259,7 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
             }
         | 7 ->
             ok <- Json.numeral json &at &start &length
+            parts.Verbatim <- parts.Verbatim && (length = 0 || isQuoted json start)
 
             parts.Tick <- {
                 Start = start
@@ -266,6 +274,7 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
         | 9 ->
             ok <- Json.numeral json &at &start &length
             parts.LastTrade <- { Start = start; Length = length }
+            parts.Verbatim <- parts.Verbatim && (length = 0 || isQuoted json start)
         | _ -> ok <- Json.skip json &at
 
         if not ok && isNull reason then
@@ -303,6 +312,15 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
         then
             "'tick_size' is not a number"
         else
+            // A recorder may have made a date of the time.
+            parts.Verbatim <-
+                parts.Verbatim
+                && json
+                    .Slice(parts.Timestamp.Start, parts.Timestamp.Length)
+                    .IndexOfAnyExceptInRange('0'B, '9'B)
+                    <
+                    0
+
             let row: BookRow = {
                 Market = batch.Names.Intern(json.Slice(parts.Market.Start, parts.Market.Length))
                 Token = batch.Names.Intern(json.Slice(parts.Token.Start, parts.Token.Length))
@@ -333,7 +351,7 @@ let decode (request: Request) asked (body: ReadOnlyMemory<byte>) (batch: Batch) 
         | ValueSome fault -> ValueSome fault
         | ValueNone -> Json.``end`` json at
 
-    let answered = HashSet<string>()
+    let answered = HashSet<string>(batch.Books.Count - before)
 
     for i in before .. batch.Books.Count - 1 do
         answered.Add(batch.Names.Text batch.Books[i].Token) |> ignore

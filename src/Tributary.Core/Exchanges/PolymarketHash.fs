@@ -29,6 +29,8 @@ type internal BookParts = {
     mutable Asks: Slice
     /// Every level was `{"price":"…","size":"…"}` to the byte, so the arrays can be hashed as they are.
     mutable Compact: bool
+    /// Every value is the text that the exchange served: a recorder that made numbers of them has lost what was hashed.
+    mutable Verbatim: bool
     mutable MinimumSize: Slice
     mutable Tick: Slice
     /// -1 unknown, 0 false, 1 true.
@@ -64,6 +66,7 @@ module PolymarketHash =
         Bids = absent
         Asks = absent
         Compact = true
+        Verbatim = true
         MinimumSize = absent
         Tick = absent
         NegRisk = -1
@@ -224,7 +227,7 @@ module PolymarketHash =
         json.Slice(part.Start, max 0 part.Length)
 
     /// Compares a book's hash with what its members give, in whichever era's form. A book whose members are all there and agree
-    /// with no form is `Mismatched`; one that lacks a hash or a member and agrees with none is `Unverifiable`.
+    /// with no form is `Mismatched`; one that lacks a hash, a member or the served texts and agrees with none is `Unverifiable`.
     let internal verify (json: ReadOnlySpan<byte>) (parts: inref<BookParts>) (at: Instant) : Verdict =
         if parts.Hash.Length <> 40 then
             Verdict.Unverifiable
@@ -297,6 +300,9 @@ module PolymarketHash =
                 && parts.NegRisk >= 0
                 && (parts.LastTrade.Length >= 0 || at < endOfNine)
 
-            if agreed then Verdict.Verified
-            elif isWhole || at < endOfSix then Verdict.Mismatched
-            else Verdict.Unverifiable
+            if agreed then
+                Verdict.Verified
+            elif parts.Verbatim && (isWhole || at < endOfSix) then
+                Verdict.Mismatched
+            else
+                Verdict.Unverifiable

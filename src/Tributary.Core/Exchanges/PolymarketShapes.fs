@@ -225,6 +225,8 @@ let private shapes: (string * (Members -> bool)) list = [
     (fun m -> has m [ "asset_id" ] && holds m "changes" [ "price"; "size"; "side" ])
     "own trade", (fun m -> has m [ "id" ] && hasAny m [ "taker_order_id"; "maker_orders" ])
     "own order", (fun m -> has m [ "original_size"; "size_matched" ])
+    "price_change (one level)",
+    (fun m -> has m [ "asset_id"; "price"; "size"; "side"; "best_bid"; "best_ask" ])
     "market_resolved", (fun m -> has m [ "winning_asset_id" ])
     "new_market", (fun m -> has m [ "assets_ids"; "question" ])
     "tick_size_change", (fun m -> has m [ "asset_id"; "new_tick_size" ])

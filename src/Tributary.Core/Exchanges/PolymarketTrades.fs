@@ -355,7 +355,7 @@ let private nextWindow (follows: Follow list) (state: PageState) met from floor 
             let mutable kept = from
 
             for i in from .. rows.Count - 1 do
-                if rows[i].At > oldest then
+                if rows[i].At.Micros > oldest.Micros then
                     rows[kept] <- rows[i]
                     batch.TradeOrigins[kept] <- batch.TradeOrigins[i]
                     kept <- kept + 1

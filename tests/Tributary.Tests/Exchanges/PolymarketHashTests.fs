@@ -161,3 +161,15 @@ let ``a book that lacks what its hash covers is unverifiable, not mismatched`` (
     equal Verdict.Unverifiable (verdict (members HashEra.Ten of2026 |> without [ "last_trade_price" ]))
     equal Verdict.Unverifiable (verdict (members HashEra.Ten of2026 |> replaced "hash" "\"0xabc123\""))
     equal Verdict.Unverifiable (verdict (members HashEra.Ten of2026 |> replaced "hash" "null"))
+
+[<Test>]
+let ``a book that a recorder rewrote is unverifiable, unless it agrees all the same`` () =
+    let members = members HashEra.Ten of2026
+    let other = """[{"price":0.30,"size":"100"},{"price":"0.4","size":"100"}]"""
+    equal Verdict.Unverifiable (verdict (members |> replaced "bids" other))
+    equal Verdict.Unverifiable (verdict (members |> replaced "last_trade_price" "0.50"))
+    equal Verdict.Unverifiable (verdict (members |> replaced "tick_size" "0.010"))
+    equal Verdict.Unverifiable (verdict (members |> replaced "timestamp" "\"2026-08-14T17:27:12.337Z\""))
+    equal Verdict.Verified (verdict (members |> replaced "timestamp" "1786728432337"))
+    let same = """[{"price":0.3,"size":100},{"price":0.4,"size":100}]"""
+    equal Verdict.Verified (verdict (members |> replaced "bids" same))

@@ -36,6 +36,8 @@ let private book =
 [<TestCase("""{"event_type":"price_change","asset_id":"7","changes":[]}""", "price_change (until 2025-09)")>]
 [<TestCase("""{"market":"m","price_changes":[{"asset_id":"7","price":"1","size":"0"}]}""", "price_change")>]
 [<TestCase("""{"event_type":"last_trade_price","asset_id":"7"}""", "last_trade_price")>]
+[<TestCase("""{"asset_id":"7","price":"1","size":"0","side":"BUY","hash":"h","best_bid":"0","best_ask":"1"}""",
+           "price_change (one level)")>]
 [<TestCase("""{"event_type":"brand_new","market":"m"}""", "stream event of an unknown type")>]
 [<TestCase("""{"event_type":"book","bids":[],"asks":[]}""", "unknown")>]
 [<TestCase("""{"bids":[],"asks":[],"timestamp":1}""", "levels without a token")>]
