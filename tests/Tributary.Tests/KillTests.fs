@@ -80,7 +80,8 @@ let private logged (path: string) =
             &moment
         |> ignore
 
-        rows[job] <- rows.GetValueOrDefault job + entry.RootElement.GetProperty("rows").GetInt32()
+        let before = if rows.ContainsKey job then rows[job] else 0
+        rows[job] <- before + entry.RootElement.GetProperty("rows").GetInt32()
         marks[job] <- moment
 
     rows, marks
@@ -168,6 +169,6 @@ let ``a collector that is killed again and again loses nothing that it had store
 
     use file = new Connection(Path.Combine(folder, "store.db"), Access.Read)
     use check = file.Prepare "PRAGMA integrity_check"
-    Assert.That(check.Rows(fun row -> row.Text 0), Is.EqualTo [ "ok" ])
+    equal [ "ok" ] (check.Rows(fun row -> row.Text 0))
     Directory.Delete(folder, true)
 }
