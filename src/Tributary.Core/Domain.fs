@@ -65,15 +65,14 @@ module internal Identity =
     [<Literal>]
     let Longest = 200
 
+    // White space and controls, and what would need an escape in a request.
+    let private refused =
+        System.Buffers.SearchValues.Create(
+            ReadOnlySpan [| yield '"'B; yield '\\'B; yield 127uy; for b in 0uy .. 32uy -> b |]
+        )
+
     let isValid (text: ReadOnlySpan<byte>) =
-        let mutable ok = text.Length > 0 && text.Length <= Longest
-        let mutable i = 0
-
-        while ok && i < text.Length do
-            ok <- text[i] > ' 'B && text[i] <> 127uy && text[i] <> '"'B && text[i] <> '\\'B
-            i <- i + 1
-
-        ok
+        text.Length > 0 && text.Length <= Longest && not (text.ContainsAny refused)
 
     let parse what make (text: string) =
         if isValid (ReadOnlySpan(Encoding.UTF8.GetBytes text)) then

@@ -212,14 +212,17 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
     let mutable reason: string | null = null
     let mutable flags = Flags.None
     let mutable first, ok = true, Json.take json &at '{'B
-    let mutable keyStart, keyLength, start, length, expected = 0, 0, 0, 0, 0
+    let mutable start, length, expected = 0, 0, 0
     let mutable firstBid, bidCount, firstAsk, askCount = 0, 0, 0, 0
     let mutable hasBids, hasAsks, isNegRisk = false, false, false
 
-    while ok && isNull reason && Json.``member`` json &at &first &keyStart &keyLength &ok do
-        let index = bookMembers.Find(json.Slice(keyStart, keyLength), expected)
-        expected <- index + 1
+    let mutable index =
+        if ok then
+            bookMembers.Next(json, &at, &first, &expected, &ok)
+        else
+            Members.Over
 
+    while index <> Members.Over do
         match index with
         | 0 ->
             ok <- Json.string json &at &start &length
@@ -278,7 +281,13 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
         | _ -> ok <- Json.skip json &at
 
         if not ok && isNull reason then
-            reason <- $"'{Encoding.UTF8.GetString(json.Slice(keyStart, keyLength))}' is malformed"
+            reason <- $"'{bookMembers.Name index}' is malformed"
+
+        index <-
+            if isNull reason then
+                bookMembers.Next(json, &at, &first, &expected, &ok)
+            else
+                Members.Over
 
     if not (isNull reason) then
         reason

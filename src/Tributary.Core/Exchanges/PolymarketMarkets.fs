@@ -238,11 +238,16 @@ let private eventMembers = Members [ "slug"; "markets"; "tags" ]
 let private eventReader source (notes: List<string>) =
     RowReader(fun json at batch ->
         let mutable first, ok = true, Json.take json &at '{'B
-        let mutable keyStart, keyLength, start, length = 0, 0, 0, 0
+        let mutable start, length, expected = 0, 0, 0
         let mutable slug, tags, markets = "", [], -1
 
-        while ok && Json.``member`` json &at &first &keyStart &keyLength &ok do
-            let index = eventMembers.Find(json.Slice(keyStart, keyLength), 0)
+        let mutable index =
+            if ok then
+                eventMembers.Next(json, &at, &first, &expected, &ok)
+            else
+                Members.Over
+
+        while index <> Members.Over do
             let opening = Json.peek json &at
             let from = at
 
@@ -258,6 +263,12 @@ let private eventReader source (notes: List<string>) =
                     markets <- from
                 elif index = 2 && opening = '['B then
                     tags <- slugList (json.Slice(from, at - from))
+
+            index <-
+                if ok then
+                    eventMembers.Next(json, &at, &first, &expected, &ok)
+                else
+                    Members.Over
 
         if not ok then
             "the event breaks off or is malformed"
@@ -360,11 +371,17 @@ let decode (question: Request) need (state: PageState) (body: ReadOnlyMemory<byt
     let fault =
         if Json.peek json &at = '{'B && words[0] = "keyset" then
             let mutable first, ok = true, Json.take json &at '{'B
-            let mutable keyStart, keyLength, start, length = 0, 0, 0, 0
+            let mutable start, length, expected = 0, 0, 0
             let mutable fault = ValueNone
 
-            while ok && fault.IsNone && Json.``member`` json &at &first &keyStart &keyLength &ok do
-                match gammaMembers.Find(json.Slice(keyStart, keyLength), 0) with
+            let mutable index =
+                if ok then
+                    gammaMembers.Next(json, &at, &first, &expected, &ok)
+                else
+                    Members.Over
+
+            while index <> Members.Over do
+                match index with
                 | 0 ->
                     isPage <- true
                     fault <- Json.rows json &at question.Path (marketReader "" [] notes) batch
@@ -377,6 +394,12 @@ let decode (question: Request) need (state: PageState) (body: ReadOnlyMemory<byt
                     if ok && length > 0 then
                         cursor <- Json.tryText (json.Slice(start, length))
                 | _ -> ok <- Json.skip json &at
+
+                index <-
+                    if ok && fault.IsNone then
+                        gammaMembers.Next(json, &at, &first, &expected, &ok)
+                    else
+                        Members.Over
 
             if fault.IsSome then
                 fault

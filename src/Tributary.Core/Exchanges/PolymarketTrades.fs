@@ -76,17 +76,20 @@ let private trade
     : string | null =
     let mutable reason: string | null = null
     let mutable first, ok = true, Json.take json &at '{'B
-    let mutable keyStart, keyLength, start, length, expected = 0, 0, 0, 0, 0
+    let mutable start, length, expected = 0, 0, 0
     let mutable wallet, token, market = Slice.none, Slice.none, Slice.none
     let mutable outcome, transaction = Slice.none, Slice.none
     let mutable side = ValueNone
     let mutable price, size, moment = ValueNone, ValueNone, ValueNone
     let mutable flags = Flags.None
 
-    while ok && isNull reason && Json.``member`` json &at &first &keyStart &keyLength &ok do
-        let index = members.Find(json.Slice(keyStart, keyLength), expected)
-        expected <- index + 1
+    let mutable index =
+        if ok then
+            members.Next(json, &at, &first, &expected, &ok)
+        else
+            Members.Over
 
+    while index <> Members.Over do
         match index with
         | 0 ->
             ok <- Json.textOrNull json &at &start &length
@@ -140,7 +143,13 @@ let private trade
         | _ -> ok <- Json.skip json &at
 
         if not ok && isNull reason then
-            reason <- $"'{Encoding.UTF8.GetString(json.Slice(keyStart, keyLength))}' is malformed"
+            reason <- $"'{members.Name index}' is malformed"
+
+        index <-
+            if isNull reason then
+                members.Next(json, &at, &first, &expected, &ok)
+            else
+                Members.Over
 
     if not (isNull reason) then
         reason
@@ -275,20 +284,29 @@ let private tradePageV2
     =
     let mutable at = 0
     let mutable first, ok = true, Json.take json &at '{'B
-    let mutable keyStart, keyLength, expected = 0, 0, 0
+    let mutable expected = 0
     let mutable hasData = false
     let mutable fault = ValueNone
 
-    while ok && fault.IsNone && Json.``member`` json &at &first &keyStart &keyLength &ok do
-        let index = pageMembers.Find(json.Slice(keyStart, keyLength), expected)
-        expected <- index + 1
+    let mutable index =
+        if ok then
+            pageMembers.Next(json, &at, &first, &expected, &ok)
+        else
+            Members.Over
 
+    while index <> Members.Over do
         match index with
         | 0 ->
             hasData <- true
             fault <- Json.rows json &at source tradeReaderV2 batch
         | 1 -> ok <- Json.takeNull json &at || pagination json &at &cursor &more
         | _ -> ok <- Json.skip json &at
+
+        index <-
+            if ok && fault.IsNone then
+                pageMembers.Next(json, &at, &first, &expected, &ok)
+            else
+                Members.Over
 
     if fault.IsSome then
         fault
