@@ -216,6 +216,9 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
         |> askInstead (arguments.TryGetResult BackfillArguments.Exchange_Url)
         |> storedAt (arguments.TryGetResult BackfillArguments.Store)
 
+    if not (arguments.Contains BackfillArguments.Market) then
+        refuse Exit.Usage "backfill needs a market: --market SLUG ('tributary markets' searches)"
+
     let from =
         arguments.TryGetResult BackfillArguments.Since
         |> Option.defaultValue "24h"
