@@ -22,9 +22,6 @@ type Common = { Level: string option; Verbose: bool }
 // ---------------------------------------------------------------------------------------------------------------------------
 // Settings: from files, changed by options.
 
-let private environment name =
-    Environment.GetEnvironmentVariable name |> Option.ofObj
-
 let private mistaken (mistakes: Mistake list) =
     for mistake in mistakes do
         eprintfn "%s" (Mistake.render mistake)
@@ -41,94 +38,35 @@ let private mistaken (mistakes: Mistake list) =
 let private settingsFrom (path: string option) =
     let place =
         match path with
-        | Some path -> Some path
         | None when Directory.Exists "config" -> Some "config"
-        | None -> None
+        | path -> path
 
-    match place with
-    | None -> Settings.defaults Setup.known
-    | Some place ->
-        match
-            Settings.read environment place
-            |> Result.bind (Settings.load Setup.known environment)
-        with
-        | Ok settings -> settings
-        | Error mistakes -> mistaken mistakes
+    match Setup.read place with
+    | Ok settings -> settings
+    | Error mistakes -> mistaken mistakes
 
 let private logFor (common: Common) (settings: Settings) =
     logger (Option.defaultValue settings.LogLevel common.Level) settings.LogFormat common.Verbose
 
-let private onFirst change (settings: Settings) =
-    match settings.Collectors with
-    | first :: others -> {
-        settings with
-            Collectors = change first :: others
-      }
-    | [] -> settings
-
-/// All hosts of an exchange below one address, each under its own name: `gamma_url` at `/gamma`.
 let private askInstead (address: string option) (settings: Settings) =
     match address with
     | None -> settings
-    | Some address ->
-        match Uri.TryCreate(address.TrimEnd('/') + "/", UriKind.Absolute) with
-        | true, NonNull root when root.Scheme = "http" || root.Scheme = "https" ->
-            settings
-            |> onFirst (fun collector -> {
-                collector with
-                    Urls = collector.Urls |> Map.map (fun name _ -> Uri(root, name.Replace("_url", "/")))
-            })
-        | _ -> refuse Exit.Usage $"'{address}' is not an address such as http://127.0.0.1:8080"
+    | Some text ->
+        match Uri.TryCreate(text, UriKind.Absolute) with
+        | true, NonNull address when address.Scheme = "http" || address.Scheme = "https" ->
+            Setup.askingAt address settings
+        | _ -> refuse Exit.Usage $"'{text}' is not an address such as http://127.0.0.1:8080"
 
 let private storedAt (path: string option) (settings: Settings) =
-    match path with
-    | Some path -> {
-        settings with
-            Settings.Store.Path = path
-            Settings.Store.Kind = "sqlite"
-      }
-    | None -> settings
+    path
+    |> Option.fold (fun settings path -> Setup.storingAt path settings) settings
 
-let private alsoPick (slugs: string list) (events: string list) (settings: Settings) =
-    let picks = [
-        for slug in slugs ->
-            {
-                Target = PickTarget.Market slug
-                Enabled = true
-            }
-        for slug in events ->
-            {
-                Target = PickTarget.Event slug
-                Enabled = true
-            }
-    ]
-
-    settings
-    |> onFirst (fun collector -> {
-        collector with
-            Markets = collector.Markets @ picks
-    })
-
-let private explainOpen fault =
-    match fault with
-    | OpenFault.Newer(path, found, known) ->
-        $"{path} was made by a later version of Tributary (schema {found}; this version knows up to {known}): update Tributary, or use another file"
-    | OpenFault.InUse(path, detail) -> $"{path} is in use: {detail}"
-    | OpenFault.NotOurs(path, detail) -> $"{path} is not a Tributary store: {detail}"
-    | OpenFault.Unreachable(path, detail) -> $"{path} cannot be opened: {detail}"
-
-let private openStore (settings: Settings) =
-    match Registry.tryFind settings.Store.Kind with
-    | None -> refuse Exit.Configuration $"there is no store of kind '{settings.Store.Kind}'"
-    | Some make ->
-        match make settings.Store settings.Collector with
-        | Ok store -> store
-        | Error fault -> refuse Exit.Failed (explainOpen fault)
-
-let private openToRead path =
-    match Sqlite.openForReading path with
+let private opened (store: Result<Store, OpenFault>) =
+    match store with
     | Ok store -> store
-    | Error fault -> refuse Exit.Failed (explainOpen fault)
+    | Error fault -> refuse Exit.Failed (string fault)
+
+let private openToRead path = opened (Sqlite.openForReading path)
 
 let private duration (text: string) =
     match Yaml.tryDuration text with
@@ -146,17 +84,13 @@ let start (common: Common) (arguments: ParseResults<StartArguments>) = task {
         settingsFrom (arguments.TryGetResult StartArguments.Config)
         |> askInstead (arguments.TryGetResult StartArguments.Exchange_Url)
         |> storedAt (arguments.TryGetResult StartArguments.Store)
-        |> alsoPick (arguments.GetResults StartArguments.Market) (arguments.GetResults StartArguments.Event)
+        |> Setup.picking
+            (arguments.GetResults StartArguments.Market)
+            (arguments.GetResults StartArguments.Event)
 
     let runFor = arguments.TryGetResult StartArguments.For |> Option.map duration
 
-    let hasWork =
-        settings.Collectors
-        |> List.exists (fun collector ->
-            collector.Enabled
-            && (collector.Discovery.Enabled || collector.Markets |> List.exists _.Enabled))
-
-    if not hasWork then
+    if not (Setup.hasWork settings) then
         refuse
             Exit.Configuration
             "there is nothing to collect: name markets in config/markets/*.yaml, switch discovery on, or use --market SLUG"
@@ -164,7 +98,7 @@ let start (common: Common) (arguments: ParseResults<StartArguments>) = task {
     use logging = logFor common settings
     let log = logging.CreateLogger "tributary"
     use interrupt = new Interrupt()
-    let store = openStore settings
+    let store = opened (Setup.openStore settings)
 
     let! engine =
         Engine.StartAsync(
@@ -226,7 +160,7 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
 
     use logging = logFor common settings
     use interrupt = new Interrupt()
-    let store = openStore settings
+    let store = opened (Setup.openStore settings)
 
     let line (progress: BackfillProgress) =
         let back =
@@ -237,7 +171,7 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
         $"{progress.Slug}: {progress.Pages} pages, {progress.Rows} trades, {progress.NewRows} new{back}"
 
     try
-        let work report =
+        let work (show: string -> unit) =
             Ask.backfill
                 settings.Collectors.Head
                 (Setup.rules settings.Validation)
@@ -246,7 +180,10 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
                 (logging.CreateLogger "tributary")
                 (arguments.GetResults BackfillArguments.Market)
                 from
-                report
+                {
+                    new IProgress<BackfillProgress> with
+                        member _.Report progress = show (line progress)
+                }
                 interrupt.Token
 
         let! outcome =
@@ -255,13 +192,13 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
                     .Status()
                     .StartAsync(
                         "asking",
-                        fun context -> work (fun progress -> context.Status <- Markup.Escape(line progress))
+                        fun context -> work (fun text -> context.Status <- Markup.Escape text)
                     )
             else
-                work (fun progress -> Console.WriteLine(line progress))
+                work Console.WriteLine
 
         match outcome with
-        | Error message -> return refuse Exit.Failed message
+        | Error fault -> return refuse Exit.Failed (string fault)
         | Ok results ->
             for result in results do
                 let state =
@@ -477,7 +414,7 @@ let markets (common: Common) (arguments: ParseResults<MarketsArguments>) = task 
     let settings =
         if isSearch || isLookUp then
             configured
-            |> onFirst (fun collector -> {
+            |> Setup.onFirst (fun collector -> {
                 collector with
                     Markets = []
                     Discovery = {
@@ -489,7 +426,7 @@ let markets (common: Common) (arguments: ParseResults<MarketsArguments>) = task 
                         MaxMarkets = arguments.TryGetResult MarketsArguments.Max |> Option.defaultValue 200
                     }
             })
-            |> alsoPick
+            |> Setup.picking
                 (arguments.GetResults MarketsArguments.Market)
                 (arguments.GetResults MarketsArguments.Event)
         else
@@ -694,7 +631,7 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
         Settings.defaults Setup.known
         |> askInstead (Some simulator.Address.AbsoluteUri)
         |> storedAt (Some path)
-        |> onFirst (fun collector -> {
+        |> Setup.onFirst (fun collector -> {
             collector with
                 Discovery = {
                     collector.Discovery with
@@ -719,7 +656,7 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
         Engine.StartAsync(
             {
                 Settings = settings
-                Store = openStore settings
+                Store = opened (Setup.openStore settings)
                 Clock = clock
                 Log = logging.CreateLogger "tributary"
                 ProgressLog = None
