@@ -29,9 +29,19 @@ let read (path: string option) : Result<Settings, Mistake list> =
     | None -> Ok(Settings.defaults known)
     | Some path -> Settings.read environment path |> Result.bind (Settings.load known environment)
 
-/// The settings again if a configuration file might say the same; otherwise every mistake in them.
+/// The settings again if a configuration file might say the same; otherwise every mistake in them, by the key instead of a place.
 let check (settings: Settings) : Result<Settings, Mistake list> =
-    Settings.load known environment [ "settings", Settings.describe settings ]
+    let written = Settings.describe settings
+    let lines = written.Split '\n'
+
+    let byKey (mistake: Mistake) = {
+        mistake with
+            File = lines[mistake.Line - 1].TrimStart(' ', '-').Split(':')[0]
+            Line = 0
+    }
+
+    Settings.load known environment [ "settings", written ]
+    |> Result.mapError (List.map byKey)
 
 let private onFirst change (settings: Settings) = {
     settings with
@@ -42,19 +52,21 @@ let private onFirst change (settings: Settings) = {
 }
 
 /// Asks the first exchange below one address, each of its hosts under its own name: `gamma_url` at `/gamma/`.
-let askingAt (address: Uri) =
+let askingAt (address: Uri) (settings: Settings) =
     let root = Uri(address.AbsoluteUri.TrimEnd '/' + "/")
 
-    onFirst (fun collector -> {
+    settings
+    |> onFirst (fun collector -> {
         collector with
             Urls = collector.Urls |> Map.map (fun name _ -> Uri(root, name.Replace("_url", "/")))
     })
 
 /// Picks these markets and events of the first exchange, by slug, beside those that are picked already.
-let picking (markets: string seq) (events: string seq) =
+let picking (markets: string seq) (events: string seq) (settings: Settings) =
     let pick target = { Target = target; Enabled = true }
 
-    onFirst (fun collector -> {
+    settings
+    |> onFirst (fun collector -> {
         collector with
             Markets = [
                 yield! collector.Markets
