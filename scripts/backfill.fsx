@@ -27,18 +27,10 @@ let since = options.TryFind "--since" |> Option.defaultValue "24h" |> moment usa
 let configured = settings usage options
 
 let say (progress: BackfillProgress) =
-    let back =
-        match progress.Oldest with
-        | ValueSome oldest -> $", back to {oldest}"
-        | ValueNone -> ""
+    let at = progress.Oldest |> ValueOption.map string |> ValueOption.defaultValue "now"
 
     printfn
-        "%s: %d pages, %d trades, %d new%s"
-        progress.Slug
-        progress.Pages
-        progress.Rows
-        progress.NewRows
-        back
+        $"{progress.Slug}: {progress.Pages} pages, {progress.Rows} trades, {progress.NewRows} new, back to {at}"
 
 let outcome =
     storing configured (fun store ->
