@@ -26,19 +26,14 @@ let slug =
 let since = options.TryFind "--since" |> Option.defaultValue "24h" |> moment usage
 let configured = settings usage options
 
-let say (progress: BackfillProgress) =
-    let back =
-        match progress.Oldest with
-        | ValueSome oldest -> $", back to {oldest}"
-        | ValueNone -> ""
+let say = {
+    new IProgress<BackfillProgress> with
+        member _.Report progress =
+            let at = progress.Oldest |> ValueOption.map string |> ValueOption.defaultValue "now"
 
-    printfn
-        "%s: %d pages, %d trades, %d new%s"
-        progress.Slug
-        progress.Pages
-        progress.Rows
-        progress.NewRows
-        back
+            printfn
+                $"{progress.Slug}: {progress.Pages} pages, {progress.Rows} trades, {progress.NewRows} new, back to {at}"
+}
 
 let outcome =
     storing configured (fun store ->
@@ -50,10 +45,7 @@ let outcome =
             NullLogger.Instance
             [ slug ]
             since
-            {
-                new IProgress<_> with
-                    member _.Report progress = say progress
-            }
+            say
             CancellationToken.None)
 
 match outcome with

@@ -26,8 +26,7 @@ let parse (usage: string) (options: string list) : Map<string, string> * string 
             exit 0
         | (name: string) :: value :: words when List.contains name options ->
             read (Map.add name value found) rest words
-        | name :: _ when name.StartsWith '-' ->
-            refuse 2 $"{name}: no such option, or no value for it\n{usage}"
+        | name :: _ when name.StartsWith '-' -> refuse 2 $"{name}: no such option, or no value\n{usage}"
         | word :: words -> read found (word :: rest) words
 
     fsi.CommandLineArgs |> List.ofArray |> List.tail |> read Map.empty []
@@ -44,17 +43,16 @@ let moment usage (text: string) : Instant =
 
 /// The project's configuration with what `--store` and `--exchange-url` say instead.
 let settings usage (options: Map<string, string>) : Settings =
-    let asking (text: string) =
-        match Uri.TryCreate(text, UriKind.Absolute) with
-        | true, address when address.Scheme.StartsWith "http" -> Setup.askingAt address
-        | _ -> refuse 2 $"'{text}' is not an address such as http://127.0.0.1:8080\n{usage}"
-
-    let changed name change settings =
-        options.TryFind name
-        |> Option.fold (fun settings value -> change value settings) settings
+    let change settings name (value: string) =
+        match name with
+        | "--store" -> Setup.storingAt value settings
+        | "--exchange-url" when value.StartsWith "http" && Uri.IsWellFormedUriString(value, UriKind.Absolute) ->
+            Setup.askingAt (Uri value) settings
+        | "--exchange-url" -> refuse 2 $"'{value}' is not an address such as http://127.0.0.1:8080\n{usage}"
+        | _ -> settings
 
     match Setup.read (Some(Path.Combine(__SOURCE_DIRECTORY__, "..", "config"))) with
-    | Ok settings -> settings |> changed "--exchange-url" asking |> changed "--store" Setup.storingAt
+    | Ok settings -> options |> Map.fold change settings
     | Error mistakes -> mistakes |> List.map Mistake.render |> String.concat "\n" |> refuse 78
 
 /// Opens the store, does the work, and closes the store whatever happens. Ctrl-C may end it anywhere: what is stored stays.

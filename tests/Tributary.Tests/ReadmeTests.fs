@@ -115,7 +115,7 @@ let ``the targets that the README names are there`` () =
     Assert.That(named.Length, Is.GreaterThan 3)
 
     for target in named do
-        Assert.That(build, Does.Contain $"\"{target}\", \"", target)
+        Assert.That(build, Does.Contain $"\"{target}\"", target)
 
 [<Test>]
 let ``the C# of the README is part of a test`` () =
