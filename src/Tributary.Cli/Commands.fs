@@ -2,7 +2,6 @@
 module Tributary.Cli.Commands
 
 open System
-open System.Collections.Concurrent
 open System.IO
 open System.Text.Json
 open System.Threading
@@ -45,10 +44,10 @@ let private settingsFrom (path: string option) =
     | Ok settings -> settings
     | Error mistakes -> mistaken mistakes
 
-let private logFor (common: Common) (settings: Settings) =
+let logFor (common: Common) (settings: Settings) =
     logger (Option.defaultValue settings.LogLevel common.Level) settings.LogFormat common.Verbose
 
-let private askInstead (address: string option) (settings: Settings) =
+let askInstead (address: string option) (settings: Settings) =
     match address with
     | None -> settings
     | Some text ->
@@ -57,16 +56,16 @@ let private askInstead (address: string option) (settings: Settings) =
             Setup.askingAt address settings
         | _ -> refuse Exit.Usage $"'{text}' is not an address such as http://127.0.0.1:8080"
 
-let private storedAt (path: string option) (settings: Settings) =
+let storedAt (path: string option) (settings: Settings) =
     path
     |> Option.fold (fun settings path -> Setup.storingAt path settings) settings
 
-let private opened (store: Result<Store, OpenFault>) =
+let opened (store: Result<Store, OpenFault>) =
     match store with
     | Ok store -> store
     | Error fault -> refuse Exit.Failed (string fault)
 
-let private openToRead path = opened (Sqlite.openForReading path)
+let openToRead path = opened (Sqlite.openForReading path)
 
 let private duration (text: string) =
     match Yaml.tryDuration text with
@@ -516,7 +515,7 @@ let markets (common: Common) (arguments: ParseResults<MarketsArguments>) = task 
 
 // ---------------------------------------------------------------------------------------------------------------------------
 
-let private faultsFrom (names: string option) =
+let faultsFrom (names: string option) =
     match FaultSwitch.parse (Option.defaultValue "none" names) with
     | Ok faults -> faults
     | Error message -> refuse Exit.Usage message
@@ -568,217 +567,4 @@ let simulate (_: Common) (arguments: ParseResults<SimulateArguments>) = task {
 
     do! (simulator :> IAsyncDisposable).DisposeAsync()
     return interrupt.ExitCode
-}
-
-// ---------------------------------------------------------------------------------------------------------------------------
-// The demo: an exchange and a collector in one process, over real sockets; then the books are balanced.
-
-let private demoCadence = {
-    Books = TimeSpan.FromSeconds 2.0
-    Trades = TimeSpan.FromSeconds 1.0
-    Markets = TimeSpan.FromSeconds 10.0
-    Jitter = 0.05
-}
-
-let private summarise (report: Accounting.Report) =
-    for line in Accounting.lines report do
-        Console.WriteLine line
-
-    if report.Unexplained = 0 then
-        Console.WriteLine "Everything is accounted for."
-        Exit.Done
-    else
-        Console.WriteLine "Something is missing and no gap says so."
-        Exit.Failed
-
-let private recount folder = task {
-    if not (File.Exists(Path.Combine(folder, "truth.json"))) then
-        refuse Exit.Usage $"{folder} holds no demo: 'tributary demo --keep {folder}' makes one"
-
-    let store = openToRead (Path.Combine(folder, "tributary.db"))
-    let! report = Accounting.account (Accounting.load folder) store
-    do! store.Close()
-    return summarise report
-}
-
-let private collect (common: Common) (arguments: ParseResults<DemoArguments>) folder = task {
-    let seconds = arguments.TryGetResult DemoArguments.Seconds |> Option.defaultValue 20
-    let count = arguments.TryGetResult DemoArguments.Markets |> Option.defaultValue 200
-
-    if seconds < 1 || count < 1 then
-        refuse Exit.Usage "--seconds and --markets take a number from 1 up"
-
-    use interrupt = new Interrupt()
-    let clock = TimeProvider.System
-
-    let! simulator =
-        Simulator.StartAsync(
-            {
-                SimulatorOptions.Default with
-                    Markets = count
-                    Seed = arguments.TryGetResult DemoArguments.Seed |> Option.defaultValue 1
-                    Faults = faultsFrom (arguments.TryGetResult DemoArguments.Faults)
-            },
-            interrupt.Token
-        )
-
-    let path = Path.Combine(folder, "tributary.db")
-
-    for leftover in [ path; path + "-wal"; path + "-shm" ] do
-        File.Delete leftover
-
-    let settings =
-        Settings.defaults Setup.known
-        |> askInstead (Some simulator.Address.AbsoluteUri)
-        |> storedAt (Some path)
-        |> Setup.onFirst (fun collector -> {
-            collector with
-                Discovery = {
-                    collector.Discovery with
-                        Enabled = true
-                        MaxMarkets = 10 * count
-                }
-        })
-        |> fun settings -> { settings with Schedule = demoCadence }
-
-    // Faults that were ordered need no word in the log each; the summary counts them.
-    use logging =
-        logFor
-            {
-                common with
-                    Level = Some(Option.defaultValue "error" common.Level)
-            }
-            settings
-
-    let polls = ConcurrentQueue<Polled>()
-
-    let! engine =
-        Engine.StartAsync(
-            {
-                Settings = settings
-                Store = opened (Setup.openStore settings)
-                Clock = clock
-                Log = logging.CreateLogger "tributary"
-                ProgressLog = None
-                Polled = polls.Enqueue
-            },
-            interrupt.Token
-        )
-
-    Console.WriteLine
-        $"Exchange at {simulator.Address}: {count} markets, {2 * count} tokens. Collecting into {path} for {seconds} s."
-
-    let began = clock.GetTimestamp()
-    let elapsed () = clock.GetElapsedTime began
-
-    let line (status: EngineStatus) =
-        let total name =
-            status.Counts
-            |> List.filter (fun metric -> metric.Name = name)
-            |> List.sumBy _.Value
-
-        let stored stream =
-            status.Counts
-            |> List.filter (fun metric ->
-                metric.Name = Count.eventsStored && metric.Labels = "stream=" + stream)
-            |> List.sumBy _.Value
-
-        let trades, books = stored "trades", stored "books"
-        let unchanged, requests = total Count.unchanged, total Count.requests
-
-        $"%4.0f{elapsed().TotalSeconds} s  %.0f{trades} trades, %.0f{books} books stored, %.0f{unchanged} unchanged, %.0f{requests} requests, {status.Broken} of {status.Flows} flows in a gap"
-
-    /// Shows progress until a moment or a condition, once a second.
-    let watch show (isOver: unit -> bool) = task {
-        while not (isOver ()) && not interrupt.Token.IsCancellationRequested do
-            do! Task.Delay(min (TimeSpan.FromSeconds 1.0) (TimeSpan.FromMilliseconds 250.0), clock)
-            let! status = engine.StatusAsync()
-            show (line status)
-    }
-
-    // A last round after the exchange stands still: every flow has to be read once more, without a hole.
-    let finish show = task {
-        do! watch show (fun () -> elapsed () >= TimeSpan.FromSeconds(float seconds))
-        simulator.Freeze()
-        let frozen = Instant.ofDateTimeOffset (clock.GetUtcNow())
-        let patience = elapsed () + TimeSpan.FromSeconds 60.0
-
-        let isSettled () =
-            let recent =
-                polls
-                |> Seq.filter (fun polled -> polled.Due > frozen && not polled.Outcome.IsMissed)
-                |> Seq.map (fun polled -> struct (polled.Job.Stream, polled.Market, polled.Token))
-                |> Set.ofSeq
-
-            let trades =
-                recent
-                |> Seq.filter (fun (struct (stream, _, _)) -> stream = Stream.Trades)
-                |> Seq.length
-
-            let followed =
-                polls
-                |> Seq.filter (fun polled -> polled.Job.Stream = Stream.Trades)
-                |> Seq.map _.Market
-                |> Seq.distinct
-                |> Seq.length
-
-            followed > 0 && trades = followed || elapsed () > patience
-
-        do! watch show isSettled
-    }
-
-    if isScreen then
-        do!
-            AnsiConsole
-                .Status()
-                .StartAsync(
-                    "starting",
-                    fun context -> finish (fun text -> context.Status <- Markup.Escape text) :> Task
-                )
-    else
-        let mutable said = TimeSpan.Zero
-
-        do!
-            finish (fun text ->
-                if elapsed () - said >= TimeSpan.FromSeconds 5.0 then
-                    said <- elapsed ()
-                    Console.WriteLine text)
-
-    let! stopped = engine.StopAsync(TimeSpan.FromSeconds 20.0)
-
-    stopped.Undrained
-    |> Option.iter (fun detail -> eprintfn "Not everything could be stored: %s" detail)
-
-    let truth: Accounting.Truth = {
-        Trades = simulator.Ledger.Trades
-        Requests = simulator.Ledger.Requests
-        Polls = Accounting.polls polls
-        BookCadence = demoCadence.Books
-        Stopped = clock.GetUtcNow()
-    }
-
-    do! (simulator :> IAsyncDisposable).DisposeAsync()
-    Accounting.save folder truth
-    let! code = recount folder
-
-    return
-        if interrupt.Token.IsCancellationRequested then
-            interrupt.ExitCode
-        else
-            code
-}
-
-let demo (common: Common) (arguments: ParseResults<DemoArguments>) = task {
-    match arguments.TryGetResult DemoArguments.Recount, arguments.TryGetResult DemoArguments.Keep with
-    | Some folder, _ -> return! recount folder
-    | None, Some folder ->
-        Directory.CreateDirectory folder |> ignore
-        return! collect common arguments folder
-    | None, None ->
-        let folder = Directory.CreateTempSubdirectory("tributary-demo-").FullName
-
-        try
-            return! collect common arguments folder
-        finally
-            Directory.Delete(folder, true)
 }

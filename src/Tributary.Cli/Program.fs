@@ -41,7 +41,7 @@ let private run (arguments: ParseResults<Arguments>) =
     | Markets arguments -> Commands.markets common arguments
     | Decode arguments -> Decoding.decode arguments
     | Simulate arguments -> Commands.simulate common arguments
-    | Demo arguments -> Commands.demo common arguments
+    | Demo arguments -> Demo.demo common arguments
     | Log_Level _
     | Verbose -> refuse Exit.Usage (parser.PrintUsage())
 
