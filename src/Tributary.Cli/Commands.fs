@@ -2,7 +2,6 @@
 module Tributary.Cli.Commands
 
 open System
-open System.Collections.Concurrent
 open System.IO
 open System.Text.Json
 open System.Threading
@@ -22,9 +21,6 @@ type Common = { Level: string option; Verbose: bool }
 // ---------------------------------------------------------------------------------------------------------------------------
 // Settings: from files, changed by options.
 
-let private environment name =
-    Environment.GetEnvironmentVariable name |> Option.ofObj
-
 let private mistaken (mistakes: Mistake list) =
     for mistake in mistakes do
         eprintfn "%s" (Mistake.render mistake)
@@ -41,94 +37,35 @@ let private mistaken (mistakes: Mistake list) =
 let private settingsFrom (path: string option) =
     let place =
         match path with
-        | Some path -> Some path
         | None when Directory.Exists "config" -> Some "config"
-        | None -> None
+        | path -> path
 
-    match place with
-    | None -> Settings.defaults Setup.known
-    | Some place ->
-        match
-            Settings.read environment place
-            |> Result.bind (Settings.load Setup.known environment)
-        with
-        | Ok settings -> settings
-        | Error mistakes -> mistaken mistakes
+    match Setup.read place with
+    | Ok settings -> settings
+    | Error mistakes -> mistaken mistakes
 
-let private logFor (common: Common) (settings: Settings) =
+let logFor (common: Common) (settings: Settings) =
     logger (Option.defaultValue settings.LogLevel common.Level) settings.LogFormat common.Verbose
 
-let private onFirst change (settings: Settings) =
-    match settings.Collectors with
-    | first :: others -> {
-        settings with
-            Collectors = change first :: others
-      }
-    | [] -> settings
-
-/// All hosts of an exchange below one address, each under its own name: `gamma_url` at `/gamma`.
-let private askInstead (address: string option) (settings: Settings) =
+let askInstead (address: string option) (settings: Settings) =
     match address with
     | None -> settings
-    | Some address ->
-        match Uri.TryCreate(address.TrimEnd('/') + "/", UriKind.Absolute) with
-        | true, NonNull root when root.Scheme = "http" || root.Scheme = "https" ->
-            settings
-            |> onFirst (fun collector -> {
-                collector with
-                    Urls = collector.Urls |> Map.map (fun name _ -> Uri(root, name.Replace("_url", "/")))
-            })
-        | _ -> refuse Exit.Usage $"'{address}' is not an address such as http://127.0.0.1:8080"
+    | Some text ->
+        match Uri.TryCreate(text, UriKind.Absolute) with
+        | true, NonNull address when address.Scheme = "http" || address.Scheme = "https" ->
+            Setup.askingAt address settings
+        | _ -> refuse Exit.Usage $"'{text}' is not an address such as http://127.0.0.1:8080"
 
-let private storedAt (path: string option) (settings: Settings) =
-    match path with
-    | Some path -> {
-        settings with
-            Settings.Store.Path = path
-            Settings.Store.Kind = "sqlite"
-      }
-    | None -> settings
+let storedAt (path: string option) (settings: Settings) =
+    path
+    |> Option.fold (fun settings path -> Setup.storingAt path settings) settings
 
-let private alsoPick (slugs: string list) (events: string list) (settings: Settings) =
-    let picks = [
-        for slug in slugs ->
-            {
-                Target = PickTarget.Market slug
-                Enabled = true
-            }
-        for slug in events ->
-            {
-                Target = PickTarget.Event slug
-                Enabled = true
-            }
-    ]
-
-    settings
-    |> onFirst (fun collector -> {
-        collector with
-            Markets = collector.Markets @ picks
-    })
-
-let private explainOpen fault =
-    match fault with
-    | OpenFault.Newer(path, found, known) ->
-        $"{path} was made by a later version of Tributary (schema {found}; this version knows up to {known}): update Tributary, or use another file"
-    | OpenFault.InUse(path, detail) -> $"{path} is in use: {detail}"
-    | OpenFault.NotOurs(path, detail) -> $"{path} is not a Tributary store: {detail}"
-    | OpenFault.Unreachable(path, detail) -> $"{path} cannot be opened: {detail}"
-
-let private openStore (settings: Settings) =
-    match Registry.tryFind settings.Store.Kind with
-    | None -> refuse Exit.Configuration $"there is no store of kind '{settings.Store.Kind}'"
-    | Some make ->
-        match make settings.Store settings.Collector with
-        | Ok store -> store
-        | Error fault -> refuse Exit.Failed (explainOpen fault)
-
-let private openToRead path =
-    match Sqlite.openForReading path with
+let opened (store: Result<Store, OpenFault>) =
+    match store with
     | Ok store -> store
-    | Error fault -> refuse Exit.Failed (explainOpen fault)
+    | Error fault -> refuse Exit.Failed (string fault)
+
+let openToRead path = opened (Sqlite.openForReading path)
 
 let private duration (text: string) =
     match Yaml.tryDuration text with
@@ -146,17 +83,13 @@ let start (common: Common) (arguments: ParseResults<StartArguments>) = task {
         settingsFrom (arguments.TryGetResult StartArguments.Config)
         |> askInstead (arguments.TryGetResult StartArguments.Exchange_Url)
         |> storedAt (arguments.TryGetResult StartArguments.Store)
-        |> alsoPick (arguments.GetResults StartArguments.Market) (arguments.GetResults StartArguments.Event)
+        |> Setup.picking
+            (arguments.GetResults StartArguments.Market)
+            (arguments.GetResults StartArguments.Event)
 
     let runFor = arguments.TryGetResult StartArguments.For |> Option.map duration
 
-    let hasWork =
-        settings.Collectors
-        |> List.exists (fun collector ->
-            collector.Enabled
-            && (collector.Discovery.Enabled || collector.Markets |> List.exists _.Enabled))
-
-    if not hasWork then
+    if not (Setup.hasWork settings) then
         refuse
             Exit.Configuration
             "there is nothing to collect: name markets in config/markets/*.yaml, switch discovery on, or use --market SLUG"
@@ -164,7 +97,7 @@ let start (common: Common) (arguments: ParseResults<StartArguments>) = task {
     use logging = logFor common settings
     let log = logging.CreateLogger "tributary"
     use interrupt = new Interrupt()
-    let store = openStore settings
+    let store = opened (Setup.openStore settings)
 
     let! engine =
         Engine.StartAsync(
@@ -216,6 +149,9 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
         |> askInstead (arguments.TryGetResult BackfillArguments.Exchange_Url)
         |> storedAt (arguments.TryGetResult BackfillArguments.Store)
 
+    if not (arguments.Contains BackfillArguments.Market) then
+        refuse Exit.Usage "backfill needs a market: --market SLUG ('tributary markets' searches)"
+
     let from =
         arguments.TryGetResult BackfillArguments.Since
         |> Option.defaultValue "24h"
@@ -223,7 +159,7 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
 
     use logging = logFor common settings
     use interrupt = new Interrupt()
-    let store = openStore settings
+    let store = opened (Setup.openStore settings)
 
     let line (progress: BackfillProgress) =
         let back =
@@ -234,7 +170,7 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
         $"{progress.Slug}: {progress.Pages} pages, {progress.Rows} trades, {progress.NewRows} new{back}"
 
     try
-        let work report =
+        let work (show: string -> unit) =
             Ask.backfill
                 settings.Collectors.Head
                 (Setup.rules settings.Validation)
@@ -243,7 +179,10 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
                 (logging.CreateLogger "tributary")
                 (arguments.GetResults BackfillArguments.Market)
                 from
-                report
+                {
+                    new IProgress<BackfillProgress> with
+                        member _.Report progress = show (line progress)
+                }
                 interrupt.Token
 
         let! outcome =
@@ -252,13 +191,13 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
                     .Status()
                     .StartAsync(
                         "asking",
-                        fun context -> work (fun progress -> context.Status <- Markup.Escape(line progress))
+                        fun context -> work (fun text -> context.Status <- Markup.Escape text)
                     )
             else
-                work (fun progress -> Console.WriteLine(line progress))
+                work Console.WriteLine
 
         match outcome with
-        | Error message -> return refuse Exit.Failed message
+        | Error fault -> return refuse Exit.Failed (string fault)
         | Ok results ->
             for result in results do
                 let state =
@@ -474,7 +413,7 @@ let markets (common: Common) (arguments: ParseResults<MarketsArguments>) = task 
     let settings =
         if isSearch || isLookUp then
             configured
-            |> onFirst (fun collector -> {
+            |> Setup.onFirst (fun collector -> {
                 collector with
                     Markets = []
                     Discovery = {
@@ -486,7 +425,7 @@ let markets (common: Common) (arguments: ParseResults<MarketsArguments>) = task 
                         MaxMarkets = arguments.TryGetResult MarketsArguments.Max |> Option.defaultValue 200
                     }
             })
-            |> alsoPick
+            |> Setup.picking
                 (arguments.GetResults MarketsArguments.Market)
                 (arguments.GetResults MarketsArguments.Event)
         else
@@ -576,7 +515,7 @@ let markets (common: Common) (arguments: ParseResults<MarketsArguments>) = task 
 
 // ---------------------------------------------------------------------------------------------------------------------------
 
-let private faultsFrom (names: string option) =
+let faultsFrom (names: string option) =
     match FaultSwitch.parse (Option.defaultValue "none" names) with
     | Ok faults -> faults
     | Error message -> refuse Exit.Usage message
@@ -628,217 +567,4 @@ let simulate (_: Common) (arguments: ParseResults<SimulateArguments>) = task {
 
     do! (simulator :> IAsyncDisposable).DisposeAsync()
     return interrupt.ExitCode
-}
-
-// ---------------------------------------------------------------------------------------------------------------------------
-// The demo: an exchange and a collector in one process, over real sockets; then the books are balanced.
-
-let private demoCadence = {
-    Books = TimeSpan.FromSeconds 2.0
-    Trades = TimeSpan.FromSeconds 1.0
-    Markets = TimeSpan.FromSeconds 10.0
-    Jitter = 0.05
-}
-
-let private summarise (report: Accounting.Report) =
-    for line in Accounting.lines report do
-        Console.WriteLine line
-
-    if report.Unexplained = 0 then
-        Console.WriteLine "Everything is accounted for."
-        Exit.Done
-    else
-        Console.WriteLine "Something is missing and no gap says so."
-        Exit.Failed
-
-let private recount folder = task {
-    if not (File.Exists(Path.Combine(folder, "truth.json"))) then
-        refuse Exit.Usage $"{folder} holds no demo: 'tributary demo --keep {folder}' makes one"
-
-    let store = openToRead (Path.Combine(folder, "tributary.db"))
-    let! report = Accounting.account (Accounting.load folder) store
-    do! store.Close()
-    return summarise report
-}
-
-let private collect (common: Common) (arguments: ParseResults<DemoArguments>) folder = task {
-    let seconds = arguments.TryGetResult DemoArguments.Seconds |> Option.defaultValue 20
-    let count = arguments.TryGetResult DemoArguments.Markets |> Option.defaultValue 200
-
-    if seconds < 1 || count < 1 then
-        refuse Exit.Usage "--seconds and --markets take a number from 1 up"
-
-    use interrupt = new Interrupt()
-    let clock = TimeProvider.System
-
-    let! simulator =
-        Simulator.StartAsync(
-            {
-                SimulatorOptions.Default with
-                    Markets = count
-                    Seed = arguments.TryGetResult DemoArguments.Seed |> Option.defaultValue 1
-                    Faults = faultsFrom (arguments.TryGetResult DemoArguments.Faults)
-            },
-            interrupt.Token
-        )
-
-    let path = Path.Combine(folder, "tributary.db")
-
-    for leftover in [ path; path + "-wal"; path + "-shm" ] do
-        File.Delete leftover
-
-    let settings =
-        Settings.defaults Setup.known
-        |> askInstead (Some simulator.Address.AbsoluteUri)
-        |> storedAt (Some path)
-        |> onFirst (fun collector -> {
-            collector with
-                Discovery = {
-                    collector.Discovery with
-                        Enabled = true
-                        MaxMarkets = 10 * count
-                }
-        })
-        |> fun settings -> { settings with Schedule = demoCadence }
-
-    // Faults that were ordered need no word in the log each; the summary counts them.
-    use logging =
-        logFor
-            {
-                common with
-                    Level = Some(Option.defaultValue "error" common.Level)
-            }
-            settings
-
-    let polls = ConcurrentQueue<Polled>()
-
-    let! engine =
-        Engine.StartAsync(
-            {
-                Settings = settings
-                Store = openStore settings
-                Clock = clock
-                Log = logging.CreateLogger "tributary"
-                ProgressLog = None
-                Polled = polls.Enqueue
-            },
-            interrupt.Token
-        )
-
-    Console.WriteLine
-        $"Exchange at {simulator.Address}: {count} markets, {2 * count} tokens. Collecting into {path} for {seconds} s."
-
-    let began = clock.GetTimestamp()
-    let elapsed () = clock.GetElapsedTime began
-
-    let line (status: EngineStatus) =
-        let total name =
-            status.Counts
-            |> List.filter (fun metric -> metric.Name = name)
-            |> List.sumBy _.Value
-
-        let stored stream =
-            status.Counts
-            |> List.filter (fun metric ->
-                metric.Name = Count.eventsStored && metric.Labels = "stream=" + stream)
-            |> List.sumBy _.Value
-
-        let trades, books = stored "trades", stored "books"
-        let unchanged, requests = total Count.unchanged, total Count.requests
-
-        $"%4.0f{elapsed().TotalSeconds} s  %.0f{trades} trades, %.0f{books} books stored, %.0f{unchanged} unchanged, %.0f{requests} requests, {status.Broken} of {status.Flows} flows in a gap"
-
-    /// Shows progress until a moment or a condition, once a second.
-    let watch show (isOver: unit -> bool) = task {
-        while not (isOver ()) && not interrupt.Token.IsCancellationRequested do
-            do! Task.Delay(min (TimeSpan.FromSeconds 1.0) (TimeSpan.FromMilliseconds 250.0), clock)
-            let! status = engine.StatusAsync()
-            show (line status)
-    }
-
-    // A last round after the exchange stands still: every flow has to be read once more, without a hole.
-    let finish show = task {
-        do! watch show (fun () -> elapsed () >= TimeSpan.FromSeconds(float seconds))
-        simulator.Freeze()
-        let frozen = Instant.ofDateTimeOffset (clock.GetUtcNow())
-        let patience = elapsed () + TimeSpan.FromSeconds 60.0
-
-        let isSettled () =
-            let recent =
-                polls
-                |> Seq.filter (fun polled -> polled.Due > frozen && not polled.Outcome.IsMissed)
-                |> Seq.map (fun polled -> struct (polled.Job.Stream, polled.Market, polled.Token))
-                |> Set.ofSeq
-
-            let trades =
-                recent
-                |> Seq.filter (fun (struct (stream, _, _)) -> stream = Stream.Trades)
-                |> Seq.length
-
-            let followed =
-                polls
-                |> Seq.filter (fun polled -> polled.Job.Stream = Stream.Trades)
-                |> Seq.map _.Market
-                |> Seq.distinct
-                |> Seq.length
-
-            followed > 0 && trades = followed || elapsed () > patience
-
-        do! watch show isSettled
-    }
-
-    if isScreen then
-        do!
-            AnsiConsole
-                .Status()
-                .StartAsync(
-                    "starting",
-                    fun context -> finish (fun text -> context.Status <- Markup.Escape text) :> Task
-                )
-    else
-        let mutable said = TimeSpan.Zero
-
-        do!
-            finish (fun text ->
-                if elapsed () - said >= TimeSpan.FromSeconds 5.0 then
-                    said <- elapsed ()
-                    Console.WriteLine text)
-
-    let! stopped = engine.StopAsync(TimeSpan.FromSeconds 20.0)
-
-    stopped.Undrained
-    |> Option.iter (fun detail -> eprintfn "Not everything could be stored: %s" detail)
-
-    let truth: Accounting.Truth = {
-        Trades = simulator.Ledger.Trades
-        Requests = simulator.Ledger.Requests
-        Polls = Accounting.polls polls
-        BookCadence = demoCadence.Books
-        Stopped = clock.GetUtcNow()
-    }
-
-    do! (simulator :> IAsyncDisposable).DisposeAsync()
-    Accounting.save folder truth
-    let! code = recount folder
-
-    return
-        if interrupt.Token.IsCancellationRequested then
-            interrupt.ExitCode
-        else
-            code
-}
-
-let demo (common: Common) (arguments: ParseResults<DemoArguments>) = task {
-    match arguments.TryGetResult DemoArguments.Recount, arguments.TryGetResult DemoArguments.Keep with
-    | Some folder, _ -> return! recount folder
-    | None, Some folder ->
-        Directory.CreateDirectory folder |> ignore
-        return! collect common arguments folder
-    | None, None ->
-        let folder = Directory.CreateTempSubdirectory("tributary-demo-").FullName
-
-        try
-            return! collect common arguments folder
-        finally
-            Directory.Delete(folder, true)
 }

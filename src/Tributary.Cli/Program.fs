@@ -2,13 +2,24 @@
 module Tributary.Cli.Program
 
 open System
-open System.IO
+open System.Reflection
 open Argu
 open Tributary.Cli.Arguments
 open Tributary.Cli.Terminal
 
 let private parser =
-    ArgumentParser.Create<Arguments>(programName = "tributary", checkStructure = false)
+    ArgumentParser.Create<Arguments>(
+        programName = "tributary",
+        helpTextMessage =
+            "Tributary records prediction-market data, and says exactly what it has and what it has not.\n\n"
+            + "Exit codes: 0 done, 1 failed, 2 wrong arguments, 78 invalid configuration, 130 stopped by Ctrl-C.\n",
+        checkStructure = false
+    )
+
+let private version =
+    match Assembly.GetExecutingAssembly().GetName().Version with
+    | null -> "unknown"
+    | version -> version.ToString 3
 
 let private run (arguments: ParseResults<Arguments>) =
     let common: Commands.Common = {
@@ -30,23 +41,38 @@ let private run (arguments: ParseResults<Arguments>) =
     | Markets arguments -> Commands.markets common arguments
     | Decode arguments -> Decoding.decode arguments
     | Simulate arguments -> Commands.simulate common arguments
-    | Demo arguments -> Commands.demo common arguments
+    | Demo arguments -> Demo.demo common arguments
     | Log_Level _
     | Verbose -> refuse Exit.Usage (parser.PrintUsage())
+
+/// The first line of what the parser says: the rest is the whole usage, which a slip of the finger does not need.
+let private firstLine (message: string) =
+    let line = message.ReplaceLineEndings("\n").Split('\n')[0]
+    if line.StartsWith "ERROR: " then line.Substring 7 else line
 
 [<EntryPoint>]
 let main argv =
     let isVerbose = argv |> Array.exists (fun word -> word = "--verbose" || word = "-v")
 
     try
-        let arguments = parser.ParseCommandLine(argv, raiseOnUsage = true)
-        (run arguments).GetAwaiter().GetResult()
+        if argv = [| "--version" |] then
+            Console.WriteLine $"tributary {version}"
+            Exit.Done
+        else
+            let arguments = parser.ParseCommandLine(argv, raiseOnUsage = true)
+            (run arguments).GetAwaiter().GetResult()
     with
     | :? ArguParseException as error when error.ErrorCode = ErrorCode.HelpText ->
         Console.WriteLine error.Message
         Exit.Done
     | :? ArguParseException as error ->
-        eprintfn "%s" error.Message
+        let command =
+            match Array.tryHead argv with
+            | Some word when not (word.StartsWith '-') && not (error.Message.Contains $"'{word}'") ->
+                $" {word}"
+            | _ -> ""
+
+        eprintfn "tributary: %s ('tributary%s --help' lists what there is)" (firstLine error.Message) command
         Exit.Usage
     | Refused(code, message) ->
         eprintfn "tributary: %s" message

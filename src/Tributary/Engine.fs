@@ -34,7 +34,18 @@ type EngineOptions = {
     Log: ILogger
     ProgressLog: string option
     Polled: Polled -> unit
-}
+} with
+
+    static member Create
+        (settings: Settings, store: Store, clock: TimeProvider, log: ILogger)
+        : EngineOptions = {
+        Settings = settings
+        Store = store
+        Clock = clock
+        Log = log
+        ProgressLog = None
+        Polled = ignore
+    }
 
 type BackfillProgress = {
     Market: MarketId
@@ -60,6 +71,22 @@ type StopReport = {
     Took: TimeSpan
     Undrained: string option
 }
+
+[<RequireQualifiedAccess>]
+type AskFault =
+    | Unusable of detail: string
+    | UnknownMarkets of slugs: string list
+    | Unanswered of Fault
+    | NotStored of StoreFault
+
+    override this.ToString() =
+        match this with
+        | Unusable detail -> detail
+        | UnknownMarkets slugs ->
+            let names = String.concat ", " slugs
+            $"no market is called {names}: 'tributary markets' searches for the right slug"
+        | Unanswered fault -> $"the market could not be looked up: {Fault.explain fault}"
+        | NotStored fault -> string fault
 
 /// What discovery would do.
 type MarketChoices = {
@@ -995,27 +1022,32 @@ module Ask =
                     }
         }
 
+    /// Ends a walk whose rows the store does not take.
+    exception NotTaken of StoreFault
+
     let backfill
         (settings: CollectorSettings)
         (rules: Rules)
         (store: Store)
         (clock: TimeProvider)
         (log: ILogger)
-        (slugs: string list)
+        (slugs: string seq)
         (since: Instant)
-        (report: BackfillProgress -> unit)
+        (report: IProgress<BackfillProgress>)
         (ct: CancellationToken)
         = task {
+        let slugs = List.ofSeq slugs
+
         match asker settings rules clock log with
-        | Error message -> return Error message
+        | Error message -> return Error(AskFault.Unusable message)
         | Ok(struct (asker, pool, transport)) ->
             use _ = transport
             let collector = asker.Collector
 
-            let write (batch: Batch) = task {
+            let write (batch: Batch) : Task<unit> = task {
                 match! store.Write [| batch |] ct with
-                | Ok() -> return ValueNone
-                | Error fault -> return ValueSome fault
+                | Ok() -> ()
+                | Error fault -> raise (NotTaken fault)
             }
 
             let dropped (batch: Batch) = task { pool.Return batch }
@@ -1027,21 +1059,20 @@ module Ask =
                 |> List.filter (fun slug -> found |> List.forall (fun market -> market.Slug <> slug))
 
             if asked.IsSome then
-                return Error $"the market could not be looked up: {Fault.explain asked.Value}"
+                return Error(AskFault.Unanswered asked.Value)
             elif not unknown.IsEmpty then
-                let names = String.concat ", " unknown
-                return Error $"no market is called {names}: 'tributary markets' searches for the right slug"
+                return Error(AskFault.UnknownMarkets unknown)
             else
                 let described = pool.Rent()
                 described.Exchange <- string collector.Exchange
                 described.Markets.AddRange found
                 found |> List.iter asker.Knows
-                let! refused = write described
                 let results = List<BackfillProgress>()
-                let mutable fault = refused
 
-                for market in found do
-                    if fault.IsNone then
+                try
+                    do! write described
+
+                    for market in found do
                         let mutable seen = {
                             Market = market.Market
                             Slug = market.Slug
@@ -1054,12 +1085,7 @@ module Ask =
                         }
 
                         let page (batch: Batch) (progress: Progress) = task {
-                            let! refused = write batch
-
-                            if refused.IsSome then
-                                fault <- refused
-                                raise (OperationCanceledException())
-
+                            do! write batch
                             let mutable rows, fresh, oldest = 0, 0, seen.Oldest
 
                             for i in 0 .. batch.Trades.Count - 1 do
@@ -1091,7 +1117,7 @@ module Ask =
                                         | [], [] -> ""
                             }
 
-                            report seen
+                            report.Report seen
                         }
 
                         for request in
@@ -1108,11 +1134,7 @@ module Ask =
 
                         results.Add seen
 
-                match fault with
-                | ValueSome(StoreFault.Full detail) ->
-                    return Error $"no space is left for the store ({detail})"
-                | ValueSome(StoreFault.Locked detail) ->
-                    return Error $"another program holds the store ({detail})"
-                | ValueSome(StoreFault.Failed detail) -> return Error $"the store failed: {detail}"
-                | ValueNone -> return Ok(List.ofSeq results)
+                    return Ok(List.ofSeq results)
+                with NotTaken fault ->
+                    return Error(AskFault.NotStored fault)
     }

@@ -40,7 +40,11 @@ type EngineOptions = {
     ProgressLog: string option
     /// Hears of every poll; called from several threads.
     Polled: Polled -> unit
-}
+} with
+
+    /// Without a progress log, and nobody hears of polls.
+    static member Create:
+        settings: Settings * store: Store * clock: TimeProvider * log: ILogger -> EngineOptions
 
 /// How far a backfill has come.
 type BackfillProgress = {
@@ -100,6 +104,21 @@ type Engine =
     member Resume: unit -> unit
     member StatusAsync: unit -> Task<EngineStatus>
 
+/// Why a question was not answered.
+[<RequireQualifiedAccess>]
+type AskFault =
+    /// The settings cannot work: a secret that cannot be read.
+    | Unusable of detail: string
+    /// Nobody answers to these slugs.
+    | UnknownMarkets of slugs: string list
+    /// The exchange did not answer.
+    | Unanswered of Fault
+    /// What was read could not be stored.
+    | NotStored of StoreFault
+
+    /// One sentence for a person.
+    override ToString: unit -> string
+
 /// What discovery would do with what it found.
 type MarketChoices = {
     /// Every market that was looked at, and why it would be collected, or not.
@@ -123,15 +142,14 @@ module Ask =
             Task<Result<MarketChoices, string>>
 
     /// Reads the trades of markets, newest first, back to a moment or as far as one walk goes, into a store. Reports after each page.
-    /// The error is a sentence for a person: an unknown slug, a store that failed.
     val backfill:
         settings: CollectorSettings ->
         rules: Rules ->
         store: Store ->
         clock: TimeProvider ->
         log: ILogger ->
-        slugs: string list ->
+        slugs: string seq ->
         since: Instant ->
-        report: (BackfillProgress -> unit) ->
+        report: IProgress<BackfillProgress> ->
         ct: CancellationToken ->
-            Task<Result<BackfillProgress list, string>>
+            Task<Result<BackfillProgress list, AskFault>>

@@ -113,17 +113,17 @@ type ScheduleSettings = {
     Trades: TimeSpan
     /// Market data. Default 5 min.
     Markets: TimeSpan
-    /// The share of a cadence by which a request may come earlier or later, 0 to 0.5. Default 0.05.
+    /// The share of a cadence by which a run may start later, 0 to 0.5; the grid itself stays. Default 0.05.
     Jitter: float
 }
 
 /// What a believable event looks like.
 type ValidationSettings = {
-    /// A price below this is an error. Default 0.001.
+    /// A trade below this price is flagged, and kept. (Outside 0 to 1 it is an error, whatever stands here.) Default 0.001.
     MinPrice: decimal
-    /// A price above this is an error. Default 0.999.
+    /// A trade above this price is flagged, and kept. Default 0.999.
     MaxPrice: decimal
-    /// An event older than this is a warning. Default 24 h.
+    /// An older trade in a live follow, or a book that last changed before, is flagged. Default 24 h.
     MaxAge: TimeSpan
     /// An event further in the future than this is an error. Default 5 min.
     MaxFuture: TimeSpan

@@ -4,13 +4,13 @@ module Tributary.Setup
 
 open System
 open Tributary
-open Tributary.Exchanges
+open Tributary.Stores
 
 /// Every registered exchange, as the settings need to know it.
 let known: KnownExchange list =
-    Registry.all
+    Exchanges.Registry.all
     |> List.map (fun (name, make) ->
-        let collector = make Registry.defaultOptions
+        let collector = make Exchanges.Registry.defaultOptions
 
         {
             Name = name
@@ -18,9 +18,100 @@ let known: KnownExchange list =
             Limits = collector.Limits |> List.map (fun limit -> limit.Name, limit.PerTenSeconds)
         })
 
+// ---- settings as a program makes them: from files, then changed
+
+let private environment name =
+    Environment.GetEnvironmentVariable name |> Option.ofObj
+
+/// The configuration in a file or a folder, or the defaults when there is no path; otherwise every mistake in it.
+let read (path: string option) : Result<Settings, Mistake list> =
+    match path with
+    | None -> Ok(Settings.defaults known)
+    | Some path -> Settings.read environment path |> Result.bind (Settings.load known environment)
+
+/// The settings again if a configuration file might say the same; otherwise every mistake in them, by the key instead of a place.
+let check (settings: Settings) : Result<Settings, Mistake list> =
+    let written = Settings.describe settings
+    let lines = written.Split '\n'
+
+    let byKey (mistake: Mistake) = {
+        mistake with
+            File = lines[mistake.Line - 1].TrimStart(' ', '-').Split(':')[0]
+            Line = 0
+    }
+
+    Settings.load known environment [ "settings", written ]
+    |> Result.mapError (List.map byKey)
+
+/// Changes the settings of the first exchange.
+let onFirst change (settings: Settings) = {
+    settings with
+        Collectors =
+            match settings.Collectors with
+            | first :: others -> change first :: others
+            | [] -> []
+}
+
+/// Asks the first exchange below one address, each of its hosts under its own name: `gamma_url` at `/gamma/`.
+let askingAt (address: Uri) (settings: Settings) =
+    let root = Uri(address.AbsoluteUri.TrimEnd '/' + "/")
+
+    settings
+    |> onFirst (fun collector -> {
+        collector with
+            Urls = collector.Urls |> Map.map (fun name _ -> Uri(root, name.Replace("_url", "/")))
+    })
+
+/// Picks these markets and events of the first exchange, by slug, beside those that are picked already.
+let picking (markets: string seq) (events: string seq) (settings: Settings) =
+    let pick target = { Target = target; Enabled = true }
+
+    settings
+    |> onFirst (fun collector -> {
+        collector with
+            Markets = [
+                yield! collector.Markets
+                for slug in markets -> pick (PickTarget.Market slug)
+                for slug in events -> pick (PickTarget.Event slug)
+            ]
+    })
+
+/// Stores into this SQLite file.
+let storingAt (path: string) (settings: Settings) = {
+    settings with
+        Settings.Store.Kind = "sqlite"
+        Settings.Store.Path = path
+}
+
+/// Writes gaps under this collector's name.
+let named (collector: string) (settings: Settings) = { settings with Collector = collector }
+
+/// Asks for each flow this often.
+let every books trades markets (settings: Settings) = {
+    settings with
+        Settings.Schedule.Books = books
+        Settings.Schedule.Trades = trades
+        Settings.Schedule.Markets = markets
+}
+
+/// Somebody is to be collected: a market or event is picked, or discovery is on.
+let hasWork (settings: Settings) =
+    settings.Collectors
+    |> List.exists (fun collector ->
+        collector.Enabled
+        && (collector.Discovery.Enabled || collector.Markets |> List.exists _.Enabled))
+
+/// The store that the settings name, open for writing.
+let openStore (settings: Settings) : Result<Store, OpenFault> =
+    match Registry.tryFind settings.Store.Kind with
+    | Some make -> make settings.Store settings.Collector
+    | None -> invalidArg (nameof settings) $"there is no store of kind '{settings.Store.Kind}'"
+
+// ---- what Core and the runtime take
+
 /// The collector of an exchange under its settings.
 let collector (settings: CollectorSettings) : Collector =
-    match Registry.tryFind settings.Exchange with
+    match Exchanges.Registry.tryFind settings.Exchange with
     | None -> invalidArg (nameof settings) $"no exchange is called '{settings.Exchange}'"
     | Some make ->
         make {

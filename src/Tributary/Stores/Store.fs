@@ -15,6 +15,13 @@ type StoreFault =
     /// Anything else: an I/O error, a file that is damaged.
     | Failed of detail: string
 
+    /// One sentence for a person.
+    override this.ToString() =
+        match this with
+        | Full detail -> $"no space is left for the store ({detail})"
+        | Locked detail -> $"another program holds the store ({detail})"
+        | Failed detail -> $"the store failed: {detail}"
+
 /// Why a store could not be opened; each says what to do.
 [<RequireQualifiedAccess>]
 type OpenFault =
@@ -26,6 +33,15 @@ type OpenFault =
     | NotOurs of path: string * detail: string
     /// There is no such file, or no folder to make it in, or no permission.
     | Unreachable of path: string * detail: string
+
+    /// One sentence for a person.
+    override this.ToString() =
+        match this with
+        | Newer(path, found, known) ->
+            $"{path} was made by a later version of Tributary (schema {found}; this version knows up to {known}): update Tributary, or use another file"
+        | InUse(path, detail) -> $"{path} is in use: {detail}"
+        | NotOurs(path, detail) -> $"{path} is not a Tributary store: {detail}"
+        | Unreachable(path, detail) -> $"{path} cannot be opened: {detail}"
 
 /// Which rows are read. Nothing in a field does not restrict.
 type Query = {

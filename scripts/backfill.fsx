@@ -1,0 +1,56 @@
+// Reads the past trades of one market into a store, newest first. Rows are stored once: after an interruption, type the same again.
+// Needs the library: dotnet fsi build.fsx build
+
+#load "shared.fsx"
+
+open System
+open System.Threading
+open Microsoft.Extensions.Logging.Abstractions
+open Tributary
+open Shared
+
+let usage =
+    "dotnet fsi scripts/backfill.fsx SLUG [OPTIONS]
+  SLUG                  the market: the last part of its page's address
+  --since WHEN          how far back: a duration such as 6h, or a time such as 2026-11-01T12:00:00Z (24h)
+  --store FILE          the SQLite file to store into (as the configuration says)
+  --exchange-url URL    ask here instead, such as the address that 'tributary simulate' prints"
+
+let options, words = parse usage [ "--since"; "--store"; "--exchange-url" ]
+
+let slug =
+    match words with
+    | [ slug ] -> slug
+    | _ -> refuse 2 $"One market, please.\n{usage}"
+
+let since = options.TryFind "--since" |> Option.defaultValue "24h" |> moment usage
+let configured = settings usage options
+
+let say = {
+    new IProgress<BackfillProgress> with
+        member _.Report progress =
+            let at = progress.Oldest |> ValueOption.map string |> ValueOption.defaultValue "now"
+
+            printfn
+                $"{progress.Slug}: {progress.Pages} pages, {progress.Rows} trades, {progress.NewRows} new, back to {at}"
+}
+
+let outcome =
+    storing configured (fun store ->
+        Ask.backfill
+            configured.Collectors.Head
+            (Setup.rules configured.Validation)
+            store
+            TimeProvider.System
+            NullLogger.Instance
+            [ slug ]
+            since
+            say
+            CancellationToken.None)
+
+match outcome with
+| Error fault -> refuse 1 (string fault)
+| Ok results ->
+    match results |> List.tryFind (_.IsDone >> not) with
+    | Some result -> refuse 1 $"incomplete: {result.Error}"
+    | None -> printfn "complete since %O" since

@@ -1,0 +1,61 @@
+using Microsoft.Extensions.Logging;
+
+namespace Tributary.CSharp;
+
+/// <summary>
+/// What is collected, from where and into which file. What is left out is as the configuration says, and where there is none, as
+/// its documented defaults say.
+/// </summary>
+/// <example>
+/// <code>
+/// var options = new TributaryOptions { StorePath = "data/rain.db", Markets = ["will-it-rain-tomorrow"] };
+/// </code>
+/// </example>
+public sealed record TributaryOptions
+{
+    /// <summary>A configuration file, or a folder with a <c>base.yaml</c>. Default: none, nothing is read.</summary>
+    public string? ConfigPath { get; init; }
+
+    /// <summary>The SQLite file to store into; it is made when it is not there. Default <c>data/tributary.db</c>.</summary>
+    public string? StorePath { get; init; }
+
+    /// <summary>Slugs of markets to collect, beside those of the configuration. Default none.</summary>
+    public IReadOnlyList<string> Markets { get; init; } = [];
+
+    /// <summary>Slugs of events, all of whose markets are collected. Default none.</summary>
+    public IReadOnlyList<string> Events { get; init; } = [];
+
+    /// <summary>
+    /// An address to ask instead of the exchange's own, such as that of <c>tributary simulate</c>. Default: the real exchange.
+    /// </summary>
+    public Uri? ExchangeUrl { get; init; }
+
+    /// <summary>How often order books are asked for, 100 ms to 1 day. Default 10 s.</summary>
+    public TimeSpan? BooksEvery { get; init; }
+
+    /// <summary>How often trades are asked for, 100 ms to 1 day. Default 5 s.</summary>
+    public TimeSpan? TradesEvery { get; init; }
+
+    /// <summary>How often market descriptions are asked for, 100 ms to 1 day. Default 5 min.</summary>
+    public TimeSpan? MarketsEvery { get; init; }
+
+    /// <summary>
+    /// The name under which this collector records its gaps: letters, digits, <c>-</c> and <c>_</c>. Default <c>main</c>.
+    /// </summary>
+    public string? Collector { get; init; }
+
+    /// <summary>
+    /// How many events a reader of the stream may fall behind before it is told, at least 1. Default 100 000: the first poll of a
+    /// busy market may bring thousands at once.
+    /// </summary>
+    public int StreamCapacity { get; init; } = 100_000;
+
+    /// <summary>How long stopping may take until everything is stored. Default 20 s.</summary>
+    public TimeSpan StopLimit { get; init; } = TimeSpan.FromSeconds(20);
+
+    /// <summary>Where log lines go, under the category <c>tributary</c>. Default nowhere.</summary>
+    public ILoggerFactory? LoggerFactory { get; init; }
+
+    /// <summary>The clock. Default the system's.</summary>
+    public TimeProvider TimeProvider { get; init; } = TimeProvider.System;
+}

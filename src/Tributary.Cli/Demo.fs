@@ -1,0 +1,222 @@
+/// `tributary demo`: an exchange and a collector in one process, over real sockets; then the books are balanced.
+module Tributary.Cli.Demo
+
+open System
+open System.Collections.Concurrent
+open System.IO
+open System.Threading.Tasks
+open Argu
+open Microsoft.Extensions.Logging
+open Spectre.Console
+open Tributary
+open Tributary.Cli.Arguments
+open Tributary.Cli.Commands
+open Tributary.Cli.Terminal
+open Tributary.Server.Simulator
+
+let private demoCadence = {
+    Books = TimeSpan.FromSeconds 2.0
+    Trades = TimeSpan.FromSeconds 1.0
+    Markets = TimeSpan.FromSeconds 10.0
+    Jitter = 0.05
+}
+
+let private summarise (report: Accounting.Report) =
+    for line in Accounting.lines report do
+        Console.WriteLine line
+
+    if report.Unexplained = 0 then
+        Console.WriteLine "Everything is accounted for."
+        Exit.Done
+    else
+        Console.WriteLine "Something is missing and no gap says so."
+        Exit.Failed
+
+let private recount folder = task {
+    if not (File.Exists(Path.Combine(folder, "truth.json"))) then
+        refuse Exit.Usage $"{folder} holds no demo: 'tributary demo --keep {folder}' makes one"
+
+    let store = openToRead (Path.Combine(folder, "tributary.db"))
+    let! report = Accounting.account (Accounting.load folder) store
+    do! store.Close()
+    return summarise report
+}
+
+let private collect (common: Common) (arguments: ParseResults<DemoArguments>) folder = task {
+    let seconds = arguments.TryGetResult DemoArguments.Seconds |> Option.defaultValue 20
+    let count = arguments.TryGetResult DemoArguments.Markets |> Option.defaultValue 200
+
+    if seconds < 1 || count < 1 then
+        refuse Exit.Usage "--seconds and --markets take a number from 1 up"
+
+    use interrupt = new Interrupt()
+    let clock = TimeProvider.System
+
+    let! simulator =
+        Simulator.StartAsync(
+            {
+                SimulatorOptions.Default with
+                    Markets = count
+                    Seed = arguments.TryGetResult DemoArguments.Seed |> Option.defaultValue 1
+                    Faults = faultsFrom (arguments.TryGetResult DemoArguments.Faults)
+            },
+            interrupt.Token
+        )
+
+    let path = Path.Combine(folder, "tributary.db")
+
+    for leftover in [ path; path + "-wal"; path + "-shm" ] do
+        File.Delete leftover
+
+    let settings =
+        Settings.defaults Setup.known
+        |> askInstead (Some simulator.Address.AbsoluteUri)
+        |> storedAt (Some path)
+        |> Setup.onFirst (fun collector -> {
+            collector with
+                Discovery = {
+                    collector.Discovery with
+                        Enabled = true
+                        MaxMarkets = 10 * count
+                }
+        })
+        |> fun settings -> { settings with Schedule = demoCadence }
+
+    // Faults that were ordered need no word in the log each; the summary counts them.
+    use logging =
+        logFor
+            {
+                common with
+                    Level = Some(Option.defaultValue "error" common.Level)
+            }
+            settings
+
+    let polls = ConcurrentQueue<Polled>()
+
+    let! engine =
+        Engine.StartAsync(
+            {
+                Settings = settings
+                Store = opened (Setup.openStore settings)
+                Clock = clock
+                Log = logging.CreateLogger "tributary"
+                ProgressLog = None
+                Polled = polls.Enqueue
+            },
+            interrupt.Token
+        )
+
+    Console.WriteLine
+        $"Exchange at {simulator.Address}: {count} markets, {2 * count} tokens. Collecting into {path} for {seconds} s."
+
+    let began = clock.GetTimestamp()
+    let elapsed () = clock.GetElapsedTime began
+
+    let line (status: EngineStatus) =
+        let total name =
+            status.Counts
+            |> List.filter (fun metric -> metric.Name = name)
+            |> List.sumBy _.Value
+
+        let stored stream =
+            status.Counts
+            |> List.filter (fun metric ->
+                metric.Name = Count.eventsStored && metric.Labels = "stream=" + stream)
+            |> List.sumBy _.Value
+
+        let trades, books = stored "trades", stored "books"
+        let unchanged, requests = total Count.unchanged, total Count.requests
+
+        $"%4.0f{elapsed().TotalSeconds} s  %.0f{trades} trades, %.0f{books} books stored, %.0f{unchanged} unchanged, %.0f{requests} requests, {status.Broken} of {status.Flows} flows in a gap"
+
+    /// Shows progress, four times a second, until it is over.
+    let watch show (isOver: EngineStatus -> bool) = task {
+        let mutable isWatching = true
+
+        while isWatching && not interrupt.Token.IsCancellationRequested do
+            do! Task.Delay(TimeSpan.FromMilliseconds 250.0, clock)
+            let! status = engine.StatusAsync()
+            show (line status)
+            isWatching <- not (isOver status)
+    }
+
+    // A last round after the exchange stands still: every flow has to be read once more, without a hole.
+    let finish show = task {
+        do! watch show (fun _ -> elapsed () >= TimeSpan.FromSeconds(float seconds))
+        simulator.Freeze()
+        let frozen = Instant.ofDateTimeOffset (clock.GetUtcNow())
+        let patience = elapsed () + TimeSpan.FromSeconds 60.0
+
+        let marketsOf (polls: Polled seq) =
+            polls
+            |> Seq.filter (fun polled -> polled.Job.Stream = Stream.Trades)
+            |> Seq.map _.Market
+            |> Set.ofSeq
+
+        let isSettled (status: EngineStatus) =
+            let since =
+                polls
+                |> Seq.filter (fun polled -> polled.Due > frozen && not polled.Outcome.IsMissed)
+
+            let followed = marketsOf polls
+
+            not followed.IsEmpty && status.Broken = 0 && marketsOf since = followed
+            || elapsed () > patience
+
+        do! watch show isSettled
+    }
+
+    if isScreen then
+        do!
+            AnsiConsole
+                .Status()
+                .StartAsync(
+                    "starting",
+                    fun context -> finish (fun text -> context.Status <- Markup.Escape text) :> Task
+                )
+    else
+        let mutable said = TimeSpan.Zero
+
+        do!
+            finish (fun text ->
+                if elapsed () - said >= TimeSpan.FromSeconds 5.0 then
+                    said <- elapsed ()
+                    Console.WriteLine text)
+
+    let! stopped = engine.StopAsync(TimeSpan.FromSeconds 20.0)
+
+    stopped.Undrained
+    |> Option.iter (fun detail -> eprintfn "Not everything could be stored: %s" detail)
+
+    let truth: Accounting.Truth = {
+        Trades = simulator.Ledger.Trades
+        Requests = simulator.Ledger.Requests
+        Polls = Accounting.polls polls
+        BookCadence = demoCadence.Books
+        Stopped = clock.GetUtcNow()
+    }
+
+    do! (simulator :> IAsyncDisposable).DisposeAsync()
+
+    if interrupt.Token.IsCancellationRequested then
+        eprintfn "Stopped before its end: nothing is accounted for."
+        return interrupt.ExitCode
+    else
+        Accounting.save folder truth
+        return! recount folder
+}
+
+let demo (common: Common) (arguments: ParseResults<DemoArguments>) = task {
+    match arguments.TryGetResult DemoArguments.Recount, arguments.TryGetResult DemoArguments.Keep with
+    | Some folder, _ -> return! recount folder
+    | None, Some folder ->
+        Directory.CreateDirectory folder |> ignore
+        return! collect common arguments folder
+    | None, None ->
+        let folder = Directory.CreateTempSubdirectory("tributary-demo-").FullName
+
+        try
+            return! collect common arguments folder
+        finally
+            Directory.Delete(folder, true)
+}

@@ -1,0 +1,229 @@
+using NUnit.Framework;
+
+namespace Tributary.CSharp.Tests;
+
+[TestFixture]
+public sealed class TributaryClientTests
+{
+    private Simulator _exchange = null!;
+    private string _folder = null!;
+
+    [OneTimeSetUp]
+    public async Task Start_the_exchange() => _exchange = await Simulator.StartAsync();
+
+    [OneTimeTearDown]
+    public void Stop_the_exchange() => _exchange.Dispose();
+
+    [SetUp]
+    public void Make_a_folder() => _folder = Directory.CreateTempSubdirectory("tributary-csharp-").FullName;
+
+    [TearDown]
+    public void Remove_the_folder() => Directory.Delete(_folder, recursive: true);
+
+    private TributaryOptions Options => new()
+    {
+        ExchangeUrl = _exchange.Address,
+        StorePath = Path.Combine(_folder, "tributary.db"),
+        Markets = [_exchange.Market],
+        BooksEvery = TimeSpan.FromMilliseconds(500),
+        TradesEvery = TimeSpan.FromMilliseconds(500),
+        MarketsEvery = TimeSpan.FromSeconds(2),
+    };
+
+    private static CancellationToken Patience() => new CancellationTokenSource(TimeSpan.FromSeconds(15)).Token;
+
+    private static readonly DateTimeOffset LongAgo = DateTimeOffset.UtcNow.AddDays(-30);
+
+    private static async Task<TributaryException> Refusal(Func<Task> what) =>
+        (await Assert.ThrowsAsync<TributaryException>(what))!;
+
+    private static async Task<TributaryErrorKind> KindOf(Func<Task> what) => (await Refusal(what)).Kind;
+
+    [Test]
+    public async Task Trades_and_books_are_streamed_with_exact_numbers_and_two_times()
+    {
+        await using var client = await TributaryClient.StartAsync(Options);
+        var trades = new List<TradeEvent>();
+        var books = new List<BookEvent>();
+        var markets = new List<MarketInfoEvent>();
+
+        await foreach (var happened in client.StreamAsync(Patience()))
+        {
+            switch (happened)
+            {
+                case TradeEvent trade: trades.Add(trade); break;
+                case BookEvent book: books.Add(book); break;
+                case MarketInfoEvent market: markets.Add(market); break;
+            }
+
+            if (trades.Count >= 3 && books.Count >= 4 && markets.Count >= 1)
+                break;
+        }
+
+        Assert.Multiple(() =>
+        {
+            Assert.That(markets[0].Slug, Is.EqualTo(_exchange.Market));
+            Assert.That(markets[0].State, Is.EqualTo(MarketState.Open));
+            Assert.That(markets[0].Outcomes, Has.Count.EqualTo(2));
+        });
+
+        foreach (var trade in trades)
+        {
+            Assert.Multiple(() =>
+            {
+                Assert.That(trade.Exchange, Is.EqualTo("polymarket"));
+                Assert.That(trade.Slug, Is.EqualTo(_exchange.Market));
+                Assert.That(trade.Price, Is.InRange(0.001m, 0.999m));
+                Assert.That(trade.Size, Is.GreaterThan(0m));
+                Assert.That(trade.Id, Does.Match("^[0-9a-f]{32}$"));
+                Assert.That(markets[0].Outcomes, Does.Contain(new MarketOutcome(trade.Outcome, trade.Token)));
+                Assert.That(trade.At, Is.LessThanOrEqualTo(trade.Received).And.GreaterThan(LongAgo));
+            });
+        }
+
+        foreach (var book in books)
+        {
+            Assert.Multiple(() =>
+            {
+                Assert.That(book.Verdict, Is.EqualTo(BookVerdict.Verified));
+                Assert.That(book.Bids, Is.Ordered.Descending.By(nameof(PriceLevel.Price)));
+                Assert.That(book.Asks, Is.Ordered.By(nameof(PriceLevel.Price)));
+                Assert.That(book.BestBid!.Value.Price, Is.LessThan(book.BestAsk!.Value.Price));
+                Assert.That(markets[0].Outcomes.Select(outcome => outcome.Token), Does.Contain(book.Token));
+            });
+        }
+    }
+
+    [Test]
+    public async Task The_status_counts_what_is_followed()
+    {
+        await using var client = await TributaryClient.StartAsync(Options);
+        await foreach (var _ in client.StreamAsync(Patience()).OfType<BookEvent>().Take(2)) { }
+
+        var status = await client.GetStatusAsync();
+        Assert.That(status.Flows, Is.EqualTo(3), "the trades of a market and the books of its two tokens");
+        Assert.That(status.Paused, Is.Empty);
+    }
+
+    [Test]
+    public async Task Cancelling_ends_one_reader_and_the_client_goes_on()
+    {
+        await using var client = await TributaryClient.StartAsync(Options);
+        using var enough = new CancellationTokenSource();
+
+        await Assert.CatchAsync<OperationCanceledException>(async () =>
+        {
+            await foreach (var _ in client.StreamAsync(enough.Token))
+                await enough.CancelAsync();
+        });
+
+        Assert.That(await client.StreamAsync(Patience()).AnyAsync(), Is.True);
+    }
+
+    [Test]
+    public async Task A_reader_that_falls_behind_is_told_so()
+    {
+        await using var client = await TributaryClient.StartAsync(Options with { StreamCapacity = 1 });
+        var slow = client.StreamAsync(Patience());
+
+        Assert.That(
+            await KindOf(async () =>
+            {
+                await foreach (var _ in slow)
+                    await Task.Delay(TimeSpan.FromMilliseconds(100));
+            }),
+            Is.EqualTo(TributaryErrorKind.ReaderTooSlow));
+    }
+
+    [Test]
+    public async Task Disposing_ends_the_stream_stores_everything_and_lets_go_of_the_file()
+    {
+        var streamed = 0;
+        var client = await TributaryClient.StartAsync(Options);
+
+        await foreach (var happened in client.StreamAsync(Patience()))
+        {
+            streamed += happened is TradeEvent ? 1 : 0;
+
+            if (streamed == 3)
+                await client.DisposeAsync();
+        }
+
+        var again = await TributaryClient.BackfillAsync(Options, Options.Markets, LongAgo);
+        Assert.That(again.Markets[0].Rows - again.NewRows, Is.GreaterThanOrEqualTo(streamed));
+        Assert.Throws<ObjectDisposedException>(() => client.StreamAsync());
+        await Assert.DoesNotThrowAsync(client.StopAsync, "stopping again changes nothing");
+    }
+
+    [Test]
+    public async Task A_backfill_reports_its_progress_and_stores_every_row_once()
+    {
+        var reports = new Reports();
+        var first = await TributaryClient.BackfillAsync(Options, Options.Markets, LongAgo, reports);
+        var second = await TributaryClient.BackfillAsync(Options, Options.Markets, LongAgo);
+
+        Assert.Multiple(() =>
+        {
+            Assert.That(first.IsComplete, Is.True, first.Markets[0].Error);
+            Assert.That(first.NewRows, Is.GreaterThan(0).And.EqualTo(first.Markets[0].Rows));
+            Assert.That(first.Markets[0].Slug, Is.EqualTo(_exchange.Market));
+            Assert.That(first.Markets[0].Oldest, Is.GreaterThan(LongAgo));
+            Assert.That(reports, Is.Not.Empty);
+            Assert.That(reports[^1], Is.EqualTo(first.Markets[0]));
+            Assert.That(second.Markets[0].Rows, Is.GreaterThanOrEqualTo(first.NewRows));
+            Assert.That(second.NewRows, Is.EqualTo(second.Markets[0].Rows - first.NewRows), "only what came since");
+        });
+    }
+
+    [Test]
+    public async Task An_unknown_slug_is_named()
+    {
+        var error = await Refusal(() => TributaryClient.BackfillAsync(Options, ["no-such-market"], LongAgo));
+
+        Assert.That(error.Kind, Is.EqualTo(TributaryErrorKind.UnknownMarket));
+        Assert.That(error.Message, Does.Contain("no-such-market"));
+    }
+
+    [Test]
+    public async Task A_second_client_on_the_same_store_is_refused()
+    {
+        await using var client = await TributaryClient.StartAsync(Options);
+        Assert.That(await KindOf(() => TributaryClient.StartAsync(Options)), Is.EqualTo(TributaryErrorKind.StoreInUse));
+    }
+
+    [Test]
+    public async Task A_file_that_is_no_store_is_refused_and_left_alone()
+    {
+        File.WriteAllText(Options.StorePath!, "a shopping list");
+        Assert.That(await KindOf(() => TributaryClient.StartAsync(Options)), Is.EqualTo(TributaryErrorKind.StoreFailed));
+        Assert.That(File.ReadAllText(Options.StorePath!), Is.EqualTo("a shopping list"));
+    }
+
+    [Test]
+    public async Task All_mistakes_in_the_options_are_named_at_once()
+    {
+        var wrong = Options with { Markets = ["two words"], Collector = "$", BooksEvery = TimeSpan.FromMilliseconds(1) };
+        var error = await Refusal(() => TributaryClient.StartAsync(wrong));
+        Assert.That(error.Kind, Is.EqualTo(TributaryErrorKind.Configuration));
+        Assert.That(error.Message, Does.Contain("slug: ").And.Contain("collector: ").And.Contain("books: "));
+    }
+
+    [Test]
+    public async Task A_client_with_nothing_to_collect_does_not_start() =>
+        Assert.That(
+            await KindOf(() => TributaryClient.StartAsync(Options with { Markets = [] })),
+            Is.EqualTo(TributaryErrorKind.Configuration));
+
+    [Test]
+    public async Task An_exchange_that_does_not_answer_is_named_as_such() =>
+        Assert.That(
+            await KindOf(() => TributaryClient.BackfillAsync(
+                Options with { ExchangeUrl = new Uri("http://127.0.0.1:9/") }, Options.Markets, LongAgo)),
+            Is.EqualTo(TributaryErrorKind.ExchangeUnreachable));
+
+    /// <summary>Progress that is heard at once, not on another thread later.</summary>
+    private sealed class Reports : List<BackfillProgress>, IProgress<BackfillProgress>
+    {
+        public void Report(BackfillProgress value) => Add(value);
+    }
+}
