@@ -37,6 +37,12 @@ module Gaps =
         Since = ValueSome since
     }
 
+    /// The hole that is open, if one is: its beginning and its cause.
+    let hole (track: Track) : (struct (Instant * Cause)) voption =
+        match track.Broken, track.Good with
+        | ValueSome(struct (cause, _)), ValueSome since -> ValueSome(struct (since, cause))
+        | _ -> ValueNone
+
     /// A due poll did not bring what it should. Answers the hole's beginning and cause when it has just opened; a hole that is
     /// open already keeps its first cause.
     let missed
@@ -72,27 +78,13 @@ module Gaps =
         (at: Instant)
         (track: Track)
         : struct (Track * (struct (Instant * Cause)) voption * (struct (Instant * Cause)) voption) =
-        let since = ValueSome(ValueOption.defaultValue at track.Since)
+        let next = {
+            Good = ValueSome at
+            Broken = ValueNone
+            Since = ValueSome(ValueOption.defaultValue at track.Since)
+        }
 
-        match track.Broken, track.Good with
-        | ValueSome(struct (cause, last)), ValueSome began when last > at ->
-            struct ({
-                        Good = ValueSome at
-                        Broken = track.Broken
-                        Since = since
-                    },
-                    ValueSome(struct (began, cause)),
-                    ValueSome(struct (at, cause)))
-        | broken, began ->
-            let ended =
-                match broken, began with
-                | ValueSome(struct (cause, _)), ValueSome began -> ValueSome(struct (began, cause))
-                | _ -> ValueNone
-
-            struct ({
-                        Good = ValueSome at
-                        Broken = ValueNone
-                        Since = since
-                    },
-                    ended,
-                    ValueNone)
+        match track.Broken with
+        | ValueSome(struct (cause, last)) when last > at ->
+            struct ({ next with Broken = track.Broken }, hole track, ValueSome(struct (at, cause)))
+        | _ -> struct (next, hole track, ValueNone)

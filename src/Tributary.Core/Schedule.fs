@@ -39,7 +39,7 @@ type Signal =
     | Finished of now: Instant * CollectionResult
     | Pause of Cause
     | Resume of Cause
-    | Add of ExchangeId * MarketId list
+    | Add of now: Instant * ExchangeId * MarketId list
     | Remove of ExchangeId * Stream * MarketId list
     | Stop
 
@@ -117,17 +117,23 @@ module Schedule =
             | Stream.Trades -> 3UL
 
         let mutable z =
-            seed + stream * 0xD1B54A32D192ED03UL + uint64 count * 0x9E3779B97F4A7C15UL
+            seed
+            + stream * 0xD1B54A32D192ED03UL
+            + uint64 job.Shard * 0xDABA0B6EB09322E3UL
+            + uint64 count * 0x9E3779B97F4A7C15UL
 
         z <- (z ^^^ (z >>> 30)) * 0xBF58476D1CE4E5B9UL
         z <- (z ^^^ (z >>> 27)) * 0x94D049BB133111EBUL
         z <- z ^^^ (z >>> 31)
         float (z >>> 11) / float (1UL <<< 53)
 
-    /// When a slot's next run starts: its point of the grid, and the jitter.
+    /// When a slot's next run starts: its point of the grid, and the jitter. A refresh that is tried again has waited enough.
     let private due cadences job (slot: Slot) : Instant =
-        slot.Next
-        + slot.Every.Multiply(cadences.Jitter * draw cadences.Seed job slot.Count)
+        if job.Stream = Stream.Markets && slot.Waits.IsSome then
+            slot.Next
+        else
+            slot.Next
+            + slot.Every.Multiply(cadences.Jitter * draw cadences.Seed job slot.Count)
 
     let private skip (points: int64) (slot: Slot) = {
         slot with
@@ -191,6 +197,13 @@ module Schedule =
         else
             []
 
+    /// How long a job leaves the exchange alone after a fault; the request was repeated already. What the exchange asks for is
+    /// done, within reason.
+    let private patience failures fault =
+        match fault with
+        | Fault.Throttled(ValueSome wait) -> min (TimeSpan.FromHours 1.0) (max (Fault.backOff 1) wait)
+        | _ -> Fault.backOff (failures + 1)
+
     let private finished (now: Instant) (result: CollectionResult) (slot: Slot) =
         match result.Fault with
         | ValueNone -> {
@@ -201,11 +214,7 @@ module Schedule =
                 Last = ValueSome result
           }
         | ValueSome fault ->
-            // The request was repeated already; what is decided here is how long the job leaves the exchange alone.
-            let wait =
-                match fault with
-                | Fault.Throttled(ValueSome wait) -> wait
-                | _ -> Fault.backOff (slot.Failures + 1)
+            let until = now + patience slot.Failures fault
 
             {
                 slot with
@@ -213,11 +222,11 @@ module Schedule =
                     // Nothing can be collected without markets: a refresh that failed is not left until its next turn.
                     Next =
                         if result.Job.Stream = Stream.Markets then
-                            min slot.Next (now + wait)
+                            until
                         else
                             slot.Next
                     Failures = slot.Failures + 1
-                    Waits = ValueSome(struct (now + wait, Fault.cause fault))
+                    Waits = ValueSome(struct (until, Fault.cause fault))
                     Last = ValueSome result
             }
 
@@ -300,10 +309,10 @@ module Schedule =
                     Pauses = schedule.Pauses |> List.filter ((<>) cause)
             },
             []
-        | Signal.Add(exchange, markets) ->
+        | Signal.Add(now, exchange, markets) ->
             let cadences = schedule.Cadences
 
-            schedule
+            { schedule with Now = now }
             |> place exchange Stream.Books cadences.Books cadences.BooksPerJob markets
             |> place exchange Stream.Trades cadences.Trades cadences.TradesPerJob markets,
             []

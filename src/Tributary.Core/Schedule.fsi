@@ -55,8 +55,8 @@ type Signal =
     /// Nothing is asked until resumed; what falls due meanwhile is missed for this cause.
     | Pause of Cause
     | Resume of Cause
-    /// From now on these markets' books and trades are collected.
-    | Add of ExchangeId * MarketId list
+    /// From now on these markets' books and trades are collected; those that are already stay where they are.
+    | Add of now: Instant * ExchangeId * MarketId list
     /// These flows of these markets no longer.
     | Remove of ExchangeId * Stream * MarketId list
     | Stop
@@ -71,7 +71,8 @@ type Order =
     | Drained
 
 /// What runs when: each job on a grid of its cadence, never twice at the same time, never in a burst after a pause; a failure makes
-/// it wait. It knows no clock: moments come with the signals.
+/// it wait, but a refresh of markets that failed begins its grid anew when the wait is over. Every point of the grid of a job with
+/// markets is in one `Run` or counted in one `Missed`. It knows no clock: moments come with the signals.
 [<NoComparison; NoEquality>]
 type Schedule
 

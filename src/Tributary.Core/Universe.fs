@@ -37,9 +37,9 @@ type Choice =
         | Excluded -> "excluded"
         | Unwanted -> "unwanted"
 
-/// The markets of one exchange that are collected, and all that are known of.
+/// The markets of one exchange that are collected.
 type Universe = {
-    /// Every market that was looked at, in its newest version.
+    /// Every market that is active or closing, in its newest version.
     Known: Map<string, Market>
     /// Those whose books and trades are collected.
     Active: Set<string>
@@ -49,6 +49,8 @@ type Universe = {
 
 /// What a refresh changed.
 type Changes = {
+    /// What the refresh brought and is worth keeping: all that is wanted, whether it can be collected or not, and what was collected.
+    Described: Market list
     Added: Market list
     /// No longer polled for books.
     Closed: Market list
@@ -124,6 +126,13 @@ module Universe =
         | ValueNone -> ()
     ]
 
+    let private isChosen choice =
+        match choice with
+        | Choice.Named
+        | Choice.OfEvent _
+        | Choice.Discovered -> true
+        | _ -> false
+
     /// Why each of these markets would be collected, or not. What is active stays as long as it is tradable, so that a
     /// change of rank makes no hole; the places that are left go to the largest volume.
     let choose (picks: Picks) (active: Set<string>) (markets: Market list) : (Market * Choice) list =
@@ -178,6 +187,20 @@ module Universe =
             else
                 market, choice)
 
+    /// What an earlier run collected, as far as it is still wanted: it is collected from the start, and a market that closed in
+    /// between is seen to have closed.
+    let resume (picks: Picks) (markets: Market list) : Universe =
+        let active = markets |> List.map (fun market -> string market.Market) |> Set.ofList
+
+        let wanted =
+            choose picks active markets |> List.filter (snd >> isChosen) |> List.map fst
+
+        {
+            Known = wanted |> List.map (fun market -> string market.Market, market) |> Map.ofList
+            Active = wanted |> List.map (fun market -> string market.Market) |> Set.ofList
+            Closing = Map.empty
+        }
+
     /// Takes in what a refresh brought. A market that the answers left out stays as it was: absence proves nothing. `isWhole` says
     /// that every walk of the refresh came to its end, so that an unknown slug really is unknown.
     let absorb
@@ -187,25 +210,20 @@ module Universe =
         (markets: Market list)
         (universe: Universe)
         : Universe * Changes =
-        // The same market may come by slug, by event and by discovery; an event's tags come with the event alone.
+        // The same market may come by slug, by event and by discovery.
+        let fresh =
+            markets |> List.rev |> List.distinctBy (fun market -> string market.Market)
+
         let known =
-            (universe.Known, markets)
+            (universe.Known, fresh)
             ||> List.fold (fun known market -> Map.add (string market.Market) market known)
 
-        let fresh =
-            markets
-            |> List.map (fun market -> string market.Market)
-            |> List.distinct
-            |> List.map (fun id -> known[id])
+        // Those that were left out keep their places.
+        let others =
+            let answered = fresh |> List.map (fun market -> string market.Market) |> Set.ofList
+            [ for id in universe.Active - answered -> known[id] ]
 
-        let choices = choose picks universe.Active fresh
-
-        let isChosen choice =
-            match choice with
-            | Choice.Named
-            | Choice.OfEvent _
-            | Choice.Discovered -> true
-            | _ -> false
+        let choices = choose picks universe.Active (fresh @ others)
 
         let added =
             choices
@@ -233,12 +251,22 @@ module Universe =
 
         let removed = over.Keys |> Seq.map (fun id -> known[id]) |> List.ofSeq
 
+        let described =
+            choices
+            |> List.truncate fresh.Length
+            |> List.filter (fun (market, choice) ->
+                choice <> Choice.Unwanted
+                || universe.Active.Contains(string market.Market)
+                || closing.ContainsKey(string market.Market))
+            |> List.map fst
+
         {
-            Known = known
+            Known = known |> Map.filter (fun id _ -> active.Contains id || closing.ContainsKey id)
             Active = active
             Closing = closing
         },
         {
+            Described = described
             Added = added
             Closed = closed
             Removed = removed
@@ -246,8 +274,8 @@ module Universe =
                 if not isWhole then
                     []
                 else
-                    let slugs = known.Values |> Seq.map _.Slug |> Set.ofSeq
-                    let events = known.Values |> Seq.map _.Event |> Set.ofSeq
+                    let slugs = fresh |> Seq.map _.Slug |> Set.ofSeq
+                    let events = fresh |> Seq.map _.Event |> Set.ofSeq
 
                     (picks.Slugs |> List.filter (slugs.Contains >> not))
                     @ (picks.Events |> List.filter (events.Contains >> not))

@@ -64,6 +64,11 @@ type internal Asker
                 ticks[(pool.Names.Intern(string token)).Key] <- tick
         | ValueNone -> ()
 
+    /// The market's tokens are not asked for any more.
+    member _.Forgets(market: Market) =
+        for token in market.Tokens do
+            ticks.TryRemove((pool.Names.Intern(string token)).Key) |> ignore
+
     /// Asks what waits, page by page. `page` is given each page's batch, then its owner, and the progress that includes it; it is
     /// called for a failed request as well, with whatever of its rows was good. `live` says that old trades are remarkable.
     /// Throws only when cancelled.

@@ -197,6 +197,21 @@ type internal ProgressLog(path: string) =
     interface IDisposable with
         member _.Dispose() = file.Dispose()
 
+/// The flows of one run, each of which is accounted for once.
+[<Sealed>]
+type internal Account(flows: Flow list) =
+    let waiting = ConcurrentDictionary<Flow, unit>()
+
+    do
+        for flow in flows do
+            waiting[flow] <- ()
+
+    member _.Flows = flows
+    /// Whether the flow was still waiting for its account; it is not any more.
+    member _.Take(flow: Flow) = fst (waiting.TryRemove flow)
+    /// Those that nothing was said of yet.
+    member _.Rest = flows |> List.filter waiting.ContainsKey
+
 [<Sealed>]
 type Engine
     private
@@ -218,6 +233,7 @@ type Engine
     let refreshed = HashSet<ExchangeId>()
     let readers = ConcurrentDictionary<Channel<MarketEvent>, unit>()
     let working = ConcurrentDictionary<Task, unit>()
+    let told = HashSet<string>()
 
     let publish (batches: IReadOnlyList<Batch>) =
         if not readers.IsEmpty then
@@ -269,8 +285,8 @@ type Engine
         meters.Add(Count.eventsStored, "stream=trades", int64 trades)
         meters.Add(Count.eventsStored, "stream=books", int64 books)
         meters.Add(Count.commits, "")
-        progress |> Option.iter (fun progress -> progress.Committed batches)
         publish batches
+        progress |> Option.iter (fun progress -> progress.Committed batches)
 
     // The scheduler and the intake know of each other: the store's troubles pause the schedule.
     let mutable hear: Signal -> unit = ignore
@@ -324,34 +340,31 @@ type Engine
         | None when faults.Length = walks.Length && faults.Length > 0 -> ValueSome faults[0]
         | None -> ValueNone
 
-    let bookFlow (venue: Venue) market token =
-        flows.Get(
-            venue.Asker.Collector.Exchange,
-            Stream.Books,
-            market,
-            ValueSome token,
-            fun () -> Gaps.untouched
-        )
+    let exchangeOf (venue: Venue) = venue.Asker.Collector.Exchange
 
-    /// A market's trades are known from the look-back on: what lies before it is not asked for.
-    let tradeFlow (venue: Venue) market =
-        flows.Get(
-            venue.Asker.Collector.Exchange,
-            Stream.Trades,
-            market,
-            ValueNone,
-            fun () -> Gaps.follow (now () - venue.Settings.Lookback)
-        )
+    /// The flows of a market that is collected from now on. Its trades are followed from the look-back on: what lies before it is
+    /// not asked for.
+    let begin' (venue: Venue) (market: Market) (batch: Batch) =
+        let exchange = exchangeOf venue
+        venue.Asker.Knows market
 
+        for token in market.Tokens do
+            flows.Begin(exchange, Stream.Books, market.Market, ValueSome token, Gaps.untouched, batch)
+
+        let track = Gaps.follow (now () - venue.Settings.Lookback)
+        flows.Begin(exchange, Stream.Trades, market.Market, ValueNone, track, batch)
+
+    /// What is polled of these markets; of one that has just ended, nothing.
     let flowsOf (venue: Venue) stream (markets: MarketId list) : Flow list = [
+        let find key =
+            ValueOption.toOption (flows.TryFind(exchangeOf venue, stream, key))
+
         for market in markets do
             match stream with
-            | Stream.Trades -> tradeFlow venue market
+            | Stream.Trades -> yield! Option.toList (find (string market))
             | Stream.Books ->
                 match Map.tryFind (string market) venue.Universe.Known with
-                | Some known ->
-                    for token in known.Tokens do
-                        bookFlow venue market token
+                | Some known -> yield! known.Tokens |> Seq.choose (string >> find)
                 | None -> ()
             | Stream.Markets -> ()
     ]
@@ -379,6 +392,10 @@ type Engine
                 pool.Return batch
     }
 
+    /// Of a run's flows, those that brought nothing.
+    let missIn (account: Account) job due missed =
+        miss job due 1 (missed |> List.filter (fst >> account.Take))
+
     // -----------------------------------------------------------------------------------------------------------------------
     // Books: each answer is complete in itself.
 
@@ -387,21 +404,24 @@ type Engine
         (job: Job)
         due
         (markets: MarketId list)
+        (account: Account)
         : Task<struct (MarketResult list * Fault voption)> = task {
         let collector = venue.Asker.Collector
-        let wanted = flowsOf venue Stream.Books markets
-        meters.Add(Count.pollsDue, "stream=books", int64 wanted.Length)
         let began = clock.GetTimestamp()
         let stored = ConcurrentDictionary<MarketId, int>()
         let errors = ConcurrentDictionary<MarketId, string>()
         let durable = ConcurrentBag<Task<unit>>()
-        let answered = ConcurrentDictionary<string, unit>()
+        // Whether a part of the answers could not be read.
+        let isDamaged = ref false
 
         /// Drops the books that are stored already, judges the others, and accounts for each.
         let page (batch: Batch) (_: Progress) = task {
             let received = batch.Received
             let took = clock.GetElapsedTime began
             let mutable kept = 0
+
+            if batch.Rejections.Count > 0 then
+                isDamaged.Value <- true
 
             for i in 0 .. batch.Books.Count - 1 do
                 let row = batch.Books[i]
@@ -410,9 +430,7 @@ type Engine
                 meters.Add(Count.books, $"verdict={Verdict.text row.Verdict}")
 
                 match flows.TryFind(collector.Exchange, Stream.Books, key) with
-                | ValueNone -> ()
-                | ValueSome flow ->
-                    answered[key] <- ()
+                | ValueSome flow when account.Take flow ->
                     let state = struct (row.At, batch.Text row.Hash)
 
                     if flow.LastBook = state then
@@ -427,13 +445,15 @@ type Engine
                         flow.IsGood(received, received, 1, took, batch)
                         stored.AddOrUpdate(flow.Market, 1, (fun _ rows -> rows + 1)) |> ignore
                         polled job due flow (PollOutcome.Stored 1)
+                | _ -> ()
 
             batch.Books.Truncate kept
             let! acknowledged = store batch ignore
             durable.Add acknowledged
         }
 
-        let tokens = wanted |> List.choose (fun flow -> ValueOption.toOption flow.Token)
+        let tokens =
+            account.Flows |> List.choose (fun flow -> ValueOption.toOption flow.Token)
 
         let! walks =
             venue.Asker.WalkAll(collector.Ask(Need.Books tokens), true, page, asking.Token)
@@ -448,20 +468,20 @@ type Engine
             ]
 
         let missed = [
-            for flow in wanted do
-                let key = string flow.Token.Value
-
-                if not (answered.ContainsKey key) then
-                    match Map.tryFind key failures with
-                    | Some fault ->
-                        errors[flow.Market] <- Fault.explain fault
-                        flow, Fault.cause fault
-                    | None ->
-                        errors[flow.Market] <- "the exchange has no book for it"
-                        flow, Cause.Missing
+            for flow in account.Rest do
+                match Map.tryFind (string flow.Token.Value) failures with
+                | Some fault ->
+                    errors[flow.Market] <- Fault.explain fault
+                    flow, Fault.cause fault
+                | None when isDamaged.Value ->
+                    errors[flow.Market] <- "its book could not be read"
+                    flow, Cause.Undecodable
+                | None ->
+                    errors[flow.Market] <- "the exchange has no book for it"
+                    flow, Cause.Missing
         ]
 
-        do! miss job due 1 missed
+        do! missIn account job due missed
         let! _ = Task.WhenAll durable
 
         let results =
@@ -488,17 +508,15 @@ type Engine
         (venue: Venue)
         (job: Job)
         due
-        (markets: MarketId list)
+        (account: Account)
         : Task<struct (MarketResult list * Fault voption)> = task {
         let collector = venue.Asker.Collector
-        let wanted = flowsOf venue Stream.Trades markets
-        meters.Add(Count.pollsDue, "stream=trades", int64 wanted.Length)
         let began = clock.GetTimestamp()
 
         let floor (flow: Flow) = flow.Watermark - venue.Settings.Overlap
 
         let requests =
-            wanted
+            account.Flows
             |> List.map (fun flow ->
                 ({
                     Market = flow.Market
@@ -512,6 +530,12 @@ type Engine
 
         let walk (request: Request) = task {
             let durable = List<Task<unit>>()
+            let fresh = Dictionary<string, int>()
+
+            let freshOf market =
+                match fresh.TryGetValue market with
+                | true, rows -> rows
+                | _ -> 0
 
             let followed (requests: Request seq) = [
                 for request in requests do
@@ -539,6 +563,10 @@ type Engine
                 meters.Add(Count.eventsReceived, "stream=trades", int64 batch.Trades.Count)
                 sieve.Trades batch
 
+                for i in 0 .. batch.Trades.Count - 1 do
+                    let market = batch.Names.Text batch.Trades[i].Market
+                    fresh[market] <- freshOf market + 1
+
                 // The last page carries the account of the whole walk: it is durable with the rows, or not at all.
                 if Walks.isDone progress then
                     let at, took = now (), clock.GetElapsedTime began
@@ -551,9 +579,10 @@ type Engine
                         |> ValueOption.iter (fun flow -> flow.IsTruncated(since, until, batch))
 
                     for flow in mine do
-                        if not (failed.Contains flow.Market) then
+                        if not (failed.Contains flow.Market) && account.Take flow then
                             let head = ValueOption.defaultValue flow.Watermark progress.Head
-                            flow.IsGood(head, at, 0, took, batch)
+                            let rows = freshOf (string flow.Market)
+                            flow.IsGood(head, at, rows, took, batch)
 
                 let! acknowledged = store batch count
                 durable.Add acknowledged
@@ -575,7 +604,7 @@ type Engine
                     | None -> ()
             ]
 
-            do! miss job due 1 missed
+            do! missIn account job due missed
 
             let results = [
                 for flow in mine do
@@ -609,7 +638,7 @@ type Engine
     // Markets: a refresh tells the schedule what to poll.
 
     let refresh (venue: Venue) : Task<struct (MarketResult list * Fault voption)> = task {
-        let exchange = venue.Asker.Collector.Exchange
+        let exchange = exchangeOf venue
         let needs = Universe.needs venue.Picks venue.Universe
 
         let rejected (batch: Batch) = task {
@@ -632,33 +661,37 @@ type Engine
         batch.Received <- at
         meters.Add(Count.eventsReceived, "stream=markets", int64 markets.Length)
 
-        for market, choice in Universe.choose venue.Picks universe.Active markets do
-            if choice <> Choice.Unwanted then
-                batch.Markets.Add market
-                venue.Asker.Knows market
-
+        batch.Markets.AddRange changes.Described
         venue.Universe <- universe
+
+        for market in universe.Known.Values do
+            venue.Asker.Knows market // a tick may have changed
+
+        for market in changes.Added do
+            Log.marketAdded log market.Slug (string market.Market)
+            begin' venue market batch
 
         for market in changes.Closed do
             Log.marketClosed log market.Slug (string market.Market)
 
             for token in market.Tokens do
-                flows.TryFind(exchange, Stream.Books, string token)
-                |> ValueOption.iter (fun flow -> flow.Ends(at, batch))
+                flows.End(exchange, Stream.Books, market.Market, ValueSome token, at, batch)
 
-        let! durable = store batch ignore
-        do! durable
-
-        for market in changes.Added do
-            Log.marketAdded log market.Slug (string market.Market)
+        for market in changes.Removed do
+            flows.End(exchange, Stream.Trades, market.Market, ValueNone, at, batch)
+            venue.Asker.Forgets market
 
         for slug in changes.Unknown do
-            Log.unknownSlug log slug
+            if lock told (fun () -> told.Add slug) then
+                Log.unknownSlug log slug
 
+        // Before any poll of theirs, because the lane keeps the order.
+        let! durable = store batch ignore
         let ids (markets: Market list) = markets |> List.map _.Market
-        hear (Signal.Add(exchange, ids changes.Added))
+        hear (Signal.Add(now (), exchange, ids changes.Added))
         hear (Signal.Remove(exchange, Stream.Books, ids changes.Closed))
         hear (Signal.Remove(exchange, Stream.Trades, ids changes.Removed))
+        do! durable
 
         lock refreshed (fun () ->
             if isWhole then
@@ -705,55 +738,62 @@ type Engine
 
             hear (Signal.Finished(now (), result))
 
-        try
-            let! struct (results, fault) =
-                match job.Stream with
-                | Stream.Books -> pollBooks venue job due markets
-                | Stream.Trades -> pollTrades venue job due markets
-                | Stream.Markets -> refresh venue
+        let account = Account(flowsOf venue job.Stream markets)
+        meters.Add(Count.pollsDue, $"stream={job.Stream}", int64 account.Flows.Length)
 
-            finished results fault
-        with
-        | :? OperationCanceledException ->
+        /// What nothing was said of, because the run was broken off.
+        let missRest cause =
+            missIn account job due (account.Rest |> List.map (fun flow -> flow, cause))
+
+        try
+            try
+                let! struct (results, fault) =
+                    match job.Stream with
+                    | Stream.Books -> pollBooks venue job due markets account
+                    | Stream.Trades -> pollTrades venue job due account
+                    | Stream.Markets -> refresh venue
+
+                finished results fault
+            with error when not (error :? OperationCanceledException) ->
+                Log.jobCrashed log $"{job.Exchange}/{job.Stream}/{job.Shard}" error
+                do! missRest Cause.Undecodable
+                finished [] (ValueSome(Fault.Undecodable(0, error.Message)))
+        with :? OperationCanceledException ->
             // Told to stop in the middle: what was due is not there, and the next start ends this gap.
-            do!
-                miss
-                    job
-                    due
-                    1
-                    (flowsOf venue job.Stream markets |> List.map (fun flow -> flow, Cause.Stopped))
+            try
+                do! missRest Cause.Stopped
+            with :? OperationCanceledException ->
+                () // The store was given up: the next start knows from its checkpoints.
 
             finished [] ValueNone
-        | error ->
-            Log.jobCrashed log $"{job.Exchange}/{job.Stream}/{job.Shard}" error
-
-            do!
-                miss
-                    job
-                    due
-                    1
-                    (flowsOf venue job.Stream markets
-                     |> List.map (fun flow -> flow, Cause.Undecodable))
-
-            finished [] (ValueSome(Fault.Unreachable error.Message))
     }
 
-    let track (work: Task) =
+    /// Starts work that nobody waits for but `StopAsync`.
+    let start name (work: unit -> Task<unit>) =
+        let guarded () = task {
+            try
+                do! work ()
+            with
+            | :? OperationCanceledException -> ()
+            | error -> Log.jobCrashed log name error
+        }
+
+        let work = Task.Run<unit>(guarded)
         working[work] <- ()
 
-        work.ContinueWith(fun (work: Task) -> working.TryRemove work |> ignore)
+        work.ContinueWith(fun (work: Task<unit>) -> working.TryRemove(work :> Task) |> ignore)
         |> ignore
 
     let carryOut order =
         match order with
-        | Order.Run(job, due, markets) -> track (Task.Run<unit>(fun () -> run job due markets))
+        | Order.Run(job, due, markets) -> start (string job.Stream) (fun () -> run job due markets)
         | Order.Missed(job, due, count, cause, markets) ->
             let venue =
                 venues |> List.find (fun venue -> venue.Asker.Collector.Exchange = job.Exchange)
 
             let missed = flowsOf venue job.Stream markets |> List.map (fun flow -> flow, cause)
             meters.Add(Count.pollsDue, $"stream={job.Stream}", int64 (count * missed.Length))
-            track (Task.Run<unit>(fun () -> miss job due count missed))
+            start (string job.Stream) (fun () -> miss job due count missed)
         | Order.Drained -> drained.TrySetResult() |> ignore
 
     let scheduler =
@@ -771,13 +811,23 @@ type Engine
         let batch = pool.Rent()
         batch.Exchange <- ""
         batch.Metrics.AddRange(meters.Snapshot(now ()))
-        let! _ = store batch ignore
-        return ()
+        let! durable = store batch ignore
+        do! durable
     }
+
+    let mutable isCounting = 0
 
     let countsTimer =
         clock.CreateTimer(
-            (fun _ -> track (Task.Run<unit>(fun () -> storeCounts ()))),
+            (fun _ ->
+                // A store that does not take the counters yet is not given more.
+                if Interlocked.Exchange(&isCounting, 1) = 0 then
+                    start "counters" (fun () -> task {
+                        try
+                            do! storeCounts ()
+                        finally
+                            isCounting <- 0
+                    })),
             null,
             TimeSpan.FromSeconds 60.0,
             TimeSpan.FromSeconds 60.0
@@ -786,6 +836,7 @@ type Engine
     member private _.Begin(ct: CancellationToken) = task {
         let! checkpoints = options.Store.Checkpoints()
         let! openGaps = options.Store.OpenGaps()
+        let! markets = options.Store.Markets()
         ct.ThrowIfCancellationRequested()
         flows.Resume(checkpoints, openGaps)
         Log.started log settings.Collector options.Store.Name
@@ -793,8 +844,38 @@ type Engine
         if not checkpoints.IsEmpty then
             Log.resumed log checkpoints.Length openGaps.Length
 
+        let collected =
+            [
+                for checkpoint in checkpoints -> struct (checkpoint.Exchange, checkpoint.Market)
+                for gap in openGaps -> struct (gap.Exchange, gap.Market)
+            ]
+            |> HashSet
+
         hear <- scheduler.Hear
         intake.Start()
+
+        for venue in venues do
+            let exchange = exchangeOf venue
+
+            venue.Universe <-
+                markets
+                |> List.filter (fun market ->
+                    market.Exchange = exchange
+                    && collected.Contains(struct (exchange, market.Market)))
+                |> Universe.resume venue.Picks
+
+            let resumed = venue.Universe.Known.Values |> List.ofSeq
+
+            if not resumed.IsEmpty then
+                let batch = pool.Rent()
+                batch.Exchange <- string exchange
+
+                for market in resumed do
+                    begin' venue market batch
+
+                let! _ = store batch ignore
+                hear (Signal.Add(now (), exchange, resumed |> List.map _.Market))
+
         scheduler.Start()
     }
 
@@ -845,17 +926,17 @@ type Engine
     member _.Pause() = hear (Signal.Pause Cause.Paused)
     member _.Resume() = hear (Signal.Resume Cause.Paused)
 
-    member _.StatusAsync() : Task<EngineStatus> = task {
-        let! schedule = scheduler.Look()
+    member _.StatusAsync() : Task<EngineStatus> =
+        let schedule = scheduler.Schedule
+        let all = flows.All
 
-        return {
+        Task.FromResult {
             Results = Schedule.results schedule
             Paused = Schedule.paused schedule
             Counts = meters.Snapshot(now ())
-            Flows = flows.All.Count
-            Broken = flows.All |> Seq.filter _.Track.Broken.IsSome |> Seq.length
+            Flows = all.Count
+            Broken = all |> Seq.filter _.Track.Broken.IsSome |> Seq.length
         }
-    }
 
     member _.StopAsync(limit: TimeSpan) : Task<StopReport> = task {
         let began = clock.GetTimestamp()

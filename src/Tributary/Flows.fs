@@ -19,6 +19,7 @@ type internal Flow
     let gate = obj ()
     let mutable track = track
     let mutable watermark = watermark
+    let mutable isOver = false
 
     let job =
         match token with
@@ -36,18 +37,10 @@ type internal Flow
         Healed = healed
     }
 
-    /// The hole ends with the poll that was good: from then on nothing is missing.
-    let closed (hole: (struct (Instant * Cause)) voption) now (batch: Batch) =
+    let closed (hole: (struct (Instant * Cause)) voption) until healed (batch: Batch) =
         match hole with
         | ValueSome hole ->
-            // Depth that was not seen is gone; trades are there when the follow has caught up.
-            let healed =
-                if stream = Stream.Trades then
-                    ValueSome(struct (now, "follow"))
-                else
-                    ValueNone
-
-            batch.Gaps.Add(gap hole (ValueSome now) healed)
+            batch.Gaps.Add(gap hole (ValueSome until) healed)
             meters.Add(Count.gapsClosed, $"stream={stream}")
         | ValueNone -> ()
 
@@ -74,7 +67,16 @@ type internal Flow
             let struct (next, ended, begun) = Gaps.good now track
             track <- next
             watermark <- max watermark until
-            closed ended now batch
+
+            // The hole ends with the poll that was good. Depth that was not seen is gone; trades are there when the follow has
+            // caught up.
+            let healed =
+                if stream = Stream.Trades then
+                    ValueSome(struct (now, "follow"))
+                else
+                    ValueNone
+
+            closed ended now healed batch
             opened begun batch
             meters.Add(Count.pollsGood, $"stream={stream}")
 
@@ -91,97 +93,106 @@ type internal Flow
                 Duration = took
             })
 
-    /// `count` due polls did not bring what they should. Leaves the beginning of a gap, unless one is open.
+    /// `count` due polls did not bring what they should. Leaves the beginning of a gap, unless one is open. A flow that is over
+    /// hears of polls that were under way when it ended: nothing would close their gap later.
     member _.IsMissed(cause: Cause, at: Instant, count: int, batch: Batch) =
         lock gate (fun () ->
             let struct (next, hole) = Gaps.missed cause at track
             track <- next
             meters.Add(Count.pollsMissed, $"stream={stream},cause={cause}", int64 count)
 
-            opened hole batch)
+            opened hole batch
+
+            if isOver then
+                closed hole at ValueNone batch)
 
     /// Part of what was asked for cannot be had.
     member _.IsTruncated(since: Instant, until: Instant, batch: Batch) =
         batch.Gaps.Add(gap (struct (since, Cause.Truncated)) (ValueSome until) ValueNone)
         meters.Add(Count.gapsOpened, $"stream={stream},cause={Cause.Truncated}")
 
+    /// The flow goes on from an earlier run. Leaves the beginning of the gap since then, if there is one: it may not be written yet.
+    member _.IsResumed(batch: Batch) = opened (Gaps.hole track) batch
+
     /// The flow ends for a good reason (its market closed): an open gap ends with it.
     member _.Ends(at: Instant, batch: Batch) =
         lock gate (fun () ->
-            match track.Broken, track.Good with
-            | ValueSome(struct (cause, _)), ValueSome since ->
-                track <- { track with Broken = ValueNone }
-                batch.Gaps.Add(gap (struct (since, cause)) (ValueSome at) ValueNone)
-                meters.Add(Count.gapsClosed, $"stream={stream}")
-            | _ -> ())
+            if not isOver then
+                isOver <- true
+                closed (Gaps.hole track) at ValueNone batch)
 
-/// All flows of a collector, found by what they are about.
+/// All flows of a collector, found by what they are about: books by their token, trades by their market.
 [<Sealed>]
 type internal Flows(meters: Meters) =
     let flows = ConcurrentDictionary<struct (ExchangeId * Stream * string), Flow>()
+    // What an earlier run left of flows that have not begun in this one.
+    let earlier = ConcurrentDictionary<struct (ExchangeId * Stream * string), Flow>()
 
-    static member private Key(exchange, stream, market: MarketId, token: TokenId voption) =
+    static let keyOf exchange stream (market: MarketId) (token: TokenId voption) =
         match token with
         | ValueSome token -> struct (exchange, stream, string token)
         | ValueNone -> struct (exchange, stream, string market)
 
     member _.All = flows.Values
 
-    /// The flow, made when it is new: it then begins with this track.
-    member _.Get(exchange, stream, market, token, track: unit -> Track) : Flow =
-        flows.GetOrAdd(
-            Flows.Key(exchange, stream, market, token),
-            (fun _ ->
-                let track = track ()
-                let watermark = ValueOption.defaultValue (Instant.ofMicros 0L) track.Good
-                Flow(exchange, stream, market, token, track, watermark, meters))
-        )
+    /// A flow is collected from now on: from where an earlier run left it, which may leave the beginning of a gap, else with
+    /// this track. One that is collected already goes on.
+    member _.Begin(exchange, stream, market, token, track: Track, batch: Batch) =
+        let key = keyOf exchange stream market token
 
-    /// The flow of a token's books, or of a market's trades, if there is one.
+        if not (flows.ContainsKey key) then
+            flows[key] <-
+                match earlier.TryRemove key with
+                | true, flow ->
+                    flow.IsResumed batch
+                    flow
+                | _ ->
+                    let watermark = ValueOption.defaultValue (Instant.ofMicros 0L) track.Good
+                    Flow(exchange, stream, market, token, track, watermark, meters)
+
+    /// The flow of a token's books, or of a market's trades, if it is collected.
     member _.TryFind(exchange: ExchangeId, stream: Stream, key: string) : Flow voption =
         match flows.TryGetValue(struct (exchange, stream, key)) with
         | true, flow -> ValueSome flow
         | _ -> ValueNone
 
-    member _.Remove(exchange, stream, market, token) =
-        flows.TryRemove(Flows.Key(exchange, stream, market, token)) |> ignore
+    /// A flow is collected no longer; an open gap ends with it.
+    member _.End(exchange, stream, market, token, at, batch) =
+        match flows.TryRemove(keyOf exchange stream market token) with
+        | true, flow -> flow.Ends(at, batch)
+        | _ -> ()
 
-    /// Takes up what an earlier run left. Books were not polled in between, which is a gap; trades are read from where it stopped.
+    /// Takes up what an earlier run left. Books were not polled in between, which is a gap; trades are read from where it stopped. A
+    /// gap that is open goes on as it is, also when nothing was ever good.
     member _.Resume(checkpoints: Checkpoint list, openGaps: Gap list) =
-        let openHoles =
-            openGaps
-            |> List.map (fun gap -> struct (gap.Stream, gap.Market, gap.Token), gap)
-            |> Map.ofList
+        let take exchange stream market token track watermark =
+            earlier[keyOf exchange stream market token] <-
+                Flow(exchange, stream, market, token, track, watermark, meters)
 
         for checkpoint in checkpoints do
-            let hole =
-                Map.tryFind (struct (checkpoint.Stream, checkpoint.Market, checkpoint.Token)) openHoles
-
-            let track: Track =
-                match checkpoint.Stream, hole with
-                | _, Some gap -> {
-                    Since = ValueSome checkpoint.Since
-                    // The hole's own beginning: its row is closed under that identity.
-                    Good = ValueSome gap.Since
-                    Broken = ValueSome(struct (gap.Cause, checkpoint.Watermark))
-                  }
-                | Stream.Books, None -> Gaps.resume checkpoint.Since checkpoint.Watermark ValueNone
-                | _, None -> {
-                    Since = ValueSome checkpoint.Since
-                    Good = ValueSome checkpoint.Watermark
-                    Broken = ValueNone
+            let track =
+                match checkpoint.Stream with
+                | Stream.Books -> Gaps.resume checkpoint.Since checkpoint.Watermark ValueNone
+                | _ -> {
+                    Gaps.follow checkpoint.Watermark with
+                        Since = ValueSome checkpoint.Since
                   }
 
-            let key =
-                Flows.Key(checkpoint.Exchange, checkpoint.Stream, checkpoint.Market, checkpoint.Token)
+            take
+                checkpoint.Exchange
+                checkpoint.Stream
+                checkpoint.Market
+                checkpoint.Token
+                track
+                checkpoint.Watermark
 
-            flows[key] <-
-                Flow(
-                    checkpoint.Exchange,
-                    checkpoint.Stream,
-                    checkpoint.Market,
-                    checkpoint.Token,
-                    track,
-                    checkpoint.Watermark,
-                    meters
-                )
+        for gap in openGaps do
+            let key = keyOf gap.Exchange gap.Stream gap.Market gap.Token
+
+            let since, watermark =
+                match earlier.TryGetValue key with
+                | true, flow -> ValueOption.defaultValue gap.Since flow.Track.Since, flow.Watermark
+                | _ -> gap.Since, gap.Since
+
+            let track = Gaps.resume since gap.Since (ValueSome gap.Cause)
+            take gap.Exchange gap.Stream gap.Market gap.Token track watermark

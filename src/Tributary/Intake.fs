@@ -46,13 +46,21 @@ type internal Intake
         | StoreFault.Locked detail -> $"another program holds it ({detail})"
         | StoreFault.Failed detail -> detail
 
+    /// Whatever a store throws is its failure too: a lane that stops silently would stop everything.
+    let tryWrite group = task {
+        try
+            return! store.Write group abandon.Token
+        with error ->
+            return Error(StoreFault.Failed error.Message)
+    }
+
     /// Writes a group until the store takes it; false when told to give up.
     let write (group: IReadOnlyList<Batch>) = task {
         let began = clock.GetTimestamp()
         let mutable written, attempt = false, 0
 
         while not written && not abandon.IsCancellationRequested do
-            match! store.Write group abandon.Token with
+            match! tryWrite group with
             | Ok() ->
                 written <- true
 
@@ -60,6 +68,7 @@ type internal Intake
                     lastFault <- ValueNone
                     Log.storeRecovered log store.Name (clock.GetElapsedTime began)
                     events.StoreRecovered()
+            | Error _ when abandon.IsCancellationRequested -> ()
             | Error fault ->
                 attempt <- attempt + 1
 
@@ -118,7 +127,11 @@ type internal Intake
                     let! written = write group
 
                     if written then
-                        events.Committed group
+                        // It is stored whatever becomes of telling so.
+                        try
+                            events.Committed group
+                        with error ->
+                            Log.jobCrashed log "intake" error
 
                         for promise in waiting do
                             promise.SetResult()
@@ -143,18 +156,19 @@ type internal Intake
     let running = lazy (Task.Run<unit>(fun () -> run ()))
     member _.Start() = running.Force() |> ignore
 
-    /// Puts a batch into the lane, waiting for room. The inner task ends when the batch is durable (or is cancelled when the
-    /// store was given up). The batch belongs to the lane until then.
+    /// Puts a batch into the lane, waiting for room. The inner task ends when the batch is durable; it is cancelled when the store
+    /// was given up, or the lane is closed. The batch belongs to the lane until then.
     member _.Offer(batch: Batch, ct: CancellationToken) : Task<Task> = task {
         let promise =
             TaskCompletionSource TaskCreationOptions.RunContinuationsAsynchronously
 
-        do! lane.Writer.WriteAsync(struct (batch, promise), ct)
+        try
+            do! lane.Writer.WriteAsync(struct (batch, promise), ct)
+        with :? ChannelClosedException ->
+            promise.SetCanceled()
+
         return promise.Task
     }
-
-    /// Why the store does not take data at the moment, if so.
-    member _.Fault = lastFault |> ValueOption.map explain
 
     /// No more is taken; what is in the lane is written. Answers what kept it from that within the time, if anything did.
     member _.Drain(limit: TimeSpan) : Task<string voption> = task {
@@ -166,7 +180,8 @@ type internal Intake
             return ValueNone
         else
             abandon.Cancel()
-            do! all
+            // A store that does not even give up is waited for no longer.
+            let! _ = Task.WhenAny(all :> Task, Task.Delay(TimeSpan.FromSeconds 2.0, clock))
 
             return
                 match lastFault with

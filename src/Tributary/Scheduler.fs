@@ -2,11 +2,6 @@ namespace Tributary
 
 open System
 open System.Threading
-open System.Threading.Tasks
-
-type private Message =
-    | Heard of Signal
-    | Look of AsyncReplyChannel<Schedule>
 
 /// The mailbox around `Schedule.step`: it hears signals, carries out orders, and keeps the clock. It decides nothing.
 [<Sealed>]
@@ -16,39 +11,37 @@ type internal Scheduler(schedule: Schedule, clock: TimeProvider, carryOut: Order
     let now () =
         Instant.ofDateTimeOffset (clock.GetUtcNow())
 
+    // Immutable, so whoever looks sees a whole one, even when the loop is dead.
+    let mutable current = schedule
+
     let agent =
-        new MailboxProcessor<Message>(
-            (fun inbox ->
-                let alarm =
+        new MailboxProcessor<Signal>(
+            (fun inbox -> async {
+                use alarm =
                     clock.CreateTimer(
-                        (fun _ -> inbox.Post(Heard(Signal.Tick(now ())))),
+                        (fun _ -> inbox.Post(Signal.Tick(now ()))),
                         null,
                         Timeout.InfiniteTimeSpan,
                         Timeout.InfiniteTimeSpan
                     )
 
-                /// One timer, always set to the next moment at which something is due.
-                let setAlarm schedule =
+                while true do
+                    let! signal = inbox.Receive()
+                    let next, orders = Schedule.step current signal
+                    List.iter carryOut orders // starts work; the result comes back as a signal
+                    Volatile.Write(&current, next)
+
+                    // One timer, always set to the next moment at which something is due.
                     let wait =
-                        match Schedule.wake schedule with
-                        | ValueSome moment -> max (TimeSpan.FromMilliseconds 1.0) (moment - now ())
+                        match Schedule.wake next with
+                        | ValueSome moment ->
+                            TimeSpan.FromMilliseconds(
+                                Math.Clamp((moment - now ()).TotalMilliseconds, 1.0, 86_400_000.0)
+                            )
                         | ValueNone -> Timeout.InfiniteTimeSpan
 
                     alarm.Change(wait, Timeout.InfiniteTimeSpan) |> ignore
-
-                let rec loop schedule = async {
-                    match! inbox.Receive() with
-                    | Heard signal ->
-                        let next, orders = Schedule.step schedule signal
-                        List.iter carryOut orders // starts work; the result comes back as a signal
-                        setAlarm next
-                        return! loop next
-                    | Look reply ->
-                        reply.Reply schedule
-                        return! loop schedule
-                }
-
-                loop schedule),
+            }),
             stopping.Token
         )
 
@@ -56,12 +49,12 @@ type internal Scheduler(schedule: Schedule, clock: TimeProvider, carryOut: Order
 
     member _.Start() =
         agent.Start()
-        agent.Post(Heard(Signal.Tick(now ())))
+        agent.Post(Signal.Tick(now ()))
 
-    member _.Hear signal = agent.Post(Heard signal)
+    member _.Hear signal = agent.Post signal
 
-    member _.Look() : Task<Schedule> =
-        agent.PostAndAsyncReply Look |> Async.StartAsTask
+    /// The schedule as it stands.
+    member _.Schedule = Volatile.Read &current
 
     interface IDisposable with
         member _.Dispose() = stopping.Cancel()

@@ -9,7 +9,6 @@ open System.Net.Http
 open System.Net.Http.Headers
 open System.Text
 open System.Threading
-open System.Threading.RateLimiting
 open System.Threading.Tasks
 open Microsoft.Extensions.Logging
 open Polly
@@ -19,7 +18,7 @@ open Polly.Retry
 type TransportOptions = {
     /// Base addresses by the names of their settings. Paths of requests go below them.
     Hosts: Map<string, Uri>
-    /// Requests in any ten seconds, by the names of the limits.
+    /// Requests in any window of time, by the names of the limits.
     RateLimits: Map<string, int>
     /// The limits that an endpoint counts against.
     LimitsOf: string -> string list
@@ -31,6 +30,8 @@ type TransportOptions = {
     MaxResponse: int64
     /// An address with an optional user and password; never logged.
     Proxy: Uri option
+    /// In what time the limits count: ten seconds, and some more because what is sent evenly may arrive in a bunch.
+    Window: TimeSpan
 }
 
 /// A request that failed for good.
@@ -45,6 +46,37 @@ type private Attempt = { Failure: Failure voption }
 
 /// What came back, judged by the caller: its value, or the fault that its bytes hold.
 type Judge<'T> = delegate of body: ReadOnlyMemory<byte> * received: Instant -> Result<'T, Fault>
+
+/// Never more than so many permits in any window of time: each is given when the one that many before it is a window old.
+[<Sealed>]
+type internal Limiter(permits: int, window: TimeSpan, clock: TimeProvider) =
+    let turn = new SemaphoreSlim(1, 1)
+    // When the last permits were given, the oldest at `next`.
+    let given: int64 voption[] = Array.replicate permits ValueNone
+    let mutable next = 0
+    member _.Permits = permits
+
+    /// Waits for its turn and for a permit, and then for what else must be waited for: the permit counts from the moment when all is
+    /// there.
+    member _.Take(others: CancellationToken -> Task<unit>, ct: CancellationToken) : Task<unit> = task {
+        do! turn.WaitAsync ct
+
+        try
+            match given[next] with
+            | ValueSome moment ->
+                let left = window - clock.GetElapsedTime moment
+
+                if left > TimeSpan.Zero then
+                    // Timers count in whole milliseconds and may be early by one.
+                    do! Task.Delay(left + TimeSpan.FromMilliseconds 1.0, clock, ct)
+            | ValueNone -> ()
+
+            do! others ct
+            given[next] <- ValueSome(clock.GetTimestamp())
+            next <- (next + 1) % permits
+        finally
+            turn.Release() |> ignore
+    }
 
 /// Requests to bytes over HTTP: pooled connections, decompression, shared limits, retries by verdict.
 [<Sealed>]
@@ -61,7 +93,9 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
     do
         match options.Proxy with
         | Some address ->
-            let proxy = WebProxy address
+            // Without the user and password, which a message of .NET may quote.
+            let proxy =
+                WebProxy(Uri(address.GetComponents(UriComponents.SchemeAndServer, UriFormat.UriEscaped)))
 
             if address.UserInfo <> "" then
                 match address.UserInfo.Split(':', 2) |> Array.map Uri.UnescapeDataString with
@@ -73,34 +107,30 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
 
     let client = new HttpClient(handler, Timeout = Timeout.InfiniteTimeSpan)
 
-    // The exchange counts in any ten seconds; a limiter counts in segments, and gives a permit back when the segment that it was
-    // taken in leaves the window. A window of ten segments and one more is never too early.
     let limiters =
         options.RateLimits
-        |> Map.map (fun _ permits ->
-            new SlidingWindowRateLimiter(
-                SlidingWindowRateLimiterOptions(
-                    PermitLimit = permits,
-                    Window = TimeSpan.FromSeconds 11.0,
-                    SegmentsPerWindow = 11,
-                    QueueLimit = Int32.MaxValue,
-                    QueueProcessingOrder = QueueProcessingOrder.OldestFirst,
-                    AutoReplenishment = true
-                )
-            ))
+        |> Map.map (fun _ permits -> Limiter(permits, options.Window, clock))
 
     let now () =
         Instant.ofDateTimeOffset (clock.GetUtcNow())
 
-    /// Waits for a permit of every limit that the endpoint counts against.
-    let admitted endpoint (ct: CancellationToken) = task {
-        for name in options.LimitsOf endpoint do
-            match Map.tryFind name limiters with
-            | Some limiter ->
-                use! lease = limiter.AcquireAsync(1, ct)
-                ignore lease.IsAcquired
-            | None -> ()
-    }
+    /// Waits for a permit of every limit that the endpoint counts against: of the narrowest first, so that who waits for it is in
+    /// nobody else's way.
+    let admitted endpoint (ct: CancellationToken) : Task<unit> =
+        let rec taking (limiters: Limiter list) (ct: CancellationToken) : Task<unit> =
+            match limiters with
+            | [] -> Task.FromResult()
+            | first :: others -> first.Take(taking others, ct)
+
+        let mine =
+            options.LimitsOf endpoint
+            |> List.distinct
+            |> List.choose (fun name ->
+                Map.tryFind name limiters |> Option.map (fun limiter -> name, limiter))
+            |> List.sortBy (fun (name, limiter) -> struct (limiter.Permits, name))
+            |> List.map snd
+
+        taking mine ct
 
     let message (request: Request) =
         let root = options.Hosts[request.Host]
@@ -125,18 +155,25 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
             | None, Some moment -> ValueSome(max TimeSpan.Zero (moment - clock.GetUtcNow()))
             | None, None -> ValueNone
 
+    /// A member of an error's body, when that is a JSON object with such a member.
+    let read name (body: ReadOnlyMemory<byte>) (value: Json.JsonElement -> 'T voption) =
+        try
+            use document = Json.JsonDocument.Parse body
+
+            if document.RootElement.ValueKind = Json.JsonValueKind.Object then
+                match document.RootElement.TryGetProperty(name: string) with
+                | true, found -> value found
+                | _ -> ValueNone
+            else
+                ValueNone
+        with :? Json.JsonException ->
+            ValueNone
+
     /// An error's body in a few words: its `error` text, else its beginning.
     let summary (body: ReadOnlyMemory<byte>) =
-        let text = Encoding.UTF8.GetString(body.Span.Slice(0, min 2048 body.Length))
-
-        try
-            use document = Json.JsonDocument.Parse text
-
-            match document.RootElement.TryGetProperty "error" with
-            | true, error -> error.ToString()
-            | _ -> text
-        with :? Json.JsonException ->
-            text
+        read "error" body (fun error -> ValueSome(error.ToString()))
+        |> ValueOption.defaultWith (fun () ->
+            Encoding.UTF8.GetString(body.Span.Slice(0, min 2048 body.Length)))
         |> fun text -> text.ReplaceLineEndings " "
         |> fun text ->
             if text.Length > 200 then
@@ -156,21 +193,15 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
         let status = int response.StatusCode
 
         if status = 429 then
-            let wait =
-                match retryAfter response with
-                | ValueSome wait -> ValueSome wait
-                | ValueNone ->
-                    try
-                        use document = Json.JsonDocument.Parse body
-
-                        match document.RootElement.TryGetProperty "retry_after_seconds" with
-                        | true, seconds -> ValueSome(TimeSpan.FromSeconds(seconds.GetDouble()))
-                        | _ -> ValueNone
-                    with
-                    | :? Json.JsonException
-                    | :? InvalidOperationException -> ValueNone
-
-            ValueSome(Fault.Throttled wait)
+            retryAfter response
+            |> ValueOption.orElseWith (fun () ->
+                read "retry_after_seconds" body (fun seconds ->
+                    if seconds.ValueKind = Json.JsonValueKind.Number then
+                        ValueSome(TimeSpan.FromSeconds(Math.Clamp(seconds.GetDouble(), 0.0, 86_400.0)))
+                    else
+                        ValueNone))
+            |> Fault.Throttled
+            |> ValueSome
         elif status = 425 then
             ValueSome Fault.Restarting
         elif isHtml response body then
@@ -182,8 +213,16 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
         else
             ValueNone
 
+    let readInto (stream: Stream) (buffer: Memory<byte>) (ct: CancellationToken) = task {
+        try
+            return! stream.ReadAsync(buffer, ct)
+        with :? InvalidOperationException as error ->
+            // NOTE: what Brotli throws where gzip throws `InvalidDataException`.
+            return raise (InvalidDataException error.Message)
+    }
+
     /// Reads a body of any length up to the limit into a rented buffer.
-    let read (response: HttpResponseMessage) (ct: CancellationToken) = task {
+    let receive (response: HttpResponseMessage) (ct: CancellationToken) = task {
         use! stream = response.Content.ReadAsStreamAsync ct
 
         let expected =
@@ -202,9 +241,7 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                 ArrayPool<byte>.Shared.Return buffer
                 buffer <- larger
 
-            let! count =
-                stream.ReadAsync(Memory<byte>(buffer, length, buffer.Length - length), ct)
-
+            let! count = readInto stream (Memory<byte>(buffer, length, buffer.Length - length)) ct
             length <- length + count
             more <- count > 0 && int64 length <= options.MaxResponse
 
@@ -225,7 +262,7 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                 use! response =
                     client.SendAsync(message, HttpCompletionOption.ResponseHeadersRead, limited.Token)
 
-                let! struct (buffer, length) = read response limited.Token
+                let! struct (buffer, length) = receive response limited.Token
 
                 try
                     let body = ReadOnlyMemory<byte>(buffer, 0, length)
@@ -330,8 +367,4 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
         }
 
     interface IDisposable with
-        member _.Dispose() =
-            client.Dispose()
-
-            for KeyValue(_, limiter) in limiters do
-                limiter.Dispose()
+        member _.Dispose() = client.Dispose()

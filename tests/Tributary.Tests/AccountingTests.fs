@@ -1,0 +1,89 @@
+/// The accounts are worth something only if they notice what is missing.
+module Tributary.Tests.AccountingTests
+
+open System
+open System.IO
+open NUnit.Framework
+open Tributary.Cli
+open Tributary.Stores
+
+let private run (arguments: string list) = Program.main (Array.ofList arguments)
+
+/// A demo with faults, kept; each test spoils a copy of it.
+let private kept =
+    lazy
+        (let folder = Directory.CreateTempSubdirectory("tributary-").FullName
+
+         let faults = "latency,425,429,5xx,html,cut"
+
+         let code =
+             run [
+                 "demo"
+                 "--keep"
+                 folder
+                 "--seconds"
+                 "6"
+                 "--markets"
+                 "20"
+                 "--faults"
+                 faults
+             ]
+
+         folder, code)
+
+[<OneTimeTearDown>]
+let removeIt () =
+    if kept.IsValueCreated then
+        Directory.Delete(fst kept.Value, true)
+
+/// The exit code of a recount after this SQL.
+let private recountAfter sql =
+    let folder = Directory.CreateTempSubdirectory("tributary-").FullName
+
+    try
+        for file in [ "tributary.db"; "truth.json" ] do
+            File.Copy(Path.Combine(fst kept.Value, file), Path.Combine(folder, file))
+
+        do
+            use db = new Connection(Path.Combine(folder, "tributary.db"), Access.Write)
+
+            for line in (sql: string list) do
+                db.Execute line
+                equal 1 db.Changes
+
+        run [ "demo"; "--recount"; folder ]
+    finally
+        Directory.Delete(folder, true)
+
+[<Test>]
+let ``a demo with faults balances, and so does its recount`` () =
+    equal 0 (snd kept.Value)
+    equal 0 (recountAfter [])
+
+[<Test>]
+let ``a trade that is gone is noticed`` () =
+    equal 1 (recountAfter [ "DELETE FROM trades WHERE trade_id = (SELECT min(trade_id) FROM trades)" ])
+
+[<Test>]
+let ``a book that is gone is noticed`` () =
+    equal
+        1
+        (recountAfter [
+            "DELETE FROM orderbook_snapshots WHERE hash = (SELECT min(hash) FROM orderbook_snapshots)"
+        ])
+
+[<Test>]
+let ``a trade that is there twice is noticed`` () =
+    equal
+        1
+        (recountAfter [
+            "UPDATE trades SET size = size + 1 WHERE trade_id = (SELECT min(trade_id) FROM trades)"
+        ])
+
+[<Test>]
+let ``a gap that is gone is noticed`` () =
+    equal
+        1
+        (recountAfter [
+            "DELETE FROM gaps WHERE (market, stream, token, since, cause) = (SELECT market, stream, token, since, cause FROM gaps ORDER BY until - since DESC LIMIT 1)"
+        ])
