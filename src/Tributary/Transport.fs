@@ -241,7 +241,9 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                 ArrayPool<byte>.Shared.Return buffer
                 buffer <- larger
 
-            let! count = readInto stream (Memory<byte>(buffer, length, buffer.Length - length)) ct
+            let! count =
+                readInto stream (Memory<byte>(buffer, length, buffer.Length - length)) ct
+
             length <- length + count
             more <- count > 0 && int64 length <= options.MaxResponse
 
