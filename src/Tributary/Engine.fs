@@ -793,7 +793,9 @@ type Engine
 
             let missed = flowsOf venue job.Stream markets |> List.map (fun flow -> flow, cause)
             meters.Add(Count.pollsDue, $"stream={job.Stream}", int64 (count * missed.Length))
-            start (string job.Stream) (fun () -> miss job due count missed)
+            // What was missed is known before any later run begins; only the writing is left to the background.
+            let missing = miss job due count missed
+            start (string job.Stream) (fun () -> missing)
         | Order.Drained -> drained.TrySetResult() |> ignore
 
     let scheduler =

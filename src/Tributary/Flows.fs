@@ -76,8 +76,10 @@ type internal Flow
                 else
                     ValueNone
 
-            closed ended now healed batch
-            opened begun batch
+            if not isOver then
+                closed ended now healed batch
+                opened begun batch
+
             meters.Add(Count.pollsGood, $"stream={stream}")
 
             batch.Checkpoints.Add {

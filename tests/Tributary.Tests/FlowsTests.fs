@@ -214,3 +214,15 @@ let ``a market that comes back begins anew`` () =
 
     let again = books flows (batch ())
     equal [ 90L, openEnd, Cause.Late, false ] (writes (isMissed Cause.Late 90L again))
+
+[<Test>]
+let ``an answer that comes after its flow ended closes nothing twice`` () =
+    let flows, meters = flows ()
+    let flow = books flows (batch ())
+    writes (isMissed Cause.Late 1L flow) |> ignore
+
+    writes (fun batch -> flows.End(exchange, Stream.Books, market "m", yes, seconds 3L, batch))
+    |> ignore
+
+    equal [] (writes (isGood 4L flow))
+    equal (1L, 1L) (meters.Total Count.gapsOpened, meters.Total Count.gapsClosed)
