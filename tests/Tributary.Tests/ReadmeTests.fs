@@ -10,15 +10,6 @@ open System.Text.RegularExpressions
 open NUnit.Framework
 open Tributary.Stores
 
-let private root =
-    let rec up (folder: DirectoryInfo) =
-        if File.Exists(Path.Combine(folder.FullName, "Tributary.sln")) then
-            folder.FullName
-        else
-            folder.Parent |> Option.ofObj |> Option.get |> up
-
-    up (DirectoryInfo AppContext.BaseDirectory)
-
 let private blocks language =
     Regex.Matches(
         File.ReadAllText(Path.Combine(root, "README.md")),

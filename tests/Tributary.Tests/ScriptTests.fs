@@ -13,7 +13,6 @@ open Tributary
 open Tributary.Server.Simulator
 open Tributary.Stores
 
-let private root = Path.Combine(__SOURCE_DIRECTORY__, "..", "..")
 
 /// What a script printed as lines, what it complained of, and its exit code.
 let private run (script: string) (arguments: string list) = task {

@@ -49,20 +49,7 @@ let private sound result =
     | Ok value -> value
     | Error found -> failwith (found |> List.map Mistake.render |> String.concat "\n")
 
-let private equal (expected: 't) (actual: 't) =
-    if actual <> expected then
-        Assert.Fail $"expected %A{expected}\nbut was  %A{actual}"
-
 let private polymarket (settings: Settings) = settings.Collectors.Head
-
-let private root =
-    let rec up (folder: DirectoryInfo) =
-        if File.Exists(Path.Combine(folder.FullName, "Tributary.sln")) then
-            folder.FullName
-        else
-            folder.Parent |> Option.ofObj |> Option.get |> up
-
-    up (DirectoryInfo AppContext.BaseDirectory)
 
 let private config = Path.Combine(root, "config")
 

@@ -15,6 +15,18 @@ open Microsoft.AspNetCore.Http
 open NUnit.Framework
 open Tributary
 
+/// The project's folder: found from where the test runs, because a deterministic build knows no source folder.
+let root =
+    let rec up (folder: DirectoryInfo) =
+        if File.Exists(Path.Combine(folder.FullName, "Tributary.sln")) then
+            folder.FullName
+        else
+            folder.Parent |> Option.ofObj |> Option.get |> up
+
+    up (DirectoryInfo AppContext.BaseDirectory)
+
+let fixtures = Path.Combine(root, "tests", "Tributary.Tests", "fixtures")
+
 let utf8 (text: string) = Encoding.UTF8.GetBytes text
 let memory (text: string) = ReadOnlyMemory(utf8 text)
 

@@ -37,7 +37,6 @@ let rec private readable (collector: Collector) name depth (json: ReadOnlyMemory
     | _ -> ()
 ]
 
-let private fixtures = Path.Combine(__SOURCE_DIRECTORY__, "..", "fixtures")
 
 /// For each kind of each fixture its first value.
 let payloads = [

@@ -8,7 +8,6 @@ open NUnit.Framework
 open Tributary
 open Tributary.Tests
 
-let private fixtures = Path.Combine(__SOURCE_DIRECTORY__, "..", "fixtures")
 
 let payloads =
     Directory.EnumerateFiles(fixtures, "*.json", SearchOption.AllDirectories)
