@@ -73,8 +73,8 @@ type internal Intake
                 attempt <- attempt + 1
 
                 if lastFault.IsNone then
+                    events.StoreFailed fault // before it is said, so that whoever reads it finds the polls stopped
                     Log.storeFailed log store.Name (explain fault)
-                    events.StoreFailed fault
 
                 lastFault <- ValueSome fault
 

@@ -145,7 +145,7 @@ let transport (settings: CollectorSettings) (collector: Collector) : Result<Tran
         Retries = settings.Retries
         MaxResponse = settings.MaxResponse
         Proxy = proxy
-        Window = TimeSpan.FromSeconds 11.0
+        Window = TimeSpan.FromSeconds 10.0
     })
 
 let private millionths (amount: decimal) = int64 (Math.Round(amount * 1_000_000m))

@@ -9,6 +9,7 @@ open System.Net.Http
 open System.Net.Http.Headers
 open System.Text
 open System.Threading
+open System.Threading.RateLimiting
 open System.Threading.Tasks
 open Microsoft.Extensions.Logging
 open Polly
@@ -30,7 +31,7 @@ type TransportOptions = {
     MaxResponse: int64
     /// An address with an optional user and password; never logged.
     Proxy: Uri option
-    /// In what time the limits count: ten seconds, and some more because what is sent evenly may arrive in a bunch.
+    /// In what time the limits count: ten seconds.
     Window: TimeSpan
 }
 
@@ -46,37 +47,6 @@ type private Attempt = { Failure: Failure voption }
 
 /// What came back, judged by the caller: its value, or the fault that its bytes hold.
 type Judge<'T> = delegate of body: ReadOnlyMemory<byte> * received: Instant -> Result<'T, Fault>
-
-/// Never more than so many permits in any window of time: each is given when the one that many before it is a window old.
-[<Sealed>]
-type internal Limiter(permits: int, window: TimeSpan, clock: TimeProvider) =
-    let turn = new SemaphoreSlim(1, 1)
-    // When the last permits were given, the oldest at `next`.
-    let given: int64 voption[] = Array.replicate permits ValueNone
-    let mutable next = 0
-    member _.Permits = permits
-
-    /// Waits for its turn and for a permit, and then for what else must be waited for: the permit counts from the moment when all is
-    /// there.
-    member _.Take(others: CancellationToken -> Task<unit>, ct: CancellationToken) : Task<unit> = task {
-        do! turn.WaitAsync ct
-
-        try
-            match given[next] with
-            | ValueSome moment ->
-                let left = window - clock.GetElapsedTime moment
-
-                if left > TimeSpan.Zero then
-                    // Timers count in whole milliseconds and may be early by one.
-                    do! Task.Delay(left + TimeSpan.FromMilliseconds 1.0, clock, ct)
-            | ValueNone -> ()
-
-            do! others ct
-            given[next] <- ValueSome(clock.GetTimestamp())
-            next <- (next + 1) % permits
-        finally
-            turn.Release() |> ignore
-    }
 
 /// Requests to bytes over HTTP: pooled connections, decompression, shared limits, retries by verdict.
 [<Sealed>]
@@ -107,30 +77,38 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
 
     let client = new HttpClient(handler, Timeout = Timeout.InfiniteTimeSpan)
 
+    // The exchange counts in any window of time; the limiter counts in segments, and gives a permit back with the segment in which it
+    // was taken. Fifty segments for the window and one more: then no permit comes back too early, and few come back late.
     let limiters =
         options.RateLimits
-        |> Map.map (fun _ permits -> Limiter(permits, options.Window, clock))
+        |> Map.map (fun _ permits ->
+            new SlidingWindowRateLimiter(
+                SlidingWindowRateLimiterOptions(
+                    PermitLimit = permits,
+                    Window = options.Window * 1.02,
+                    SegmentsPerWindow = 51,
+                    QueueLimit = Int32.MaxValue,
+                    QueueProcessingOrder = QueueProcessingOrder.OldestFirst,
+                    AutoReplenishment = true
+                )
+            ))
 
     let now () =
         Instant.ofDateTimeOffset (clock.GetUtcNow())
 
-    /// Waits for a permit of every limit that the endpoint counts against: of the narrowest first, so that who waits for it is in
-    /// nobody else's way.
-    let admitted endpoint (ct: CancellationToken) : Task<unit> =
-        let rec taking (limiters: Limiter list) (ct: CancellationToken) : Task<unit> =
-            match limiters with
-            | [] -> Task.FromResult()
-            | first :: others -> first.Take(taking others, ct)
-
+    /// Waits for a permit of every limit that the endpoint counts against: of the widest first, so that the permit of the narrowest,
+    /// which is the one that is waited for, is taken when the request goes out.
+    let admitted endpoint (ct: CancellationToken) = task {
         let mine =
             options.LimitsOf endpoint
             |> List.distinct
-            |> List.choose (fun name ->
-                Map.tryFind name limiters |> Option.map (fun limiter -> name, limiter))
-            |> List.sortBy (fun (name, limiter) -> struct (limiter.Permits, name))
-            |> List.map snd
+            |> List.filter options.RateLimits.ContainsKey
+            |> List.sortByDescending (fun name -> options.RateLimits[name])
 
-        taking mine ct
+        for name in mine do
+            use! lease = limiters[name].AcquireAsync(1, ct)
+            ignore lease.IsAcquired // it always is: the queue has no bound
+    }
 
     let message (request: Request) =
         let root = options.Hosts[request.Host]
@@ -369,4 +347,8 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
         }
 
     interface IDisposable with
-        member _.Dispose() = client.Dispose()
+        member _.Dispose() =
+            client.Dispose()
+
+            for KeyValue(_, limiter) in limiters do
+                limiter.Dispose()

@@ -415,33 +415,6 @@ let ``a proxy is asked with its password, which nobody reads`` () : Task = task 
 
 // ---------------------------------------------------------------------------------------------------------------------------
 
-let rec private take (limiters: Limiter list) (ct: CancellationToken) : Task<unit> =
-    match limiters with
-    | [] -> Task.FromResult()
-    | first :: others -> first.Take(take others, ct)
-
-/// Takes as many permits as there are while the clock moves; the moments at which they were given, in milliseconds.
-let private taking (clock: Clock) (limiters: Limiter list list) = task {
-    let began = clock.GetUtcNow()
-    let given = ConcurrentQueue<int * float>()
-
-    let work =
-        limiters
-        |> List.mapi (fun i limiters -> task {
-            do! take limiters CancellationToken.None
-            given.Enqueue(i, (clock.GetUtcNow() - began).TotalMilliseconds)
-        })
-        |> Task.WhenAll
-
-    while not work.IsCompleted do
-        if clock.Waiting > 0 then
-            clock.Advance(TimeSpan.FromMilliseconds 10.0)
-
-        do! Task.Yield()
-
-    return List.ofSeq given
-}
-
 let private most (window: float) (moments: float list) =
     moments
     |> List.map (fun from ->
@@ -449,43 +422,6 @@ let private most (window: float) (moments: float list) =
         |> List.filter (fun at -> at >= from && at < from + window)
         |> List.length)
     |> List.max
-
-[<Test>]
-let ``no window of time holds more permits than there are`` () : Task = task {
-    let clock = Clock()
-    let limiter = Limiter(5, TimeSpan.FromSeconds 1.0, clock)
-    let! given = taking clock (List.replicate 23 [ limiter ])
-    equal 23 given.Length
-    equal 5 (given |> List.map snd |> most 1000.0)
-    isTrue ((given |> List.map snd |> List.max) < 4300.0)
-}
-
-[<Test>]
-let ``a permit counts when everything else is there`` () : Task = task {
-    let clock = Clock()
-    let wide = Limiter(10, TimeSpan.FromSeconds 1.0, clock)
-    let narrow = Limiter(2, TimeSpan.FromSeconds 1.0, clock)
-    // Who needs the narrow one takes it first, so that the others go on.
-    let! given =
-        taking clock (List.replicate 10 [ narrow; wide ] @ List.replicate 30 [ wide ])
-
-    equal 10 (given |> List.map snd |> most 1000.0)
-    equal 2 (given |> List.filter (fun (i, _) -> i < 10) |> List.map snd |> most 1000.0)
-}
-
-[<Test>]
-let ``a permit that is not waited for is not lost`` () : Task = task {
-    let clock = Clock()
-    let limiter = Limiter(1, TimeSpan.FromSeconds 1.0, clock)
-    do! limiter.Take((fun _ -> Task.FromResult()), CancellationToken.None)
-    use cancel = new CancellationTokenSource()
-    let waiting = limiter.Take((fun _ -> Task.FromResult()), cancel.Token)
-    cancel.Cancel()
-    let! _ = Task.WhenAny(waiting :> Task, Task.Delay 5000)
-    isTrue waiting.IsCanceled
-    let! given = taking clock [ [ limiter ] ]
-    equal 1 given.Length
-}
 
 [<Test>]
 let ``requests of all jobs share the limits of their endpoint`` () =
