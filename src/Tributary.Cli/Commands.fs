@@ -114,14 +114,15 @@ let start (common: Common) (arguments: ParseResults<StartArguments>) = task {
 
     try
         let limit = runFor |> Option.defaultValue Timeout.InfiniteTimeSpan
-        do! Task.Delay(limit, interrupt.Token)
+        let! ended = Task.WhenAny(Task.Delay(limit, interrupt.Token), engine.Died)
+        do! ended
     with :? OperationCanceledException ->
         ()
 
     let! report = engine.StopAsync(TimeSpan.FromSeconds 20.0)
 
     return
-        if report.Undrained.IsSome then
+        if report.Undrained.IsSome || engine.Died.IsCompleted then
             Exit.Failed
         else
             interrupt.ExitCode

@@ -54,6 +54,9 @@ type internal Asker
             }
         | _ -> ()
 
+    // Endpoints that fail at present: the first failure is news, the next hundred are not.
+    let troubled = ConcurrentDictionary<string, unit>()
+
     member _.Collector = collector
 
     /// The tick grid of a market's tokens, for validation.
@@ -95,14 +98,19 @@ type internal Asker
                     | ValueSome fault -> Error fault)
 
             match! transport.Ask(request, judge, ct) with
-            | Ok decoded -> progress <- Walks.answered decoded batch progress
+            | Ok decoded ->
+                if fst (troubled.TryRemove request.Endpoint) then
+                    Log.answersAgain log request.Endpoint
+
+                progress <- Walks.answered decoded batch progress
             | Error failure ->
                 match failure.Fault with
                 | Fault.Refused(status, _) when (collector.Refused request status).IsSome ->
                     batch.Clear()
                     progress <- Walks.refused (collector.Refused request status).Value progress
                 | fault ->
-                    Log.requestFailed log request.Endpoint request.Path (Fault.explain fault)
+                    let isNews = troubled.TryAdd(request.Endpoint, ())
+                    Log.requestFailed log isNews request.Endpoint request.Path (Fault.explain fault)
                     meters.Add(Count.faults, $"endpoint={request.Endpoint},cause={Fault.cause fault}")
 
                     match fault with

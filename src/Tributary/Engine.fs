@@ -229,6 +229,8 @@ type Engine
     let drained =
         TaskCompletionSource TaskCreationOptions.RunContinuationsAsynchronously
 
+    let died = TaskCompletionSource TaskCreationOptions.RunContinuationsAsynchronously
+
     let ready = TaskCompletionSource TaskCreationOptions.RunContinuationsAsynchronously
     let refreshed = HashSet<ExchangeId>()
     let readers = ConcurrentDictionary<Channel<MarketEvent>, unit>()
@@ -805,6 +807,7 @@ type Engine
             carryOut,
             fun error ->
                 Log.schedulerDied log error
+                died.TrySetResult() |> ignore
                 drained.TrySetResult() |> ignore
         )
 
@@ -919,6 +922,7 @@ type Engine
     }
 
     member _.Ready: Task = ready.Task
+    member _.Died: Task = died.Task
 
     member _.Subscribe(capacity: int) : ChannelReader<MarketEvent> =
         let channel = Channel.CreateBounded<MarketEvent> capacity

@@ -95,6 +95,9 @@ type Engine =
     /// Waits until every market that the configuration names has been looked up once.
     member Ready: Task
 
+    /// Ends when the scheduler has died, which is a bug of ours and was logged: nothing is asked any more. Stop the engine then.
+    member Died: Task
+
     /// What is collected, as it becomes durable. A reader that falls more than `capacity` events behind is told so by an exception
     /// of its channel (`OverflowException`), and is read no further: it never misses something without knowing.
     member Subscribe: capacity: int -> ChannelReader<MarketEvent>

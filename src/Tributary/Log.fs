@@ -42,14 +42,12 @@ let retrying (log: ILogger) (endpoint: string) (fault: string) (attempt: int) (w
         wait.TotalMilliseconds
     )
 
-let requestFailed (log: ILogger) (endpoint: string) (path: string) (fault: string) =
-    let shown =
-        if path.Length > 120 then
-            path.Substring(0, 120) + "…"
-        else
-            path
+let requestFailed (log: ILogger) isNews (endpoint: string) (path: string) (fault: string) =
+    let level = if isNews then LogLevel.Warning else LogLevel.Debug
+    log.Log(level, "{Endpoint} failed: {Fault} ({Path})", endpoint, fault, path.Split('?')[0])
 
-    log.LogWarning("{Endpoint} failed: {Fault} ({Path})", endpoint, fault, shown)
+let answersAgain (log: ILogger) (endpoint: string) =
+    log.LogInformation("{Endpoint} answers again", endpoint)
 
 let gapOpened (log: ILogger) (stream: string) (count: int) (cause: string) =
     log.LogWarning("Gap: {Stream} of {Count} flows, cause {Cause}", stream, count, cause)
