@@ -46,22 +46,6 @@ type EngineOptions = {
     static member Create:
         settings: Settings * store: Store * clock: TimeProvider * log: ILogger -> EngineOptions
 
-/// How far a backfill has come.
-type BackfillProgress = {
-    Market: MarketId
-    Slug: string
-    Pages: int
-    /// Read so far.
-    Rows: int
-    /// Of these, new to the store.
-    NewRows: int
-    /// How far back it has come.
-    Oldest: Instant voption
-    IsDone: bool
-    /// What kept it from its end, or empty.
-    Error: string
-}
-
 /// How an engine is doing.
 type EngineStatus = {
     /// The last run of each job.
@@ -106,53 +90,3 @@ type Engine =
     member Pause: unit -> unit
     member Resume: unit -> unit
     member StatusAsync: unit -> Task<EngineStatus>
-
-/// Why a question was not answered.
-[<RequireQualifiedAccess>]
-type AskFault =
-    /// The settings cannot work: a secret that cannot be read.
-    | Unusable of detail: string
-    /// Nobody answers to these slugs.
-    | UnknownMarkets of slugs: string list
-    /// The exchange did not answer.
-    | Unanswered of Fault
-    /// What was read could not be stored.
-    | NotStored of StoreFault
-
-    /// One sentence for a person.
-    override ToString: unit -> string
-
-/// What discovery would do with what it found.
-type MarketChoices = {
-    /// Every market that was looked at, and why it would be collected, or not.
-    Choices: (Market * Choice) list
-    /// Slugs of the configuration that nobody answers to.
-    Unknown: string list
-    /// Every page was answered; otherwise the picture is not whole.
-    IsWhole: bool
-}
-
-/// Questions that need no running engine.
-[<RequireQualifiedAccess>]
-module Ask =
-    /// The markets that the settings of an exchange would collect, and those that they would not, each with the reason. An error
-    /// when the settings cannot work (a secret that cannot be read).
-    val markets:
-        settings: CollectorSettings ->
-        clock: TimeProvider ->
-        log: ILogger ->
-        ct: CancellationToken ->
-            Task<Result<MarketChoices, string>>
-
-    /// Reads the trades of markets, newest first, back to a moment or as far as one walk goes, into a store. Reports after each page.
-    val backfill:
-        settings: CollectorSettings ->
-        rules: Rules ->
-        store: Store ->
-        clock: TimeProvider ->
-        log: ILogger ->
-        slugs: string seq ->
-        since: Instant ->
-        report: IProgress<BackfillProgress> ->
-        ct: CancellationToken ->
-            Task<Result<BackfillProgress list, AskFault>>
