@@ -158,6 +158,9 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
         |> Option.defaultValue "24h"
         |> since (TimeProvider.System.GetUtcNow())
 
+    if from >= Instant.ofDateTimeOffset (TimeProvider.System.GetUtcNow()) then
+        refuse Exit.Usage $"--since {moment from} lies not in the past"
+
     use logging = logFor common settings
     use interrupt = new Interrupt()
     let store = opened (Setup.openStore settings)
@@ -544,6 +547,16 @@ let simulate (_: Common) (arguments: ParseResults<SimulateArguments>) = task {
             Limits = not (arguments.Contains SimulateArguments.No_Limits)
             V2 = not (arguments.Contains SimulateArguments.V1_Only)
     }
+
+    let within name least most (value: float) =
+        if value < least || value > most then
+            refuse Exit.Usage $"--{name} takes a number from {least} to {most}, not {value}"
+
+    within "port" 0.0 65_535.0 (float options.Port)
+    within "markets" 1.0 5_000.0 (float options.Markets)
+    within "speed" 0.01 1_000.0 options.Speed
+    within "trades" 0.0 100_000.0 options.TradesPerSecond
+    within "fault-rate" 0.0 1.0 options.FaultRate
 
     use interrupt = new Interrupt()
 

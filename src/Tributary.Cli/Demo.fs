@@ -65,6 +65,7 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
 
     let path = Path.Combine(folder, "tributary.db")
 
+    // Of an earlier demo: `demo` lets no other folder come here.
     for leftover in [ path; path + "-wal"; path + "-shm" ] do
         File.Delete leftover
 
@@ -211,6 +212,14 @@ let demo (common: Common) (arguments: ParseResults<DemoArguments>) = task {
     | Some folder, _ -> return! recount folder
     | None, Some folder ->
         Directory.CreateDirectory folder |> ignore
+
+        // Only an earlier demo is written over: whatever else is there may be somebody's data.
+        if
+            Seq.isEmpty (Directory.EnumerateFileSystemEntries folder) |> not
+            && not (File.Exists(Path.Combine(folder, "truth.json")))
+        then
+            refuse Exit.Usage $"{folder} is not empty and holds no earlier demo: name another folder"
+
         return! collect common arguments folder
     | None, None ->
         let folder = Directory.CreateTempSubdirectory("tributary-demo-").FullName

@@ -52,6 +52,12 @@ let private firstLine (message: string) =
 
 [<EntryPoint>]
 let main argv =
+    // What people type for --help anywhere.
+    let argv =
+        argv
+        |> Array.map (fun word -> if word = "-h" || word = "-?" then "--help" else word)
+
+    let argv = if argv = [| "help" |] then [| "--help" |] else argv
     let isVerbose = argv |> Array.exists (fun word -> word = "--verbose" || word = "-v")
 
     try

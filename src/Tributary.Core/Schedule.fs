@@ -127,9 +127,10 @@ module Schedule =
         z <- z ^^^ (z >>> 31)
         float (z >>> 11) / float (1UL <<< 53)
 
-    /// When a slot's next run starts: its point of the grid, and the jitter. A refresh that is tried again has waited enough.
+    /// When a slot's next run starts: its point of the grid, and the jitter. Nobody waits for the first refresh of markets, and one that
+    /// is tried again has waited enough.
     let private due cadences job (slot: Slot) : Instant =
-        if job.Stream = Stream.Markets && slot.Waits.IsSome then
+        if job.Stream = Stream.Markets && (slot.Count = 0L || slot.Waits.IsSome) then
             slot.Next
         else
             slot.Next

@@ -87,3 +87,25 @@ let ``a gap that is gone is noticed`` () =
         (recountAfter [
             "DELETE FROM gaps WHERE (market, stream, token, since, cause) = (SELECT market, stream, token, since, cause FROM gaps ORDER BY until - since DESC LIMIT 1)"
         ])
+
+[<Test>]
+let ``a demo writes over nothing but an earlier demo`` () =
+    let folder = Directory.CreateTempSubdirectory("tributary-").FullName
+
+    try
+        let recorded = Path.Combine(folder, "tributary.db")
+        File.WriteAllText(recorded, "a year of somebody's recording")
+        equal 2 (run [ "demo"; "--keep"; folder; "--seconds"; "1" ])
+        equal "a year of somebody's recording" (File.ReadAllText recorded)
+    finally
+        Directory.Delete(folder, true)
+
+[<TestCase("simulate --port 99999")>]
+[<TestCase("simulate --markets 0")>]
+[<TestCase("simulate --fault-rate 7")>]
+[<TestCase("demo --seconds 0")>]
+[<TestCase("backfill")>]
+[<TestCase("backfill --market x --since 2999-01-01 --store never.db")>]
+[<TestCase("nonsense")>]
+let ``arguments that make no sense are usage`` (words: string) =
+    equal 2 (run (List.ofArray (words.Split ' ')))

@@ -471,3 +471,7 @@ let ``the same signals give the same orders`` (steps: Step list) =
     let story = tell jittery steps
     let again = (start jittery |> state [ add [ 0; 1; 2 ] ]) |> after story.Heard |> snd
     again = List.concat story.Ordered
+
+[<Test>]
+let ``the first refresh of markets is due at once, whatever the jitter`` () =
+    equal (ValueSome(ms 0L)) (Schedule.wake (start { calm with Jitter = 0.5 }))

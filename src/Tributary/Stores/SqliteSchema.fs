@@ -211,6 +211,10 @@ let private iso column =
 /// Millionths as a decimal: the double nearest to it, which prints as the same decimal up to 15 digits.
 let private decimal column = $"{column} / 1e6"
 
+/// Levels in decimals, `[[price,size],…]`, best first.
+let private levels column =
+    $"(SELECT json_group_array(json_array(json_extract(value, '$[0]') / 1e6, json_extract(value, '$[1]') / 1e6)) FROM json_each({column}))"
+
 let private hexOrText prefix column =
     $"CASE typeof({column}) WHEN 'blob' THEN '{prefix}' || lower(hex({column})) ELSE coalesce({column}, '') END"
 
@@ -289,7 +293,8 @@ WHERE NOT EXISTS (SELECT 1 FROM trade_links l WHERE l.other_id = r.trade_id)"""
     (r.best_bid + r.best_ask) / 2e6 AS mid, (r.best_ask - r.best_bid) / 1e6 AS spread,
     (r.best_ask - r.best_bid) * 2e4 / (r.best_bid + r.best_ask) AS spread_bps,
     {hexOrText "" "r.hash"} AS hash, r.sequence, {verdict "r.verdict"} AS verdict, r.reason,
-    {iso "r.at"} AS at, {iso "r.received"} AS received, {flags "r.flags"} AS flags, r.bids, r.asks
+    {iso "r.at"} AS at, {iso "r.received"} AS received, {flags "r.flags"} AS flags,
+    {levels "r.bids"} AS bids, {levels "r.asks"} AS asks
 FROM orderbook_snapshots r {ofToken}"""
 
     "orderbook_deltas_readable",
