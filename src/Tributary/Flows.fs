@@ -19,6 +19,7 @@ type internal Flow
     let gate = obj ()
     let mutable track = track
     let mutable watermark = watermark
+    let mutable last: Checkpoint voption = ValueNone
     let mutable isOver = false
 
     let job =
@@ -82,7 +83,7 @@ type internal Flow
 
             meters.Add(Count.pollsGood, $"stream={stream}")
 
-            batch.Checkpoints.Add {
+            let checkpoint: Checkpoint = {
                 Job = job
                 Exchange = exchange
                 Stream = stream
@@ -93,9 +94,13 @@ type internal Flow
                 Rows = rows
                 Error = ""
                 Duration = took
-            })
+            }
 
-    /// `count` due polls did not bring what they should. Leaves the beginning of a gap, unless one is open. A flow that is over
+            last <- ValueSome checkpoint
+            batch.Checkpoints.Add checkpoint)
+
+    /// `count` due polls did not bring what they should. Leaves the beginning of a gap, unless one is open, and the checkpoint of the
+    /// last good poll with what went wrong since, for `status`. A flow that is over
     /// hears of polls that were under way when it ended: nothing would close their gap later.
     member _.IsMissed(cause: Cause, at: Instant, count: int, batch: Batch) =
         lock gate (fun () ->
@@ -104,6 +109,16 @@ type internal Flow
             meters.Add(Count.pollsMissed, $"stream={stream},cause={cause}", int64 count)
 
             opened hole batch
+
+            match last with
+            | ValueSome checkpoint ->
+                batch.Checkpoints.Add {
+                    checkpoint with
+                        Rows = 0
+                        Error = string cause
+                        Duration = TimeSpan.Zero
+                }
+            | ValueNone -> ()
 
             if isOver then
                 closed hole at ValueNone batch)

@@ -226,3 +226,14 @@ let ``an answer that comes after its flow ended closes nothing twice`` () =
 
     equal [] (writes (isGood 4L flow))
     equal (1L, 1L) (meters.Total Count.gapsOpened, meters.Total Count.gapsClosed)
+
+[<Test>]
+let ``a missed poll says what went wrong beside the last good one`` () =
+    let flows, _ = flows ()
+    let flow = books flows (batch ())
+    let before, after = batch (), batch ()
+    isMissed Cause.Late 1L flow before // nothing was good yet, so there is nothing to say it of
+    isGood 2L flow (batch ())
+    isMissed Cause.Refused 3L flow after
+    equal 0 before.Checkpoints.Count
+    equal [ "refused", seconds 2L ] [ for reached in after.Checkpoints -> reached.Error, reached.Watermark ]

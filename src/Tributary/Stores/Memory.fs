@@ -139,7 +139,14 @@ type private Tables(collector: string) =
             writeGap gap
 
         for checkpoint in batch.Checkpoints do
-            checkpoints[checkpoint.Job] <- checkpoint
+            // A watermark never goes back: what was read stays read, whatever order the reports come in.
+            checkpoints[checkpoint.Job] <-
+                match checkpoints.TryGetValue checkpoint.Job with
+                | true, known -> {
+                    checkpoint with
+                        Watermark = max known.Watermark checkpoint.Watermark
+                  }
+                | _ -> checkpoint
 
         for row in batch.Rejections do
             rejections.TryAdd(struct (row.Exchange, row.Reason, Convert.ToBase64String row.Bytes), row)

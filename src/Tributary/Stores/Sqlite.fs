@@ -318,7 +318,7 @@ type private Writer(db: Connection, collector: string) =
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?7, ?8 <> '')
              ON CONFLICT (job) DO UPDATE SET
                  market = excluded.market, stream = excluded.stream, token = excluded.token,
-                 since = excluded.since, watermark = excluded.watermark,
+                 since = excluded.since, watermark = max(watermark, excluded.watermark),
                  rows = excluded.rows, error = excluded.error, duration = excluded.duration,
                  runs = runs + 1,
                  total_rows = total_rows + excluded.total_rows,

@@ -257,6 +257,25 @@ type StoreContractTests(kind: string) =
         equal [ books; next ] (result (store.Checkpoints()))
 
     [<Test>]
+    member _.``a watermark never goes back``() =
+        let earlier = {
+            checkpoint with
+                Watermark = checkpoint.Watermark - TimeSpan.FromSeconds 9.0
+                Error = "late"
+        }
+
+        write store [ batch [ reached checkpoint ]; batch [ reached earlier ] ]
+
+        equal
+            [
+                {
+                    earlier with
+                        Watermark = checkpoint.Watermark
+                }
+            ]
+            (result (store.Checkpoints()))
+
+    [<Test>]
     member _.``an unchanged market is not stored again, but its numbers are``() =
         let later = {
             market with
