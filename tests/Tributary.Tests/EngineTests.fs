@@ -292,8 +292,13 @@ let ``a store that another program holds stops the polls with one line, and they
         let other = new Connection(bench.Path, Access.Write)
         other.Execute "BEGIN IMMEDIATE"
         do! bench.Until("polls stop", fun () -> bench.Words.With "does not take" <> [])
-        let! status = engine.StatusAsync()
-        equal [ Cause.StoreFailed ] status.Paused
+        // The schedule hears of it by a message.
+        do!
+            bench.Until(
+                "the schedule is paused",
+                fun () -> engine.StatusAsync().Result.Paused = [ Cause.StoreFailed ]
+            )
+
         do! Task.Delay 1500
         (other :> IDisposable).Dispose()
         do! bench.Until("polls go on", fun () -> bench.Words.With "takes data again" <> [])
