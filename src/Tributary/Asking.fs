@@ -88,7 +88,8 @@ type internal Asker
 
             let judge =
                 Judge(fun body received ->
-                    batch.Clear() // of what an attempt before this one left
+                    // Of what an attempt before this one left. After the last attempt the good rows stay, whatever its fault.
+                    batch.Clear()
                     latest.Value <- received
                     let decoded = collector.Decode request body received batch
                     Validation.sift rules live tick body.Span request.Path batch

@@ -397,23 +397,36 @@ type Engine
                 meters.Add(Count.eventsReceived, "stream=books")
                 meters.Add(Count.books, $"verdict={Verdict.text row.Verdict}")
 
-                match flows.TryFind(collector.Exchange, Stream.Books, key) with
-                | ValueSome flow when account.Take flow ->
-                    let state = struct (row.At, batch.Text row.Hash)
+                let state = struct (row.At, batch.Text row.Hash)
 
-                    if flow.LastBook = state then
-                        meters.Add(Count.unchanged, "stream=books")
-                        flow.IsGood(received, received, 0, took, batch)
-                        polled job due flow PollOutcome.Unchanged
-                    else
+                let isNew =
+                    match flows.TryFind(collector.Exchange, Stream.Books, key) with
+                    | ValueSome flow ->
+                        let isNew = flow.LastBook <> state
                         flow.LastBook <- state
-                        sieve.Warned row.Flags
-                        batch.Books[kept] <- row
-                        kept <- kept + 1
-                        flow.IsGood(received, received, 1, took, batch)
-                        stored.AddOrUpdate(flow.Market, 1, (fun _ rows -> rows + 1)) |> ignore
-                        polled job due flow (PollOutcome.Stored 1)
-                | _ -> ()
+
+                        if isNew then
+                            stored.AddOrUpdate(flow.Market, 1, (fun _ rows -> rows + 1)) |> ignore
+                        else
+                            meters.Add(Count.unchanged, "stream=books")
+
+                        if account.Take flow then
+                            let outcome =
+                                if isNew then
+                                    PollOutcome.Stored 1
+                                else
+                                    PollOutcome.Unchanged
+
+                            flow.IsGood(received, received, (if isNew then 1 else 0), took, batch)
+                            polled job due flow outcome
+
+                        isNew
+                    | ValueNone -> true // Nobody asked for it (any more), but here it is.
+
+                if isNew then
+                    sieve.Warned row.Flags
+                    batch.Books[kept] <- row
+                    kept <- kept + 1
 
             batch.Books.Truncate kept
             let! acknowledged = store batch ignore

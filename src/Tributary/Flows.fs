@@ -100,8 +100,8 @@ type internal Flow
             batch.Checkpoints.Add checkpoint)
 
     /// `count` due polls did not bring what they should. Leaves the beginning of a gap, unless one is open, and the checkpoint of the
-    /// last good poll with what went wrong since, for `status`. A flow that is over
-    /// hears of polls that were under way when it ended: nothing would close their gap later.
+    /// last good poll with what went wrong since, for `status`. A flow that is over hears of polls that were under way when it
+    /// ended: nothing would close their gap later.
     member _.IsMissed(cause: Cause, at: Instant, count: int, batch: Batch) =
         lock gate (fun () ->
             let struct (next, hole) = Gaps.missed cause at track

@@ -6,6 +6,7 @@ open System
 open System.Collections.Concurrent
 open System.IO
 open System.Net.Http
+open System.Text.RegularExpressions
 open System.Threading
 open System.Threading.Tasks
 open Microsoft.AspNetCore.Http
@@ -462,39 +463,59 @@ let ``a reader that falls behind is told so, and one that keeps up hears everyth
         | error -> isTrue (error.InnerException :? OverflowException)
     })
 
+/// A proxy before the books of the exchange: passes everything on, and changes the answers' text.
+let private changingBooks (bench: Bench) (change: string -> string) (context: HttpContext) : Task = task {
+    use client = new HttpClient()
+
+    use! answer =
+        client.PostAsync(Uri(bench.Simulator.Address, "clob/books"), new StreamContent(context.Request.Body))
+
+    let! text = answer.Content.ReadAsStringAsync()
+    let bytes = utf8 (change text)
+    context.Response.ContentType <- "application/json"
+    do! context.Response.Body.WriteAsync(bytes, 0, bytes.Length)
+}
+
+let private clobAt root (collector: CollectorSettings) = {
+    collector with
+        Urls = collector.Urls |> Map.add "clob_url" root
+}
+
 [<Test>]
 let ``one bad book is kept in quarantine, and the others are stored`` () =
     with' exchange (fun bench -> task {
-        use client = new HttpClient()
-
-        /// Passes everything on, and spoils a level of the first book.
-        let spoil (context: HttpContext) : Task = task {
-            use! answer =
-                client.PostAsync(
-                    Uri(bench.Simulator.Address, "clob/books"),
-                    new StreamContent(context.Request.Body)
-                )
-
-            let! text = answer.Content.ReadAsStringAsync()
-            let at = text.IndexOf "\"size\":\""
-            let bytes = utf8 (text.Insert(at + 8, "-"))
-            context.Response.ContentType <- "application/json"
-            do! context.Response.Body.WriteAsync(bytes, 0, bytes.Length)
-        }
+        let spoil =
+            changingBooks bench (fun text -> text.Insert(text.IndexOf "\"size\":\"" + 8, "-"))
 
         do!
             serving [ spoil ] (fun root _ -> task {
-                let clob (collector: CollectorSettings) = {
-                    collector with
-                        Urls = collector.Urls |> Map.add "clob_url" root
-                }
-
-                let! engine = bench.StartWith(bench.OpenStore(), clob)
+                let! engine = bench.StartWith(bench.OpenStore(), clobAt root)
                 do! bench.Until("books come", fun () -> bench.Good(Stream.Books, seconds 0L) > 22)
                 do! bench.Finish engine
                 let! report = bench.Balances()
                 isTrue (report.Quarantined > 0L)
                 let causes = report.GapCauses |> List.map fst |> List.except [ "late" ]
                 equal [ "undecodable" ] causes
+            })
+    })
+
+[<Test>]
+let ``a book that nobody asked for is stored all the same`` () =
+    with' { exchange with FaultRate = 0.0 } (fun bench -> task {
+        let id = Regex "\"asset_id\":\"(\\d+)\""
+
+        /// The first book once more, as another token's.
+        let addBook (text: string) =
+            let first = text.Substring(1, text.IndexOf "},{\"market\"")
+            let other = id.Replace(first, "\"asset_id\":\"4711\"")
+            $"[{other},{text.Substring 1}"
+
+        do!
+            serving [ changingBooks bench addBook ] (fun root _ -> task {
+                let! engine = bench.StartWith(bench.OpenStore(), clobAt root)
+                do! bench.Until("books come", fun () -> bench.Good(Stream.Books, seconds 0L) > 22)
+                do! bench.Finish engine
+                let! books = bench.Read(fun store -> store.Books Query.everything)
+                isTrue (books |> List.exists (fun book -> string book.Token = "4711"))
             })
     })

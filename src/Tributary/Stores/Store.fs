@@ -100,9 +100,9 @@ type StoreStatus = {
 /// A gap, and the name of the collector that saw it.
 type RecordedGap = { Collector: string; Gap: Gap }
 
-/// A place where batches become durable. Append twice, store once: rows are told apart by the identities of `design.md` section 4,
-/// a repeat changes nothing (a gap that is closed or healed, and a checkpoint, are the only things ever updated). One contract
-/// test runs against every store; `Memory` is the reference.
+/// A place where batches become durable. Append twice, store once: rows are told apart by what they say (a trade's identity; a
+/// book's token, time and hash), and a repeat changes nothing (a gap that is closed or healed, and a checkpoint, are the only
+/// things ever updated). One contract test runs against every store; `Memory` is the reference.
 [<NoComparison; NoEquality>]
 type Store = {
     Name: string
