@@ -148,6 +148,9 @@ let private exchangeOf text = known (ExchangeId.Parse text)
 let private marketOf text = known (MarketId.Parse text)
 let private tokenOf text = known (TokenId.Parse text)
 
+let private marketOf' = marketOf
+let private tokenOf' = tokenOf
+
 let private sizeOf millionths =
     match Size.tryOfMillionths millionths with
     | ValueSome size -> size
@@ -238,9 +241,66 @@ type private Keys(exchange: int64) =
 
         &tokens[name.Key]
 
+/// Where a row of a file is, for as long as the file lives: numbers (int64) and texts, as each table's key wants them.
+[<Sealed>]
+type private References(table: string) =
+    let places = Neutral.Sink()
+    let mutable count = 0
+    member _.Table = table
+    member _.Number(value: int64) = places.Int64 value
+    member _.Bytes(value: ReadOnlySpan<byte>) = value.CopyTo(places.Room value.Length)
+
+    member _.Text(value: string) =
+        places.Text(ReadOnlySpan(Encoding.UTF8.GetBytes value))
+
+    /// A row's place is complete.
+    member _.Next() = count <- count + 1
+
+    member _.MoveTo(outbox: OutboxWriter) =
+        if count > 0 then
+            outbox.Add(table, count, false, places.Written)
+
+        places.Clear()
+        count <- 0
+
+    member _.Clear() =
+        places.Clear()
+        count <- 0
+
+/// What was shipped lately, so that it is not shipped with every poll: sending it again would be harmless, but not free.
+[<Sealed>]
+type private Shipped() =
+    let capacity = 200_000
+    let mutable trades, books = Repeats capacity, Repeats capacity
+
+    member _.IsNewTrade(id: TradeId, source: Source) =
+        // The source is part of a sighting's identity.
+        trades.Remember {
+            id with
+                High = id.High ^^^ uint64 source
+        }
+
+    member _.IsNewBook(batch: Batch, row: inref<BookRow>) =
+        let digest = Digest()
+        digest.Text batch.Exchange
+        digest.Bytes(batch.Names.Utf8 row.Market)
+        digest.Bytes(batch.Names.Utf8 row.Token)
+        digest.Number row.At.Micros
+        digest.Bytes((batch.Utf8 row.Hash).ToArray())
+        let id = ReadOnlySpan digest.Result
+
+        books.Remember {
+            High = BinaryPrimitives.ReadUInt64BigEndian id
+            Low = BinaryPrimitives.ReadUInt64BigEndian(id.Slice 8)
+        }
+
+    member _.Forget() =
+        trades <- Repeats capacity
+        books <- Repeats capacity
+
 /// The writing connection: every statement once, and what is known of the file's keys. One caller at a time.
 [<Sealed>]
-type private Writer(db: Connection, collector: string) =
+type private Writer(db: Connection, collector: string, shipping: Shipping, outbox: OutboxWriter) =
     let start = db.Prepare "BEGIN IMMEDIATE"
     let commit = db.Prepare "COMMIT"
 
@@ -345,6 +405,28 @@ type private Writer(db: Connection, collector: string) =
     let transactionBytes: byte[] = Array.zeroCreate 32
     let hashBytes: byte[] = Array.zeroCreate 20
     let mutable levels: byte[] = Array.zeroCreate 65_536
+
+    let ships = shipping <> Shipping.Off
+    let shipsRows = shipping.IsRows
+    let neutral = Neutral.Writer()
+    let shipped = Shipped()
+    let tradePlaces = References "trades"
+    let bookPlaces = References "orderbook_snapshots"
+    let marketPlaces = References "markets"
+    let statsPlaces = References "market_stats"
+    let gapPlaces = References "gaps"
+    let rejectionPlaces = References "quarantine"
+    let metricPlaces = References "collection_metrics"
+
+    let places = [
+        marketPlaces
+        statsPlaces
+        tradePlaces
+        bookPlaces
+        gapPlaces
+        rejectionPlaces
+        metricPlaces
+    ]
 
     /// What a statement with RETURNING answers first.
     let returned (statement: Statement) =
@@ -459,6 +541,40 @@ type private Writer(db: Connection, collector: string) =
             if row.Inserted then
                 count newTrades market
 
+                if ships then
+                    tradePlaces.Number market
+                    tradePlaces.Number row.At.Micros
+                    tradePlaces.Number(int64 row.Source)
+                    tradePlaces.Bytes(ReadOnlySpan idBytes)
+                    tradePlaces.Next()
+
+    /// Into the outbox, whole.
+    let shipTrades (batch: Batch) =
+        let mutable rows = 0
+
+        for i in 0 .. batch.Trades.Count - 1 do
+            let row = &batch.Trades[i]
+            row.Inserted <- shipped.IsNewTrade(row.Id, row.Source)
+
+            if row.Inserted then
+                rows <- rows + 1
+
+        if rows > 0 then
+            outbox.Add("trades", rows, true, neutral.Trades(batch, rows))
+
+    let shipBooks (batch: Batch) =
+        let mutable rows = 0
+
+        for i in 0 .. batch.Books.Count - 1 do
+            let row = &batch.Books[i]
+            row.Inserted <- shipped.IsNewBook(batch, &row)
+
+            if row.Inserted then
+                rows <- rows + 1
+
+        if rows > 0 then
+            outbox.Add("orderbook_snapshots", rows, true, neutral.Books(batch, rows))
+
     let put (at: byref<int>) (symbol: byte) =
         levels[at] <- symbol
         at <- at + 1
@@ -529,6 +645,10 @@ type private Writer(db: Connection, collector: string) =
             if row.Inserted then
                 count newBooks token.Key
 
+                if ships then
+                    bookPlaces.Number db.LastRow
+                    bookPlaces.Next()
+
     let keyOfMarket (batch: Batch) (exchange: ExchangeId) (id: MarketId) =
         marketOf (keysOf batch (string exchange)) batch.Names (batch.Names.Intern(string id))
 
@@ -577,6 +697,10 @@ type private Writer(db: Connection, collector: string) =
         market.Text(20, row.Raw)
         market.Run()
 
+        if ships && db.Changes = 1 then
+            marketPlaces.Number db.LastRow
+            marketPlaces.Next()
+
         if row.Volume.IsSome || row.Liquidity.IsSome || row.OpenInterest.IsSome then
             stats.Integer(1, key)
             stats.Integer(2, at)
@@ -585,18 +709,23 @@ type private Writer(db: Connection, collector: string) =
             stats.IntegerOrNull(5, ofSize row.OpenInterest)
             stats.Run()
 
+            if ships && db.Changes = 1 then
+                statsPlaces.Number key
+                statsPlaces.Number at
+                statsPlaces.Next()
+
     let writeGap (batch: Batch) (row: Gap) =
         let key = keyOfMarket batch row.Exchange row.Market
-        gap.Text(1, collector)
-        gap.Integer(2, key)
-        gap.Text(3, string row.Stream)
 
-        gap.Integer(
-            4,
+        let token =
             match row.Token with
             | ValueSome token -> (keyOfToken batch row.Exchange key token).Key
             | ValueNone -> 0L
-        )
+
+        gap.Text(1, collector)
+        gap.Integer(2, key)
+        gap.Text(3, string row.Stream)
+        gap.Integer(4, token)
 
         gap.Integer(5, row.Since.Micros)
         gap.Text(6, string row.Cause)
@@ -604,6 +733,14 @@ type private Writer(db: Connection, collector: string) =
         gap.IntegerOrNull(8, row.Healed |> ValueOption.map (fun struct (at, _) -> at.Micros))
         gap.TextOrNull(9, row.Healed |> ValueOption.map (fun struct (_, by) -> by))
         gap.Run()
+
+        if ships && db.Changes = 1 then
+            gapPlaces.Number key
+            gapPlaces.Number token
+            gapPlaces.Number row.Since.Micros
+            gapPlaces.Text(string row.Stream)
+            gapPlaces.Text(string row.Cause)
+            gapPlaces.Next()
 
     let writeCheckpoint (batch: Batch) (row: Checkpoint) =
         let key = keyOfMarket batch row.Exchange row.Market
@@ -634,23 +771,33 @@ type private Writer(db: Connection, collector: string) =
         rejection.Integer(7, row.Received.Micros)
         rejection.Run()
 
+        if ships && db.Changes = 1 then
+            rejectionPlaces.Number db.LastRow
+            rejectionPlaces.Next()
+
     let writeMetric (row: Metric) =
         metricKey.Text(1, row.Name)
         metricKey.Text(2, row.Labels)
-        metric.Integer(1, returned metricKey)
+        let key = returned metricKey
+        metric.Integer(1, key)
         metric.Integer(2, row.At.Micros)
         metric.Real(3, row.Value)
         metric.Run()
+
+        if ships && db.Changes = 1 then
+            metricPlaces.Number key
+            metricPlaces.Number row.At.Micros
+            metricPlaces.Next()
 
     let writeBatch (batch: Batch) =
         for row in batch.Markets do
             writeMarket batch row
 
         if batch.Trades.Count > 0 then
-            writeTrades batch
+            (if shipsRows then shipTrades else writeTrades) batch
 
         if batch.Books.Count > 0 then
-            writeBooks batch
+            (if shipsRows then shipBooks else writeBooks) batch
 
         for row in batch.Gaps do
             writeGap batch row
@@ -661,8 +808,14 @@ type private Writer(db: Connection, collector: string) =
         for row in batch.Rejections do
             writeRejection row
 
-        for row in batch.Metrics do
-            writeMetric row
+        if not shipsRows then
+            for row in batch.Metrics do
+                writeMetric row
+        elif batch.Metrics.Count > 0 then
+            outbox.Add("collection_metrics", batch.Metrics.Count, true, neutral.Metrics batch)
+
+        for table in places do
+            table.MoveTo outbox
 
     let writeCounts (statement: Statement) (counts: Dictionary<int64, int>) =
         for KeyValue(key, more) in counts do
@@ -677,25 +830,290 @@ type private Writer(db: Connection, collector: string) =
         keys <- ConditionalWeakTable()
         newTrades.Clear()
         newBooks.Clear()
-        db.Rollback()
+        shipped.Forget()
 
-    /// All of the batches, or none of them with the exception that says why.
-    member _.Write(batches: IReadOnlyList<Batch>, cancelled: CancellationToken) =
+        for table in places do
+            table.Clear()
+
+        db.Rollback()
+        outbox.Undone()
+
+    let transaction (work: unit -> unit) =
         try
             start.Run()
-
-            for batch in batches do
-                cancelled.ThrowIfCancellationRequested()
-                writeBatch batch
-
-            writeCounts moreTrades newTrades
-            writeCounts moreBooks newBooks
+            work ()
             commit.Run()
         with _ ->
             undo ()
             reraise ()
 
+    // What was dropped of each flow, from its first moment to behind its last.
+    let lost =
+        Dictionary<struct (string * Stream * string * string), struct (int64 * int64)>()
+
+    let lose stream exchange market token (at: Instant) =
+        let key = struct (exchange, stream, market, token)
+
+        lost[key] <-
+            match lost.TryGetValue key with
+            | true, struct (first, last) -> struct (min first at.Micros, max last at.Micros)
+            | _ -> struct (at.Micros, at.Micros)
+
+    let dropped = Batch()
+
+    let loseEntry table (content: byte[]) =
+        let names = dropped.Names
+
+        match table with
+        | "trades" ->
+            Neutral.readTrades (ReadOnlyMemory content) dropped
+
+            for i in 0 .. dropped.Trades.Count - 1 do
+                let row = &dropped.Trades[i]
+                lose Stream.Trades dropped.Exchange (names.Text row.Market) "" row.At
+        | "orderbook_snapshots" ->
+            Neutral.readBooks (ReadOnlyMemory content) dropped
+
+            for i in 0 .. dropped.Books.Count - 1 do
+                let row = &dropped.Books[i]
+                lose Stream.Books dropped.Exchange (names.Text row.Market) (names.Text row.Token) row.At
+        | _ -> () // counters: the next ones say more
+
+    /// Keeps the outbox within its bounds; what goes is a gap of the flow that it was of.
+    let fit limit =
+        outbox.Fit(limit, loseEntry)
+
+        if lost.Count > 0 then
+            dropped.Clear()
+
+            for KeyValue(struct (exchange, stream, market, token), struct (first, last)) in lost do
+                writeGap dropped {
+                    Exchange = exchangeOf exchange
+                    Stream = stream
+                    Market = marketOf' market
+                    Token = if token = "" then ValueNone else ValueSome(tokenOf' token)
+                    Since = Instant.ofMicros first
+                    Until = ValueSome(Instant.ofMicros (last + 1L))
+                    Cause = Cause.Overrun
+                    Healed = ValueNone
+                }
+
+            gapPlaces.MoveTo outbox
+            lost.Clear()
+            shipped.Forget()
+
+    /// All of the batches, or none of them with the exception that says why.
+    member _.Write(batches: IReadOnlyList<Batch>, cancelled: CancellationToken) =
+        lost.Clear()
+
+        transaction (fun () ->
+            for batch in batches do
+                cancelled.ThrowIfCancellationRequested()
+                writeBatch batch
+
+            match shipping with
+            | Shipping.Rows limit -> fit limit
+            | Shipping.References
+            | Shipping.Off -> ()
+
+            writeCounts moreTrades newTrades
+            writeCounts moreBooks newBooks)
+
+    /// What waits was shipped, or will be: it is not new when it comes again. The last entries are enough, for what is read
+    /// again was read lately.
+    member _.Recall(outbox: Outbox) =
+        if shipsRows then
+            for table in [ "trades"; "orderbook_snapshots" ] do
+                let last = outbox.Last table
+                let known = Batch()
+
+                for entry in outbox.Read table (last - 2_000L) last Int32.MaxValue do
+                    outbox.Open table entry known
+
+                    for i in 0 .. known.Trades.Count - 1 do
+                        let row = &known.Trades[i]
+                        shipped.IsNewTrade(row.Id, row.Source) |> ignore
+
+                    for i in 0 .. known.Books.Count - 1 do
+                        shipped.IsNewBook(known, &known.Books[i]) |> ignore
+
+    /// The store that is elsewhere has the entries up to here for good.
+    member _.Release(table: string, upTo: int64) =
+        transaction (fun () ->
+            outbox.Release(table, upTo)
+
+            // In a file that is only an outbox nobody reads old numbers. The newest ones are what `Markets` answers.
+            if shipsRows && table = "market_stats" then
+                db.Execute
+                    "DELETE FROM market_stats
+                     WHERE at < (SELECT max(at) FROM market_stats newer WHERE newer.market = market_stats.market)
+                       AND NOT EXISTS (SELECT 1 FROM outbox WHERE kind = 'market_stats')")
+
+        // The file gives back what a long wait made it grow by, a little at a time.
+        if shipsRows then
+            db.Execute "PRAGMA incremental_vacuum(2000)"
+
 // ---- reading
+
+/// Bytes as hex behind a prefix, a text as it is, null as the empty text.
+let private hexOrText (prefix: string) (row: Statement) column =
+    if row.IsBlob column then
+        prefix + Convert.ToHexStringLower(row.Bytes column)
+    else
+        row.Text column
+
+let private tokenOrNone (row: Statement) column =
+    if row.IsNull column then
+        ValueNone
+    else
+        ValueSome(tokenOf (row.Text column))
+
+let private readTrade (row: Statement) : Trade =
+    let id = row.Bytes 7
+
+    if id.Length <> 16 then
+        damaged "a trade id that is not 16 bytes"
+
+    {
+        Exchange = exchangeOf (row.Text 0)
+        Market = marketOf (row.Text 1)
+        Token = tokenOf (row.Text 2)
+        Outcome = row.Text 3
+        Side = LanguagePrimitives.EnumOfValue(byte (row.Integer 4))
+        Price = Price.ofMillionths (row.Integer 5)
+        Size = sizeOf (row.Integer 6)
+        Id = {
+            High = BinaryPrimitives.ReadUInt64BigEndian id
+            Low = BinaryPrimitives.ReadUInt64BigEndian(id.Slice 8)
+        }
+        Transaction = hexOrText "0x" row 8
+        Source = LanguagePrimitives.EnumOfValue(byte (row.Integer 9))
+        At = row.Instant 10
+        Received = row.Instant 11
+        Flags = enum (int (row.Integer 12))
+    }
+
+let private readBook (row: Statement) : OrderBookSnapshot = {
+    Exchange = exchangeOf (row.Text 0)
+    Market = marketOf (row.Text 1)
+    Token = tokenOf (row.Text 2)
+    Bids = levelsOf (row.Bytes 3)
+    Asks = levelsOf (row.Bytes 4)
+    Hash = hexOrText "" row 5
+    Verdict = LanguagePrimitives.EnumOfValue(byte (row.Integer 6))
+    Reason = row.Text 7
+    At = row.Instant 8
+    Received = row.Instant 9
+    Flags = enum (int (row.Integer 10))
+}
+
+let private readGap (row: Statement) : RecordedGap = {
+    Collector = row.Text 0
+    Gap = {
+        Exchange = exchangeOf (row.Text 1)
+        Stream = streamOf (row.Text 2)
+        Market = marketOf (row.Text 3)
+        Token = tokenOrNone row 4
+        Since = row.Instant 5
+        Until = row.InstantOrNull 6
+        Cause = causeOf (row.Text 7)
+        Healed = row.InstantOrNull 8 |> ValueOption.map (fun at -> struct (at, row.Text 9))
+    }
+}
+
+let private readMarket (row: Statement) : Market =
+    let sizeOrNone column =
+        row.IntegerOrNull column |> ValueOption.map sizeOf
+
+    {
+        Exchange = exchangeOf (row.Text 0)
+        Market = marketOf (row.Text 1)
+        Event = row.Text 2
+        Slug = row.Text 3
+        Question = row.Text 4
+        Outcomes = outcomesOf (row.Text 5)
+        Tags = tagsOf (row.Text 6)
+        Status = statusOf (row.Text 7)
+        AcceptsOrders = row.Integer 8 <> 0L
+        TickSize = row.IntegerOrNull 9 |> ValueOption.map Price.ofMillionths
+        MinimumSize = sizeOrNone 10
+        NegRisk = row.Integer 11 <> 0L
+        Start = row.InstantOrNull 12
+        End = row.InstantOrNull 13
+        ClosedAt = row.InstantOrNull 14
+        Winner = row.Text 15
+        Updated = row.InstantOrNull 16
+        Received = row.Instant 17
+        Raw = row.Text 18
+        Volume = sizeOrNone 19
+        Liquidity = sizeOrNone 20
+        OpenInterest = sizeOrNone 21
+    }
+
+let private readCheckpoint (row: Statement) : Checkpoint = {
+    Job = row.Text 0
+    Exchange = exchangeOf (row.Text 1)
+    Stream = streamOf (row.Text 2)
+    Market = marketOf (row.Text 3)
+    Token = tokenOrNone row 4
+    Since = row.Instant 5
+    Watermark = row.Instant 6
+    Rows = int (row.Integer 7)
+    Error = row.Text 8
+    Duration = TimeSpan(row.Integer 9 * TimeSpan.TicksPerMicrosecond)
+}
+
+let private readRejection (row: Statement) : Rejection = {
+    Exchange = row.Text 0
+    Source = row.Text 1
+    Offset = int (row.Integer 2)
+    Reason = row.Text 3
+    Bytes = (row.Bytes 4).ToArray()
+    Received = row.Instant 5
+}
+
+let private readMetric (row: Statement) : Metric = {
+    Name = row.Text 0
+    Labels = row.Text 1
+    At = row.Instant 2
+    Value = row.Real 3
+}
+
+let private readSummary (checkpoints: Checkpoint list) (row: Statement) : MarketSummary =
+    let exchange, market = exchangeOf (row.Text 0), marketOf (row.Text 1)
+
+    {
+        Exchange = exchange
+        Market = market
+        Slug = row.Text 2
+        Question = row.Text 3
+        Status = row.Text 4
+        Trades = row.Integer 5
+        FirstTrade = row.InstantOrNull 6
+        LastTrade = row.InstantOrNull 7
+        Books = row.Integer 8
+        FirstBook = row.InstantOrNull 9
+        LastBook = row.InstantOrNull 10
+        Gaps = row.Integer 11
+        OpenGaps = row.Integer 12
+        Checkpoints =
+            checkpoints
+            |> List.filter (fun one -> one.Market = market && one.Exchange = exchange)
+    }
+
+let private gapColumns =
+    "SELECT g.collector, e.name, g.stream, m.name, k.name, g.since, g.until, g.cause, g.healed_at, g.healed_by
+     FROM gaps g
+     JOIN market_keys m ON m.id = g.market
+     JOIN exchanges e ON e.id = m.exchange
+     LEFT JOIN token_keys k ON k.id = g.token"
+
+let private marketColumns =
+    "SELECT e.name, m.name, v.event, v.slug, v.question, v.outcomes, v.tags, v.status, v.accepts_orders, v.tick_size,
+            v.minimum_size, v.neg_risk, v.starts, v.ends, v.closed, v.winner, v.updated, v.received, v.raw,
+            s.volume, s.liquidity, s.open_interest
+     FROM market_keys m
+     JOIN exchanges e ON e.id = m.exchange"
 
 [<Sealed>]
 type private Reader(db: Connection, path: string, collector: string voption) =
@@ -728,13 +1146,6 @@ type private Reader(db: Connection, path: string, collector: string voption) =
                 AND b.at >= ?4 AND b.at < ?5
               ORDER BY b.at, k.name, b.hash LIMIT ?6"
 
-    let gapColumns =
-        "SELECT g.collector, e.name, g.stream, m.name, k.name, g.since, g.until, g.cause, g.healed_at, g.healed_by
-         FROM gaps g
-         JOIN market_keys m ON m.id = g.market
-         JOIN exchanges e ON e.id = m.exchange
-         LEFT JOIN token_keys k ON k.id = g.token"
-
     let gaps =
         db.Prepare
             $"{gapColumns}
@@ -750,11 +1161,7 @@ type private Reader(db: Connection, path: string, collector: string voption) =
 
     let descriptions =
         db.Prepare
-            $"SELECT e.name, m.name, v.event, v.slug, v.question, v.outcomes, v.tags, v.status, v.accepts_orders, v.tick_size,
-                     v.minimum_size, v.neg_risk, v.starts, v.ends, v.closed, v.winner, v.updated, v.received, v.raw,
-                     s.volume, s.liquidity, s.open_interest
-              FROM market_keys m
-              JOIN exchanges e ON e.id = m.exchange
+            $"{marketColumns}
               JOIN markets v ON v.rowid = ({newest})
               LEFT JOIN market_stats s ON s.market = m.id
                     AND s.at = (SELECT max(at) FROM market_stats WHERE market = m.id)
@@ -811,152 +1218,6 @@ type private Reader(db: Connection, path: string, collector: string voption) =
         statement.Integer(5, query.Until.Micros)
         statement.Integer(6, query.Limit)
         statement
-
-    /// Bytes as hex behind a prefix, a text as it is, null as the empty text.
-    let hexOrText (prefix: string) (row: Statement) column =
-        if row.IsBlob column then
-            prefix + Convert.ToHexStringLower(row.Bytes column)
-        else
-            row.Text column
-
-    let tokenOrNone (row: Statement) column =
-        if row.IsNull column then
-            ValueNone
-        else
-            ValueSome(tokenOf (row.Text column))
-
-    let readTrade (row: Statement) : Trade =
-        let id = row.Bytes 7
-
-        if id.Length <> 16 then
-            damaged "a trade id that is not 16 bytes"
-
-        {
-            Exchange = exchangeOf (row.Text 0)
-            Market = marketOf (row.Text 1)
-            Token = tokenOf (row.Text 2)
-            Outcome = row.Text 3
-            Side = LanguagePrimitives.EnumOfValue(byte (row.Integer 4))
-            Price = Price.ofMillionths (row.Integer 5)
-            Size = sizeOf (row.Integer 6)
-            Id = {
-                High = BinaryPrimitives.ReadUInt64BigEndian id
-                Low = BinaryPrimitives.ReadUInt64BigEndian(id.Slice 8)
-            }
-            Transaction = hexOrText "0x" row 8
-            Source = LanguagePrimitives.EnumOfValue(byte (row.Integer 9))
-            At = row.Instant 10
-            Received = row.Instant 11
-            Flags = enum (int (row.Integer 12))
-        }
-
-    let readBook (row: Statement) : OrderBookSnapshot = {
-        Exchange = exchangeOf (row.Text 0)
-        Market = marketOf (row.Text 1)
-        Token = tokenOf (row.Text 2)
-        Bids = levelsOf (row.Bytes 3)
-        Asks = levelsOf (row.Bytes 4)
-        Hash = hexOrText "" row 5
-        Verdict = LanguagePrimitives.EnumOfValue(byte (row.Integer 6))
-        Reason = row.Text 7
-        At = row.Instant 8
-        Received = row.Instant 9
-        Flags = enum (int (row.Integer 10))
-    }
-
-    let readGap (row: Statement) : RecordedGap = {
-        Collector = row.Text 0
-        Gap = {
-            Exchange = exchangeOf (row.Text 1)
-            Stream = streamOf (row.Text 2)
-            Market = marketOf (row.Text 3)
-            Token = tokenOrNone row 4
-            Since = row.Instant 5
-            Until = row.InstantOrNull 6
-            Cause = causeOf (row.Text 7)
-            Healed = row.InstantOrNull 8 |> ValueOption.map (fun at -> struct (at, row.Text 9))
-        }
-    }
-
-    let readMarket (row: Statement) : Market =
-        let sizeOrNone column =
-            row.IntegerOrNull column |> ValueOption.map sizeOf
-
-        {
-            Exchange = exchangeOf (row.Text 0)
-            Market = marketOf (row.Text 1)
-            Event = row.Text 2
-            Slug = row.Text 3
-            Question = row.Text 4
-            Outcomes = outcomesOf (row.Text 5)
-            Tags = tagsOf (row.Text 6)
-            Status = statusOf (row.Text 7)
-            AcceptsOrders = row.Integer 8 <> 0L
-            TickSize = row.IntegerOrNull 9 |> ValueOption.map Price.ofMillionths
-            MinimumSize = sizeOrNone 10
-            NegRisk = row.Integer 11 <> 0L
-            Start = row.InstantOrNull 12
-            End = row.InstantOrNull 13
-            ClosedAt = row.InstantOrNull 14
-            Winner = row.Text 15
-            Updated = row.InstantOrNull 16
-            Received = row.Instant 17
-            Raw = row.Text 18
-            Volume = sizeOrNone 19
-            Liquidity = sizeOrNone 20
-            OpenInterest = sizeOrNone 21
-        }
-
-    let readCheckpoint (row: Statement) : Checkpoint = {
-        Job = row.Text 0
-        Exchange = exchangeOf (row.Text 1)
-        Stream = streamOf (row.Text 2)
-        Market = marketOf (row.Text 3)
-        Token = tokenOrNone row 4
-        Since = row.Instant 5
-        Watermark = row.Instant 6
-        Rows = int (row.Integer 7)
-        Error = row.Text 8
-        Duration = TimeSpan(row.Integer 9 * TimeSpan.TicksPerMicrosecond)
-    }
-
-    let readRejection (row: Statement) : Rejection = {
-        Exchange = row.Text 0
-        Source = row.Text 1
-        Offset = int (row.Integer 2)
-        Reason = row.Text 3
-        Bytes = (row.Bytes 4).ToArray()
-        Received = row.Instant 5
-    }
-
-    let readMetric (row: Statement) : Metric = {
-        Name = row.Text 0
-        Labels = row.Text 1
-        At = row.Instant 2
-        Value = row.Real 3
-    }
-
-    let readSummary (checkpoints: Checkpoint list) (row: Statement) : MarketSummary =
-        let exchange, market = exchangeOf (row.Text 0), marketOf (row.Text 1)
-
-        {
-            Exchange = exchange
-            Market = market
-            Slug = row.Text 2
-            Question = row.Text 3
-            Status = row.Text 4
-            Trades = row.Integer 5
-            FirstTrade = row.InstantOrNull 6
-            LastTrade = row.InstantOrNull 7
-            Books = row.Integer 8
-            FirstBook = row.InstantOrNull 9
-            LastBook = row.InstantOrNull 10
-            Gaps = row.Integer 11
-            OpenGaps = row.Integer 12
-            Checkpoints =
-                checkpoints
-                |> List.filter (fun one -> one.Market = market && one.Exchange = exchange)
-        }
 
     let bytes () =
         [ path; path + "-wal"; path + "-shm" ]
@@ -1031,6 +1292,276 @@ type private Reader(db: Connection, path: string, collector: string voption) =
             (db :> IDisposable).Dispose()
         finally
             gate.Exit()
+
+// ---- shipping
+
+/// Reads the outbox, and what its references lead to. One caller at a time.
+[<Sealed>]
+type private Shipments(db: Connection, collector: string) =
+    let last = db.Prepare "SELECT coalesce(max(entry), 0) FROM outbox WHERE kind = ?1"
+
+    let entries =
+        db.Prepare
+            "SELECT entry, rows, form, content FROM outbox WHERE kind = ?1 AND entry > ?2 AND entry <= ?3 ORDER BY entry"
+
+    let waiting =
+        db.Prepare
+            "SELECT kind, count(*), sum(rows), sum(length(content)), min(written) FROM outbox GROUP BY kind ORDER BY kind"
+
+    let trade =
+        db.Prepare
+            "SELECT e.name, m.name, k.name, coalesce(t.outcome, k.outcome, ''), t.side, t.price, t.size, t.transaction_hash,
+                    t.received, t.flags
+             FROM trades t
+             JOIN token_keys k ON k.id = t.token
+             JOIN market_keys m ON m.id = t.market
+             JOIN exchanges e ON e.id = m.exchange
+             WHERE t.market = ?1 AND t.at = ?2 AND t.trade_id = ?3 AND t.source = ?4"
+
+    let book =
+        db.Prepare
+            "SELECT e.name, m.name, k.name, b.bids, b.asks, b.hash, b.verdict, b.at, b.received, b.flags
+             FROM orderbook_snapshots b
+             JOIN token_keys k ON k.id = b.token
+             JOIN market_keys m ON m.id = k.market
+             JOIN exchanges e ON e.id = m.exchange
+             WHERE b.rowid = ?1"
+
+    let market =
+        db.Prepare
+            $"{marketColumns} JOIN markets v ON v.market = m.id LEFT JOIN market_stats s ON false WHERE v.rowid = ?1"
+
+    // As a description without any words: what is shipped of it are its numbers.
+    let stats =
+        db.Prepare
+            "SELECT e.name, m.name, s.at, s.volume, s.liquidity, s.open_interest
+             FROM market_stats s
+             JOIN market_keys m ON m.id = s.market
+             JOIN exchanges e ON e.id = m.exchange
+             WHERE s.market = ?1 AND s.at = ?2"
+
+    let gap =
+        db.Prepare
+            $"{gapColumns} WHERE g.collector = ?1 AND g.market = ?2 AND g.token = ?3 AND g.since = ?4 AND g.stream = ?5 AND g.cause = ?6"
+
+    let rejection =
+        db.Prepare
+            "SELECT exchange, source, position, reason, bytes, received FROM quarantine WHERE rowid = ?1"
+
+    let metric =
+        db.Prepare
+            "SELECT k.name, k.labels, v.at, v.value
+             FROM collection_metrics v JOIN metric_keys k ON k.id = v.metric
+             WHERE v.metric = ?1 AND v.at = ?2"
+
+    let each (entry: OutboxEntry) (row: Neutral.Cursor -> unit) =
+        let places = Neutral.Cursor(ReadOnlyMemory entry.Content)
+
+        for _ in 1 .. entry.Rows do
+            row places
+
+    /// The one row that is meant; it may have been deleted by hand since.
+    let find (statement: Statement) (read: Statement -> unit) =
+        try
+            if statement.Step() then
+                read statement
+        finally
+            statement.Reset()
+
+    let head (batch: Batch) exchange received =
+        batch.Exchange <- exchange
+        batch.Received <- received
+
+    let openTrades (entry: OutboxEntry) (batch: Batch) =
+        each entry (fun places ->
+            let marketKey, at, source = places.Int64(), places.Int64(), places.Int64()
+            trade.Integer(1, marketKey)
+            trade.Integer(2, at)
+            let id = places.TradeId()
+            let idBytes = Array.zeroCreate 16
+            BinaryPrimitives.WriteUInt64BigEndian(Span(idBytes, 0, 8), id.High)
+            BinaryPrimitives.WriteUInt64BigEndian(Span(idBytes, 8, 8), id.Low)
+            trade.Blob(3, ReadOnlySpan idBytes)
+            trade.Integer(4, source)
+
+            find trade (fun found ->
+                head batch (found.Text 0) (found.Instant 8)
+                let nowhere: Slice = { Start = 0; Length = 0 }
+
+                let row: TradeRow = {
+                    Market = batch.Names.Intern(found.Bytes 1)
+                    Token = batch.Names.Intern(found.Bytes 2)
+                    Outcome = batch.Names.Intern(found.Bytes 3)
+                    Side = LanguagePrimitives.EnumOfValue(byte (found.Integer 4))
+                    Source = LanguagePrimitives.EnumOfValue(byte source)
+                    Price = Price.ofMillionths (found.Integer 5)
+                    Size = sizeOf (found.Integer 6)
+                    At = Instant.ofMicros at
+                    Transaction =
+                        (if found.IsBlob 7 then
+                             batch.Keep(ReadOnlySpan(Encoding.UTF8.GetBytes(hexOrText "0x" found 7)))
+                         else
+                             batch.Keep(found.Bytes 7))
+                    Wallet = nowhere
+                    Flags = enum (int (found.Integer 9))
+                    Occurrence = 0
+                    Id = id
+                    Inserted = true
+                }
+
+                batch.Trades.Add &row
+                batch.TradeOrigins.Add &nowhere))
+
+    let openBooks (entry: OutboxEntry) (batch: Batch) =
+        let levels (found: Statement) column =
+            for level in levelsOf (found.Bytes column) do
+                let level = level
+                batch.Levels.Add &level
+
+        each entry (fun places ->
+            book.Integer(1, places.Int64())
+
+            find book (fun found ->
+                head batch (found.Text 0) (found.Instant 8)
+                let firstBid = batch.Levels.Count
+                levels found 3
+                let firstAsk = batch.Levels.Count
+                levels found 4
+                let nowhere: Slice = { Start = 0; Length = 0 }
+
+                let row: BookRow = {
+                    Market = batch.Names.Intern(found.Bytes 1)
+                    Token = batch.Names.Intern(found.Bytes 2)
+                    At = found.Instant 7
+                    FirstBid = firstBid
+                    BidCount = firstAsk - firstBid
+                    FirstAsk = firstAsk
+                    AskCount = batch.Levels.Count - firstAsk
+                    Hash = batch.Keep(ReadOnlySpan(Encoding.UTF8.GetBytes(hexOrText "" found 5)))
+                    Tick = Price.zero
+                    Verdict = LanguagePrimitives.EnumOfValue(byte (found.Integer 6))
+                    Flags = enum (int (found.Integer 9))
+                    Inserted = true
+                }
+
+                batch.Books.Add &row
+                batch.BookOrigins.Add &nowhere))
+
+    let openStats (entry: OutboxEntry) (batch: Batch) =
+        each entry (fun places ->
+            stats.Integer(1, places.Int64())
+            stats.Integer(2, places.Int64())
+
+            find stats (fun found ->
+                let size column =
+                    found.IntegerOrNull column |> ValueOption.map sizeOf
+
+                batch.Markets.Add {
+                    Exchange = exchangeOf (found.Text 0)
+                    Market = marketOf (found.Text 1)
+                    Event = ""
+                    Slug = ""
+                    Question = ""
+                    Outcomes = [||]
+                    Status = MarketStatus.Open
+                    AcceptsOrders = false
+                    TickSize = ValueNone
+                    MinimumSize = ValueNone
+                    NegRisk = false
+                    Start = ValueNone
+                    End = ValueNone
+                    ClosedAt = ValueNone
+                    Winner = ""
+                    Volume = size 3
+                    Liquidity = size 4
+                    OpenInterest = size 5
+                    Tags = [||]
+                    Updated = found.InstantOrNull 2
+                    Received = found.Instant 2
+                    Raw = ""
+                }))
+
+    let openGaps (entry: OutboxEntry) (batch: Batch) =
+        each entry (fun places ->
+            gap.Text(1, collector)
+            gap.Integer(2, places.Int64())
+            gap.Integer(3, places.Int64())
+            gap.Integer(4, places.Int64())
+            gap.Text(5, places.Text())
+            gap.Text(6, places.Text())
+            find gap (fun found -> batch.Gaps.Add((readGap found).Gap)))
+
+    let openRejections (entry: OutboxEntry) (batch: Batch) =
+        each entry (fun places ->
+            rejection.Integer(1, places.Int64())
+            find rejection (fun found -> batch.Rejections.Add(readRejection found)))
+
+    let openMarkets (entry: OutboxEntry) (batch: Batch) =
+        each entry (fun places ->
+            market.Integer(1, places.Int64())
+            find market (fun found -> batch.Markets.Add(readMarket found)))
+
+    let openMetrics (entry: OutboxEntry) (batch: Batch) =
+        each entry (fun places ->
+            metric.Integer(1, places.Int64())
+            metric.Integer(2, places.Int64())
+            find metric (fun found -> batch.Metrics.Add(readMetric found)))
+
+    member _.Last(table: string) =
+        last.Text(1, table)
+        last.Rows(fun row -> row.Integer 0) |> List.head
+
+    member _.Read(table: string, after: int64, upTo: int64, rows: int) : OutboxEntry list =
+        entries.Text(1, table)
+        entries.Integer(2, after)
+        entries.Integer(3, upTo)
+        let found = List<OutboxEntry>()
+        let mutable count = 0
+
+        try
+            while count < rows && entries.Step() do
+                let entry = {
+                    Number = entries.Integer 0
+                    Rows = int (entries.Integer 1)
+                    IsWhole = entries.Integer 2 = 1L
+                    Content = (entries.Bytes 3).ToArray()
+                }
+
+                found.Add entry
+                count <- count + entry.Rows
+        finally
+            entries.Reset()
+
+        List.ofSeq found
+
+    member _.Open(table: string, entry: OutboxEntry, batch: Batch) =
+        if entry.IsWhole then
+            let content = ReadOnlyMemory entry.Content
+
+            match table with
+            | "trades" -> Neutral.readTrades content batch
+            | "orderbook_snapshots" -> Neutral.readBooks content batch
+            | _ -> Neutral.readMetrics content batch
+        else
+            batch.Clear()
+
+            match table with
+            | "trades" -> openTrades entry batch
+            | "orderbook_snapshots" -> openBooks entry batch
+            | "markets" -> openMarkets entry batch
+            | "market_stats" -> openStats entry batch
+            | "gaps" -> openGaps entry batch
+            | "quarantine" -> openRejections entry batch
+            | _ -> openMetrics entry batch
+
+    member _.Waiting() : Waiting list =
+        waiting.Rows(fun row -> {
+            Table = row.Text 0
+            Entries = row.Integer 1
+            Rows = row.Integer 2
+            Bytes = row.Integer 3
+            Since = row.Instant 4
+        })
 
 let private storeOf (reader: Reader) write (close: unit -> unit) : Store = {
     Name = "sqlite"
@@ -1167,11 +1698,52 @@ let private faultOf (path: string) (error: SqliteException) =
     else
         StoreFault.Failed $"{path}: {error.Message}"
 
-let private startWriting path (held: FileStream) collector (db: Connection) =
-    let writer = Writer(db, collector)
+/// The outbox with a connection of its own to read it, and the writer's to change it.
+let private outboxOf path collector (alone: (unit -> unit) -> unit) (writer: Writer) (outbox: OutboxWriter) =
+    let db = new Connection(path, Access.Read)
+    let shipments = Shipments(db, collector)
+    let gate = Lock()
+
+    let reading (read: unit -> 'T) =
+        gate.Enter()
+
+        try
+            read ()
+        finally
+            gate.Exit()
+
+    let close () =
+        reading (fun () -> (db :> IDisposable).Dispose())
+
+    {
+        Last = fun table -> reading (fun () -> shipments.Last table)
+        Read = fun table after upTo rows -> reading (fun () -> shipments.Read(table, after, upTo, rows))
+        Open = fun table entry batch -> reading (fun () -> shipments.Open(table, entry, batch))
+        Waiting = fun () -> reading shipments.Waiting
+        Release = fun table upTo -> alone (fun () -> writer.Release(table, upTo))
+        IsApplied = fun table upTo -> alone (fun () -> outbox.IsApplied(table, upTo))
+    },
+    close
+
+let private startWriting path (held: FileStream) collector shipping clock (db: Connection) =
+    let outboxWriter = OutboxWriter(db, clock)
+    let writer = Writer(db, collector, shipping, outboxWriter)
     let reader = Reader(new Connection(path, Access.Read), path, ValueSome collector)
     let gate = Lock()
     let mutable isOpen = true
+
+    /// What a closed file is asked to do is done by the next one to open it.
+    let alone (work: unit -> unit) =
+        gate.Enter()
+
+        try
+            if isOpen then
+                work ()
+        finally
+            gate.Exit()
+
+    let outbox, closeOutbox = outboxOf path collector alone writer outboxWriter
+    writer.Recall outbox
 
     let write (batches: IReadOnlyList<Batch>) (cancelled: CancellationToken) =
         gate.Enter()
@@ -1185,6 +1757,11 @@ let private startWriting path (held: FileStream) collector (db: Connection) =
                     Task.FromResult(Error(StoreFault.Failed $"{path} is closed"))
             with
             | :? SqliteException as error -> Task.FromResult(Error(faultOf path error))
+            | OutboxFull(held, limit) ->
+                let full =
+                    $"the outbox {path} holds {held} bytes that the other store has not taken yet; its limit is {limit}"
+
+                Task.FromResult(Error(StoreFault.Full full))
             | :? OperationCanceledException -> Task.FromCanceled<Result<unit, StoreFault>> cancelled
         finally
             gate.Exit()
@@ -1195,6 +1772,7 @@ let private startWriting path (held: FileStream) collector (db: Connection) =
         try
             if isOpen then
                 isOpen <- false
+                closeOutbox ()
 
                 // A reader elsewhere may keep the log from being emptied: then the next one does it.
                 try
@@ -1207,11 +1785,16 @@ let private startWriting path (held: FileStream) collector (db: Connection) =
         finally
             gate.Exit()
 
-    storeOf reader write close
+    storeOf reader write close, outbox
 
-/// Opens a file to write and read it, and makes it, with its folder, when it is not there; an older version is brought up to
-/// date. `Write` works on the caller's thread. It holds `<path>.lock` until it is closed, so that there is one writer.
-let openForWriting (path: string) (collector: string) (synchronous: Synchronous) : Result<Store, OpenFault> =
+/// As `openForWriting`, for a file that holds what waits for a store that is elsewhere, too.
+let internal openShipping
+    (path: string)
+    (collector: string)
+    (synchronous: Synchronous)
+    (shipping: Shipping)
+    (clock: TimeProvider)
+    : Result<Store * Outbox, OpenFault> =
     match lockFile path with
     | Error fault -> Error fault
     | Ok held ->
@@ -1229,12 +1812,21 @@ let openForWriting (path: string) (collector: string) (synchronous: Synchronous)
                     fail db (tooNew path found)
                 | SqliteSchema.ApplicationId, _, _
                 | 0L, 0, false ->
+                    if shipping.IsRows then
+                        db.Execute "PRAGMA auto_vacuum = INCREMENTAL" // has an effect on a new file only
+
                     db.Execute(settings synchronous)
                     SqliteSchema.migrate SqliteSchema.steps SqliteSchema.views db
-                    Ok(startWriting path held collector db)
+                    Ok(startWriting path held collector shipping clock db)
                 | _ -> fail db (foreign path)
             with error ->
                 fail db (refusal path error)
         with error ->
             held.Dispose()
             Error(refusal path error)
+
+/// Opens a file to write and read it, and makes it, with its folder, when it is not there; an older version is brought up to
+/// date. `Write` works on the caller's thread. It holds `<path>.lock` until it is closed, so that there is one writer.
+let openForWriting (path: string) (collector: string) (synchronous: Synchronous) : Result<Store, OpenFault> =
+    openShipping path collector synchronous Shipping.Off TimeProvider.System
+    |> Result.map fst

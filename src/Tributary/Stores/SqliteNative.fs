@@ -191,6 +191,9 @@ type internal Connection(path: string, access: Access) =
         use statement = new Statement(handle, sql)
         if statement.Step() then statement.Integer 0 else 0L
 
+    /// The rowid of the last row that was inserted.
+    member _.LastRow = raw.sqlite3_last_insert_rowid handle
+
     /// How many rows the last statement changed.
     member _.Changes = raw.sqlite3_changes handle
 

@@ -198,6 +198,20 @@ CREATE TRIGGER orderbook_snapshots_deleted AFTER DELETE ON orderbook_snapshots B
     UPDATE token_keys SET books = books - 1 WHERE id = OLD.token;
 END;
 """
+
+    """
+-- What waits for a store that is elsewhere: the rows of one batch and table, whole (form 1) or as references to them (form 0).
+CREATE TABLE outbox (
+    entry    INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind     TEXT NOT NULL,                -- the table
+    written  INTEGER NOT NULL,
+    rows     INTEGER NOT NULL,
+    form     INTEGER NOT NULL,
+    content  BLOB NOT NULL
+) STRICT;
+
+CREATE INDEX outbox_kind ON outbox (kind, entry, rows);
+"""
 ]
 
 // ---- how columns are shown to people

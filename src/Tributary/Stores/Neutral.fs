@@ -1,0 +1,308 @@
+/// Rows as they wait for a store that is elsewhere: whole in themselves, with full strings, and in a version of their own, so that
+/// whoever reads them later needs nothing else, and no store's way of writing is fixed by them.
+///
+/// Version 1, all numbers little-endian: the version (1 byte), the exchange (text), `received` (int64), the names (int32, then texts),
+/// the rows (int32, then as below). A text is its length in UTF-8 (int32) and its bytes; a name is its place among the names (int32).
+///     trade   market, token, outcome (names), side, source (1 byte each), flags (int32), price, size, at (int64),
+///             id (16 bytes, big-endian), transaction (text)
+///     book    market, token (names), verdict (1 byte), flags (int32), tick, at (int64), hash (text),
+///             bids and asks (each: int32, then price and size in int64)
+///     metric  name, labels (names), at (int64), value (float64)
+[<RequireQualifiedAccess>]
+module internal Tributary.Stores.Neutral
+
+open System
+open System.Buffers.Binary
+open System.Collections.Generic
+open System.IO
+open System.Text
+open Tributary
+
+[<Literal>]
+let Version = 1uy
+
+/// A growing run of bytes, used again and again.
+[<Sealed>]
+type Sink() =
+    let mutable bytes: byte[] = Array.zeroCreate 65_536
+    let mutable length = 0
+
+    member _.Room(count: int) : Span<byte> =
+        if length + count > bytes.Length then
+            Array.Resize(&bytes, max (length + count) (bytes.Length * 2))
+
+        let room = Span(bytes, length, count)
+        length <- length + count
+        room
+
+    member this.Byte(value: byte) = (this.Room 1)[0] <- value
+
+    member this.Int32(value: int) =
+        BinaryPrimitives.WriteInt32LittleEndian(this.Room 4, value)
+
+    member this.Int64(value: int64) =
+        BinaryPrimitives.WriteInt64LittleEndian(this.Room 8, value)
+
+    member this.Float(value: float) =
+        BinaryPrimitives.WriteDoubleLittleEndian(this.Room 8, value)
+
+    member this.Text(utf8: ReadOnlySpan<byte>) =
+        this.Int32 utf8.Length
+        utf8.CopyTo(this.Room utf8.Length)
+
+    member _.Written: ReadOnlySpan<byte> = ReadOnlySpan(bytes, 0, length)
+    member _.Clear() = length <- 0
+
+/// Writes rows of batches in version 1. One user at a time; an answer is valid until the next one.
+[<Sealed>]
+type Writer() =
+    let head, rows = Sink(), Sink()
+    // The place of each name, by its key in the batch's `Names`.
+    let places = Dictionary<int, int>()
+    let names = List<Name>()
+
+    let place (name: Name) =
+        match places.TryGetValue name.Key with
+        | true, place -> place
+        | _ ->
+            let place = names.Count
+            places[name.Key] <- place
+            names.Add name
+            place
+
+    let finish (batch: Batch) count : ReadOnlySpan<byte> =
+        head.Clear()
+        head.Byte Version
+        head.Text(ReadOnlySpan(Encoding.UTF8.GetBytes batch.Exchange))
+        head.Int64 batch.Received.Micros
+        head.Int32 names.Count
+
+        for name in names do
+            head.Text(ReadOnlySpan(batch.Names.Utf8 name))
+
+        head.Int32 count
+        let written = rows.Written
+        written.CopyTo(head.Room written.Length)
+        head.Written
+
+    let start () =
+        rows.Clear()
+        names.Clear()
+        places.Clear()
+
+    let levels (side: Span<Level>) =
+        rows.Int32 side.Length
+
+        for i in 0 .. side.Length - 1 do
+            rows.Int64 side[i].Price.Millionths
+            rows.Int64 side[i].Size.Millionths
+
+    /// The trades that are marked as inserted, of which there are so many.
+    member _.Trades(batch: Batch, count: int) : ReadOnlySpan<byte> =
+        start ()
+
+        for i in 0 .. batch.Trades.Count - 1 do
+            let row = &batch.Trades[i]
+
+            if row.Inserted then
+                rows.Int32(place row.Market)
+                rows.Int32(place row.Token)
+                rows.Int32(place row.Outcome)
+                rows.Byte(byte row.Side)
+                rows.Byte(byte row.Source)
+                rows.Int32(int row.Flags)
+                rows.Int64 row.Price.Millionths
+                rows.Int64 row.Size.Millionths
+                rows.Int64 row.At.Micros
+                BinaryPrimitives.WriteUInt64BigEndian(rows.Room 8, row.Id.High)
+                BinaryPrimitives.WriteUInt64BigEndian(rows.Room 8, row.Id.Low)
+                rows.Text(batch.Utf8 row.Transaction)
+
+        finish batch count
+
+    /// The books that are marked as inserted, of which there are so many.
+    member _.Books(batch: Batch, count: int) : ReadOnlySpan<byte> =
+        start ()
+
+        for i in 0 .. batch.Books.Count - 1 do
+            let row = &batch.Books[i]
+
+            if row.Inserted then
+                rows.Int32(place row.Market)
+                rows.Int32(place row.Token)
+                rows.Byte(byte row.Verdict)
+                rows.Int32(int row.Flags)
+                rows.Int64 row.Tick.Millionths
+                rows.Int64 row.At.Micros
+                rows.Text(batch.Utf8 row.Hash)
+                levels (batch.Levels.Slice(row.FirstBid, row.BidCount))
+                levels (batch.Levels.Slice(row.FirstAsk, row.AskCount))
+
+        finish batch count
+
+    member _.Metrics(batch: Batch) : ReadOnlySpan<byte> =
+        start ()
+
+        for metric in batch.Metrics do
+            rows.Int32(place (batch.Names.Intern metric.Name))
+            rows.Int32(place (batch.Names.Intern metric.Labels))
+            rows.Int64 metric.At.Micros
+            rows.Float metric.Value
+
+        finish batch batch.Metrics.Count
+
+let private nowhere: Slice = { Start = 0; Length = 0 }
+
+/// A cursor over an entry.
+[<Sealed>]
+type Cursor(bytes: ReadOnlyMemory<byte>) =
+    let mutable at = 0
+
+    member _.Take(count: int) : ReadOnlySpan<byte> =
+        // A count that damage made up is out of range here, and nobody reads beyond the entry.
+        let taken = bytes.Span.Slice(at, count)
+        at <- at + count
+        taken
+
+    member this.Byte() = (this.Take 1)[0]
+
+    member this.Int32() =
+        BinaryPrimitives.ReadInt32LittleEndian(this.Take 4)
+
+    member this.Int64() =
+        BinaryPrimitives.ReadInt64LittleEndian(this.Take 8)
+
+    member this.Float() =
+        BinaryPrimitives.ReadDoubleLittleEndian(this.Take 8)
+
+    member this.Text() : ReadOnlySpan<byte> = this.Take(this.Int32())
+
+    member this.TradeId() : TradeId =
+        let id = this.Take 16
+
+        {
+            High = BinaryPrimitives.ReadUInt64BigEndian id
+            Low = BinaryPrimitives.ReadUInt64BigEndian(id.Slice 8)
+        }
+
+    member this.Size() =
+        match Size.tryOfMillionths (this.Int64()) with
+        | ValueSome size -> size
+        | ValueNone -> raise (InvalidDataException "a negative size")
+
+    /// Levels onto the batch's; answers how many.
+    member this.Levels(batch: Batch) =
+        let count = this.Int32()
+
+        for _ in 1..count do
+            let level: Level = {
+                Price = Price.ofMillionths (this.Int64())
+                Size = this.Size()
+            }
+
+            batch.Levels.Add &level
+
+        count
+
+/// The head into the batch, which is cleared; then each of the rows.
+let private read (bytes: ReadOnlyMemory<byte>) (batch: Batch) (row: Cursor -> Name[] -> unit) =
+    try
+        let source = Cursor bytes
+
+        match source.Byte() with
+        | Version -> ()
+        | later -> raise (InvalidDataException $"version {later}, of a later Tributary")
+
+        batch.Clear()
+        batch.Exchange <- Encoding.UTF8.GetString(source.Text())
+        batch.Received <- Instant.ofMicros (source.Int64())
+        let names = Array.init (source.Int32()) (fun _ -> batch.Names.Intern(source.Text()))
+
+        for _ in 1 .. source.Int32() do
+            row source names
+    with
+    | :? ArgumentException
+    | :? OverflowException
+    | :? IndexOutOfRangeException -> raise (InvalidDataException "it ends too early")
+
+/// What `Writer.Trades` wrote, as the batch's only rows. An `InvalidDataException` says what is damaged.
+let readTrades (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
+    read bytes batch (fun source names ->
+        let market = names[source.Int32()]
+        let token = names[source.Int32()]
+        let outcome = names[source.Int32()]
+        let side: Side = LanguagePrimitives.EnumOfValue(source.Byte())
+        let origin: Source = LanguagePrimitives.EnumOfValue(source.Byte())
+        let flags = enum (source.Int32())
+        let price = Price.ofMillionths (source.Int64())
+        let size = source.Size()
+        let at = Instant.ofMicros (source.Int64())
+        let id = source.TradeId()
+
+        let row: TradeRow = {
+            Market = market
+            Token = token
+            Outcome = outcome
+            Side = side
+            Source = origin
+            Price = price
+            Size = size
+            At = at
+            Transaction = batch.Keep(source.Text())
+            Wallet = nowhere
+            Flags = flags
+            Occurrence = 0
+            Id = id
+            Inserted = true
+        }
+
+        batch.Trades.Add &row
+        let origin = nowhere
+        batch.TradeOrigins.Add &origin)
+
+/// What `Writer.Books` wrote, as the batch's only rows.
+let readBooks (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
+    read bytes batch (fun source names ->
+        let market = names[source.Int32()]
+        let token = names[source.Int32()]
+        let verdict: Verdict = LanguagePrimitives.EnumOfValue(source.Byte())
+        let flags = enum (source.Int32())
+        let tick = Price.ofMillionths (source.Int64())
+        let at = Instant.ofMicros (source.Int64())
+        let hash = batch.Keep(source.Text())
+        let firstBid = batch.Levels.Count
+        let bids = source.Levels batch
+        let firstAsk = batch.Levels.Count
+        let asks = source.Levels batch
+
+        let row: BookRow = {
+            Market = market
+            Token = token
+            At = at
+            FirstBid = firstBid
+            BidCount = bids
+            FirstAsk = firstAsk
+            AskCount = asks
+            Hash = hash
+            Tick = tick
+            Verdict = verdict
+            Flags = flags
+            Inserted = true
+        }
+
+        batch.Books.Add &row
+        let origin = nowhere
+        batch.BookOrigins.Add &origin)
+
+/// What `Writer.Metrics` wrote, as the batch's only rows.
+let readMetrics (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
+    read bytes batch (fun source names ->
+        let name = batch.Names.Text names[source.Int32()]
+        let labels = batch.Names.Text names[source.Int32()]
+
+        batch.Metrics.Add {
+            Name = name
+            Labels = labels
+            At = Instant.ofMicros (source.Int64())
+            Value = source.Float()
+        })

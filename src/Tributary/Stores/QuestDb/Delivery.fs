@@ -1,0 +1,453 @@
+/// What is decided about rows on their way to QuestDB: what an answer means, what is sent next, how far a table has come, and when
+/// a row is there for good. All of it pure.
+namespace Tributary.Stores.QuestDb
+
+open System
+open Tributary
+
+/// What a server's answer to some rows means. The statuses are those of QuestDB's `LineHttpProcessor`.
+[<RequireQualifiedAccess>]
+type internal Answer =
+    /// They are in the write-ahead log.
+    | Taken
+    /// This row, counted from 0 within what was sent, will never be taken; nothing of the request was.
+    | BadRow of row: int * reason: string
+    /// This row was too much for the server, which may be its fault or ours; nothing of the request was taken.
+    | DoubtfulRow of row: int * reason: string
+    /// These rows will not be taken as they are; fewer of them may.
+    | Refused of reason: string
+    /// The server has a trouble that may pass.
+    | Failing of reason: string
+    /// No answer: it may have taken them or not.
+    | Unreachable of reason: string
+    /// Nothing will be taken until a person does something about it.
+    | Denied of reason: string
+
+[<RequireQualifiedAccess>]
+module internal Answer =
+    /// From a status and, where the body was JSON with them, the message and the row (1 is the first; 0 is the request as a whole).
+    let judge (status: int) (message: string) (row: int voption) =
+        let named =
+            row
+            |> ValueOption.filter (fun row -> row > 0)
+            |> ValueOption.map (fun row -> row - 1)
+
+        match status, named with
+        | status, _ when status >= 200 && status < 300 -> Answer.Taken
+        | 400, ValueSome row -> Answer.BadRow(row, message)
+        | 500, ValueSome row -> Answer.DoubtfulRow(row, message)
+        | (400 | 413 | 415), _ -> Answer.Refused $"{message} (HTTP {status})"
+        | (401 | 403), _ ->
+            Answer.Denied
+                $"it does not accept the user or the token (HTTP {status}): check username and password, or token, of the connection"
+        | (404 | 405), _ ->
+            Answer.Denied
+                $"it takes no line protocol over HTTP at this address (HTTP {status}): check addr of the connection, and line.http.enabled on the server"
+        | 421, _ -> Answer.Failing "it is read-only (HTTP 421): name the primary's address first in addr"
+        | _ ->
+            Answer.Failing(
+                if message = "" then
+                    $"HTTP {status}"
+                else
+                    $"{message} (HTTP {status})"
+            )
+
+/// Some rows of a payload.
+[<Struct>]
+type internal RowRange = { First: int; Count: int }
+
+/// What to do next with a payload.
+[<RequireQualifiedAccess>]
+type internal Step =
+    | Send of RowRange
+    | SendAfter of TimeSpan * RowRange
+    /// Every row was taken or is among those that never will be.
+    | Done of bad: (struct (int * string)) list
+    /// Not now: the same rows are sent again later.
+    | Later of Answer
+
+/// How a payload gets to the server, whatever it answers: retries with one deadline for all of it, and a search for the rows that
+/// are in the way. `isolating` says that this payload failed as a whole more than once while the server answered.
+type internal Delivery = private {
+    Began: Instant
+    Deadline: Instant
+    MostWait: TimeSpan
+    Isolating: bool
+    Waiting: RowRange list
+    /// Rows that made the server fail, and how often.
+    Doubts: Map<int, int>
+    Bad: (struct (int * string)) list
+    /// Rows that failed alone: bad, if others got through.
+    Suspects: (struct (int * string)) list
+    Failures: int
+    HasTaken: bool
+}
+
+[<RequireQualifiedAccess>]
+module internal Delivery =
+    /// After so many failures that name the same row, the row is to blame.
+    let private mostDoubts = 3
+    let private firstWait = 10.0
+
+    let start (now: Instant) (retryFor: TimeSpan) (mostWait: TimeSpan) isolating rows = {
+        Began = now
+        Deadline = now + retryFor
+        MostWait = mostWait
+        Isolating = isolating
+        Waiting = (if rows > 0 then [ { First = 0; Count = rows } ] else [])
+        Doubts = Map.empty
+        Bad = []
+        Suspects = []
+        Failures = 0
+        HasTaken = false
+    }
+
+    let private finish (delivery: Delivery) =
+        match delivery.Suspects with
+        | [] -> Step.Done delivery.Bad
+        | suspects when delivery.HasTaken -> Step.Done(suspects @ delivery.Bad)
+        // Nothing got through: it is not the rows.
+        | struct (_, reason) :: _ -> Step.Later(Answer.Failing reason)
+
+    /// What is sent first.
+    let next (delivery: Delivery) =
+        match delivery.Waiting with
+        | range :: _ -> Step.Send range
+        | [] -> finish delivery
+
+    let private halves range = [
+        { range with Count = range.Count / 2 }
+        {
+            First = range.First + range.Count / 2
+            Count = range.Count - range.Count / 2
+        }
+    ]
+
+    let private around range row =
+        [
+            { range with Count = row }
+            {
+                First = range.First + row + 1
+                Count = range.Count - row - 1
+            }
+        ]
+        |> List.filter (fun range -> range.Count > 0)
+
+    /// What follows from the answer to the last step. `jitter` lies from -1 to 1.
+    let answered
+        (now: Instant)
+        (jitter: float)
+        (answer: Answer)
+        (delivery: Delivery)
+        : struct (Delivery * Step) =
+        let range, others = List.head delivery.Waiting, List.tail delivery.Waiting
+
+        let go delivery = struct (delivery, next delivery)
+
+        let without row reason =
+            go {
+                delivery with
+                    Waiting = around range row @ others
+                    Bad = struct (range.First + row, reason) :: delivery.Bad
+                    Failures = 0
+            }
+
+        /// The same again, unless the time is over.
+        let again delivery =
+            let doubled = firstWait * Math.Pow(2.0, float (min delivery.Failures 20))
+
+            let wait =
+                TimeSpan.FromMilliseconds(
+                    max 0.0 (min doubled delivery.MostWait.TotalMilliseconds + 5.0 * jitter)
+                )
+
+            if now + wait > delivery.Deadline then
+                struct (delivery, Step.Later answer)
+            else
+                struct ({
+                            delivery with
+                                Failures = delivery.Failures + 1
+                        },
+                        Step.SendAfter(wait, range))
+
+        match answer with
+        | Answer.Taken ->
+            go {
+                delivery with
+                    Waiting = others
+                    HasTaken = true
+                    Failures = 0
+            }
+        | Answer.BadRow(row, reason) when row < range.Count -> without row reason
+        | Answer.DoubtfulRow(row, reason) when row < range.Count ->
+            let key = range.First + row
+            let doubts = 1 + (Map.tryFind key delivery.Doubts |> Option.defaultValue 0)
+
+            if doubts >= mostDoubts then
+                without row reason
+            else
+                again {
+                    delivery with
+                        Doubts = Map.add key doubts delivery.Doubts
+                }
+        | Answer.BadRow(_, reason)
+        | Answer.DoubtfulRow(_, reason)
+        | Answer.Refused reason ->
+            if range.Count = 1 then
+                without 0 reason
+            else
+                go {
+                    delivery with
+                        Waiting = halves range @ others
+                }
+        | Answer.Failing _ when delivery.Isolating && range.Count > 1 ->
+            go {
+                delivery with
+                    Waiting = halves range @ others
+            }
+        | Answer.Failing reason when delivery.Isolating ->
+            go {
+                delivery with
+                    Waiting = others
+                    Suspects = struct (range.First, reason) :: delivery.Suspects
+            }
+        | Answer.Failing _
+        | Answer.Unreachable _ -> again delivery
+        | Answer.Denied _ -> struct (delivery, Step.Later answer)
+
+/// How far the entries of a table were taken. After a long wait there are two ends: the backlog, oldest first, and what is new
+/// meanwhile, which does not wait for it.
+type internal Position = private {
+    /// Everything up to here.
+    Taken: int64
+    /// And from behind here …
+    From: int64
+    /// … to here.
+    To: int64
+    /// The backlog has its turn.
+    BacklogIsNext: bool
+}
+
+/// Entries behind the first number and up to the second.
+[<Struct>]
+type internal EntryRange = { After: int64; UpTo: int64 }
+
+[<RequireQualifiedAccess>]
+module internal Position =
+    let start = {
+        Taken = 0L
+        From = 0L
+        To = 0L
+        BacklogIsNext = true
+    }
+
+    let private hasTwoEnds position = position.To > position.Taken
+
+    /// All entries up to here were taken, without a hole.
+    let taken position = position.Taken
+
+    /// What to read next, when `last` is the newest entry. `isLong` says that what waits does not fit into one request; from then
+    /// on new entries do not wait for old ones.
+    let next (last: int64) (isLong: bool) position : struct (Position * EntryRange voption) =
+        let position =
+            if not (hasTwoEnds position) && isLong && last > position.Taken then
+                {
+                    position with
+                        From = last
+                        To = last
+                        BacklogIsNext = true
+                }
+            else
+                position
+
+        let backlog =
+            if hasTwoEnds position then
+                {
+                    After = position.Taken
+                    UpTo = position.From
+                }
+            else
+                { After = position.Taken; UpTo = last }
+
+        if hasTwoEnds position && not position.BacklogIsNext && last > position.To then
+            struct ({ position with BacklogIsNext = true }, ValueSome { After = position.To; UpTo = last })
+        elif backlog.UpTo > backlog.After then
+            struct ({ position with BacklogIsNext = false }, ValueSome backlog)
+        else
+            struct (position, ValueNone)
+
+    /// The entries from behind `range.After` to `upTo` were taken.
+    let advance (range: EntryRange) (upTo: int64) position =
+        let moved =
+            if range.After = position.Taken then
+                { position with Taken = upTo }
+            else
+                { position with To = upTo }
+
+        // The two ends have met.
+        if moved.Taken >= moved.From && hasTwoEnds moved then
+            { moved with Taken = moved.To }
+        else
+            moved
+
+/// What a server says of a table's write-ahead log: `wal_tables()`.
+type internal WalState = {
+    Suspended: bool
+    /// The last transaction that can be read.
+    WriterTxn: int64
+    /// The last transaction that was taken.
+    SequencerTxn: int64
+    /// Such as `DISK FULL`.
+    ErrorTag: string
+    ErrorMessage: string
+}
+
+[<Struct>]
+type internal Acknowledged = {
+    UpTo: int64
+    At: Instant
+    /// The transaction that was the last one at some moment after.
+    Txn: int64 voption
+}
+
+/// From "taken" to "there for good": a taken entry can be read once the log's writer has passed the transaction that was the last
+/// one after it was taken; it is forgotten a while later, for servers that commit without a sync.
+type internal Settling = private {
+    Open: Acknowledged list
+    AppliedUpTo: int64
+    /// Applied, with the moment they were taken; newest first.
+    Kept: Acknowledged list
+    LastTxn: int64
+}
+
+[<RequireQualifiedAccess>]
+module internal Settling =
+    let start = {
+        Open = []
+        AppliedUpTo = 0L
+        Kept = []
+        LastTxn = -1L
+    }
+
+    /// Entries up to here were taken, at this moment.
+    let taken (upTo: int64) (at: Instant) settling =
+        if upTo <= settling.AppliedUpTo then
+            settling
+        else
+            match settling.Open with
+            // No look at the log came between: they share the next one.
+            | last :: others when last.Txn.IsNone -> {
+                settling with
+                    Open =
+                        {
+                            UpTo = max upTo last.UpTo
+                            At = at
+                            Txn = ValueNone
+                        }
+                        :: others
+              }
+            | others -> {
+                settling with
+                    Open =
+                        {
+                            UpTo = upTo
+                            At = at
+                            Txn = ValueNone
+                        }
+                        :: others
+              }
+
+    /// What a look at the log, which began at `began`, says. Answers false when the log is another one than before, or older: then
+    /// whatever is still held has to be sent again.
+    let looked (began: Instant) (state: WalState voption) settling : struct (Settling * bool) =
+        match state with
+        | ValueNone -> struct (start, settling.LastTxn < 0L && settling.Open.IsEmpty)
+        | ValueSome state when state.SequencerTxn < settling.LastTxn -> struct (start, false)
+        | ValueSome state ->
+            let seen =
+                settling.Open
+                |> List.map (fun one ->
+                    if one.Txn.IsNone && one.At < began then
+                        {
+                            one with
+                                Txn = ValueSome state.SequencerTxn
+                        }
+                    else
+                        one)
+
+            let isApplied one =
+                not state.Suspended
+                && (match one.Txn with
+                    | ValueSome txn -> txn <= state.WriterTxn
+                    | ValueNone -> false)
+
+            let applied, waiting = List.partition isApplied seen
+
+            struct ({
+                        Open = waiting
+                        AppliedUpTo =
+                            applied |> List.fold (fun most one -> max most one.UpTo) settling.AppliedUpTo
+                        Kept = applied @ settling.Kept
+                        LastTxn = state.SequencerTxn
+                    },
+                    true)
+
+    /// Entries up to here can be read.
+    let applied settling = settling.AppliedUpTo
+
+    /// The entries that are old enough to be forgotten, if there are any.
+    let release (now: Instant) (keep: TimeSpan) settling : struct (Settling * int64 voption) =
+        let old, young = settling.Kept |> List.partition (fun one -> one.At + keep <= now)
+
+        match old with
+        | [] -> struct (settling, ValueNone)
+        | _ -> struct ({ settling with Kept = young }, ValueSome(old |> List.map _.UpTo |> List.max))
+
+/// How a table is doing.
+[<RequireQualifiedAccess>]
+type internal TableHealth =
+    | Sound
+    /// It takes rows, and does not show them.
+    | Suspended of tag: string * message: string
+    /// Rows come faster than they are applied.
+    | Lagging of transactions: int64
+    | Missing
+
+[<RequireQualifiedAccess>]
+module internal TableHealth =
+    /// A log that is this far behind at two looks, and further at the second, lags.
+    let private much = 100L
+
+    let judge (before: WalState voption) (state: WalState voption) =
+        match state with
+        | ValueNone -> TableHealth.Missing
+        | ValueSome state when state.Suspended -> TableHealth.Suspended(state.ErrorTag, state.ErrorMessage)
+        | ValueSome state ->
+            let behind = state.SequencerTxn - state.WriterTxn
+
+            match before with
+            | ValueSome before when
+                behind > much
+                && before.SequencerTxn - before.WriterTxn > much
+                && state.WriterTxn = before.WriterTxn
+                ->
+                TableHealth.Lagging behind
+            | _ -> TableHealth.Sound
+
+    /// One sentence with the cause and what to do.
+    let explain (table: string) health =
+        match health with
+        | TableHealth.Sound -> $"{table} takes rows and shows them"
+        | TableHealth.Suspended(tag, message) ->
+            let cause =
+                match tag, message with
+                | "", "" -> "no cause is given"
+                | "", message -> message
+                | tag, "" -> tag
+                | tag, message -> $"{tag}: {message}"
+
+            $"{table} is suspended ({cause}): rows wait in its log and cannot be read; remove the cause, then run ALTER TABLE \"{table}\" RESUME WAL"
+        | TableHealth.Lagging transactions ->
+            $"{table} is {transactions} transactions behind and does not move: look at the server's log, and at its disk and memory"
+        | TableHealth.Missing ->
+            $"{table} is not there any more: it is made again, and what is still held here is sent again"
