@@ -8,11 +8,8 @@ open System.Buffers.Text
 open System.Collections.Generic
 open System.IO
 open System.Runtime.CompilerServices
-open System.Security.Cryptography
 open System.Text
-open System.Text.Encodings.Web
 open System.Text.Json
-open System.Text.Json.Nodes
 open System.Threading
 open System.Threading.Tasks
 open SQLitePCL
@@ -20,75 +17,9 @@ open Tributary
 
 // ---- what is stored, as bytes
 
-/// The first 16 bytes of SHA-256 over texts and numbers in a fixed layout: texts as their length in UTF-8 (int32) and their
-/// bytes, numbers as int64, all big-endian.
-[<Sealed>]
-type private Digest() =
-    let content = new MemoryStream()
-
-    member _.Number(value: int64) =
-        let bytes = Array.zeroCreate 8
-        BinaryPrimitives.WriteInt64BigEndian(Span bytes, value)
-        content.Write(bytes, 0, 8)
-
-    member _.Bytes(bytes: byte[]) =
-        let length = Array.zeroCreate 4
-        BinaryPrimitives.WriteInt32BigEndian(Span length, bytes.Length)
-        content.Write(length, 0, 4)
-        content.Write(bytes, 0, bytes.Length)
-
-    member this.Text(text: string) = this.Bytes(Encoding.UTF8.GetBytes text)
-
-    /// A number that may be missing: whether it is there (0 or 1), and the number or 0.
-    member this.Option(value: int64 voption) =
-        this.Number(if value.IsSome then 1L else 0L)
-        this.Number(ValueOption.defaultValue 0L value)
-
-    member _.Result = SHA256.HashData(content.ToArray()).AsSpan(0, 16).ToArray()
-
 let private micros (instant: Instant voption) = instant |> ValueOption.map _.Micros
 let private ofPrice (price: Price voption) = price |> ValueOption.map _.Millionths
 let private ofSize (size: Size voption) = size |> ValueOption.map _.Millionths
-
-/// What makes a version of a market's description: 16 bytes over everything that is recorded but volumes, liquidity and open
-/// interest, the exchange's update time, ours, and the raw JSON. Vectors in the tests hold the layout.
-let versionOf (market: Market) : byte[] =
-    let digest = Digest()
-    digest.Number 1L // the layout's own version
-    digest.Text(string market.Exchange)
-    digest.Text(string market.Market)
-    digest.Text market.Event
-    digest.Text market.Slug
-    digest.Text market.Question
-    digest.Number market.Outcomes.Length
-
-    for outcome in market.Outcomes do
-        digest.Text outcome.Name
-        digest.Text(outcome.Token |> ValueOption.map string |> ValueOption.defaultValue "")
-
-    digest.Text(string market.Status)
-    digest.Number(if market.AcceptsOrders then 1L else 0L)
-    digest.Option(ofPrice market.TickSize)
-    digest.Option(ofSize market.MinimumSize)
-    digest.Number(if market.NegRisk then 1L else 0L)
-    digest.Option(micros market.Start)
-    digest.Option(micros market.End)
-    digest.Option(micros market.ClosedAt)
-    digest.Text market.Winner
-    digest.Number market.Tags.Length
-
-    for tag in market.Tags do
-        digest.Text tag
-
-    digest.Result
-
-/// What makes a rejection: not where or when it was met, for the same bad row comes with every poll.
-let private contentOf (rejection: Rejection) =
-    let digest = Digest()
-    digest.Text rejection.Exchange
-    digest.Text rejection.Reason
-    digest.Bytes rejection.Bytes
-    digest.Result
 
 // -1 for what is no digit; capitals are none, for they would not come back as they were.
 let private nibbles =
@@ -112,28 +43,6 @@ let private tryHex (text: ReadOnlySpan<byte>) (into: Span<byte>) =
     ok
 
 let private zeroX = "0x"B
-
-/// Readable JSON: UTF-8 as it is.
-let private json =
-    JsonSerializerOptions(Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping)
-
-let private tagsJson (tags: string[]) = JsonSerializer.Serialize(tags, json)
-
-let private outcomesJson (outcomes: Outcome[]) =
-    let list = JsonArray()
-
-    for outcome in outcomes do
-        let token =
-            match outcome.Token with
-            | ValueSome token -> JsonValue.Create(string token) :> JsonNode | null
-            | ValueNone -> null
-
-        let entry = JsonObject()
-        entry["name"] <- JsonValue.Create outcome.Name
-        entry["token"] <- token
-        list.Add(entry :> JsonNode)
-
-    list.ToJsonString json
 
 /// A row that cannot be what we wrote: the file was changed by somebody else or is damaged.
 let private damaged what =
@@ -173,24 +82,6 @@ let private statusOf =
         MarketStatus.Closed
         MarketStatus.Resolved
     ]
-
-let private tagsOf (text: string) = [|
-    use parsed = JsonDocument.Parse text
-    for tag in parsed.RootElement.EnumerateArray() -> string (tag.GetString())
-|]
-
-let private outcomesOf (text: string) = [|
-    use parsed = JsonDocument.Parse text
-
-    for entry in parsed.RootElement.EnumerateArray() do
-        {
-            Name = string (entry.GetProperty("name").GetString())
-            Token =
-                match entry.GetProperty("token").GetString() with
-                | null -> ValueNone
-                | token -> ValueSome(tokenOf token)
-        }
-|]
 
 /// `[[price,size],…]` in millionths.
 let private levelsOf (text: ReadOnlySpan<byte>) : Level[] =
@@ -281,18 +172,7 @@ type private Shipped() =
         }
 
     member _.IsNewBook(batch: Batch, row: inref<BookRow>) =
-        let digest = Digest()
-        digest.Text batch.Exchange
-        digest.Bytes(batch.Names.Utf8 row.Market)
-        digest.Bytes(batch.Names.Utf8 row.Token)
-        digest.Number row.At.Micros
-        digest.Bytes((batch.Utf8 row.Hash).ToArray())
-        let id = ReadOnlySpan digest.Result
-
-        books.Remember {
-            High = BinaryPrimitives.ReadUInt64BigEndian id
-            Low = BinaryPrimitives.ReadUInt64BigEndian(id.Slice 8)
-        }
+        books.Remember(Content.bookOf batch &row)
 
     member _.Forget() =
         trades <- Repeats capacity
@@ -677,14 +557,14 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
 
         market.Integer(1, key)
         market.Integer(2, at)
-        market.Blob(3, ReadOnlySpan(versionOf row))
+        market.Blob(3, ReadOnlySpan(Content.versionOf row))
         market.Integer(4, row.Received.Micros)
         market.IntegerOrNull(5, micros row.Updated)
         market.Text(6, row.Event)
         market.Text(7, row.Slug)
         market.Text(8, row.Question)
-        market.Text(9, outcomesJson row.Outcomes)
-        market.Text(10, tagsJson row.Tags)
+        market.Text(9, Content.outcomesJson row.Outcomes)
+        market.Text(10, Content.tagsJson row.Tags)
         market.Text(11, string row.Status)
         market.Integer(12, (if row.AcceptsOrders then 1L else 0L))
         market.IntegerOrNull(13, ofPrice row.TickSize)
@@ -762,7 +642,7 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
         checkpoint.Run()
 
     let writeRejection (row: Rejection) =
-        rejection.Blob(1, ReadOnlySpan(contentOf row))
+        rejection.Blob(1, ReadOnlySpan(Content.contentOf row))
         rejection.Text(2, row.Exchange)
         rejection.Text(3, row.Source)
         rejection.Integer(4, row.Offset)
@@ -1031,8 +911,8 @@ let private readMarket (row: Statement) : Market =
         Event = row.Text 2
         Slug = row.Text 3
         Question = row.Text 4
-        Outcomes = outcomesOf (row.Text 5)
-        Tags = tagsOf (row.Text 6)
+        Outcomes = Content.outcomesOf tokenOf (row.Text 5)
+        Tags = Content.tagsOf (row.Text 6)
         Status = statusOf (row.Text 7)
         AcceptsOrders = row.Integer 8 <> 0L
         TickSize = row.IntegerOrNull 9 |> ValueOption.map Price.ofMillionths

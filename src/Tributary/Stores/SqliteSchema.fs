@@ -3,7 +3,6 @@
 [<RequireQualifiedAccess>]
 module internal Tributary.Stores.SqliteSchema
 
-open System
 open Tributary
 
 /// "TRIB": what marks a file as ours.
@@ -232,21 +231,10 @@ let private levels column =
 let private hexOrText prefix column =
     $"CASE typeof({column}) WHEN 'blob' THEN '{prefix}' || lower(hex({column})) ELSE coalesce({column}, '') END"
 
-let private snakeCase (word: string) =
-    String.Concat(
-        word
-        |> Seq.mapi (fun i c ->
-            if i > 0 && Char.IsUpper c then
-                $"_{Char.ToLowerInvariant c}"
-            else
-                string (Char.ToLowerInvariant c))
-    )
-
 /// The words of a bit mask, separated by spaces.
 let private flags column =
-    Enum.GetValues<Flags>()
-    |> Seq.filter (fun flag -> flag <> Flags.None)
-    |> Seq.map (fun flag -> $"CASE WHEN {column} & {int flag} THEN '{snakeCase (string flag)} ' ELSE '' END")
+    Content.flagWords
+    |> List.map (fun (flag, word) -> $"CASE WHEN {column} & {int flag} THEN '{word} ' ELSE '' END")
     |> String.concat " || "
     |> fun words -> $"rtrim({words})"
 

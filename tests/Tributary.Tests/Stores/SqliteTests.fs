@@ -690,7 +690,7 @@ let ``times before 1970 are shown as they are`` () =
 
 [<Test>]
 let ``a market's version covers what is described and nothing else`` () =
-    let version = Sqlite.versionOf
+    let version = Content.versionOf
     // The vector: this layout must never change, or every market would be stored anew.
     equal "e5885d213c0880c5da9a65df9fc68bb5" (Convert.ToHexStringLower(version market))
 

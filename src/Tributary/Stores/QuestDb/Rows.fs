@@ -1,0 +1,574 @@
+/// Rows of a batch as lines of the tables in `Tables`.
+namespace Tributary.Stores.QuestDb
+
+open System
+open System.Buffers
+open System.Buffers.Binary
+open System.Collections.Generic
+open System.Globalization
+open System.Runtime.CompilerServices
+open System.Runtime.InteropServices
+open System.Runtime.Intrinsics
+open Tributary
+open Tributary.Stores
+
+/// One table that rows of a batch go to.
+[<RequireQualifiedAccess>]
+type internal Lane =
+    | Trades
+    | Books
+    | Markets
+    | MarketStats
+    | Gaps
+    | Rejections
+    | Metrics
+
+    /// The table's name in `Tables`.
+    member this.Table =
+        match this with
+        | Trades -> "trades"
+        | Books -> "orderbook_snapshots"
+        | Markets -> "markets"
+        | MarketStats -> "market_stats"
+        | Gaps -> "gaps"
+        | Rejections -> "quarantine"
+        | Metrics -> "collection_metrics"
+
+[<RequireQualifiedAccess>]
+module internal Lane =
+    let all = [
+        Lane.Trades
+        Lane.Books
+        Lane.Markets
+        Lane.MarketStats
+        Lane.Gaps
+        Lane.Rejections
+        Lane.Metrics
+    ]
+
+    /// How many entries of a batch a lane looks at. (A market without stats is an entry that makes no row.)
+    let count (lane: Lane) (batch: Batch) =
+        match lane with
+        | Lane.Trades -> batch.Trades.Count
+        | Lane.Books -> batch.Books.Count
+        | Lane.Markets
+        | Lane.MarketStats -> batch.Markets.Count
+        | Lane.Gaps -> batch.Gaps.Count
+        | Lane.Rejections -> batch.Rejections.Count
+        | Lane.Metrics -> batch.Metrics.Count
+
+/// Millionths as doubles.
+[<RequireQualifiedAccess>]
+module internal Doubles =
+    /// Up to here an int64 is a double without loss, and so a single division rounds once.
+    let private exact = 1L <<< 53
+
+    let private slow (millionths: int64) =
+        let text: byte[] = Array.zeroCreate 24
+        let length = Fixed.format millionths (Span text)
+        Double.Parse(ReadOnlySpan(text, 0, length), CultureInfo.InvariantCulture)
+
+    /// The double that is nearest to the decimal: it prints as the same decimal.
+    [<MethodImpl(MethodImplOptions.AggressiveInlining)>]
+    let ofMillionths (millionths: int64) =
+        if uint64 (millionths + exact) <= uint64 (2L * exact) then
+            float millionths / 1e6
+        else
+            slow millionths
+
+    let private scalar (levels: ReadOnlySpan<Level>) first (into: Span<byte>) =
+        for i in first .. levels.Length - 1 do
+            BinaryPrimitives.WriteDoubleLittleEndian(
+                into.Slice(8 * i),
+                ofMillionths levels[i].Price.Millionths
+            )
+
+            BinaryPrimitives.WriteDoubleLittleEndian(
+                into.Slice(8 * (levels.Length + i)),
+                ofMillionths levels[i].Size.Millionths
+            )
+
+    /// All prices, then all sizes: the two rows of an array, little-endian.
+    let ofLevels (levels: ReadOnlySpan<Level>) (into: Span<byte>) = scalar levels 0 into
+
+[<RequireQualifiedAccess>]
+module private Columns =
+    let at name = Ilp.column name
+    let exchange = at "exchange"
+    let market = at "market"
+    let token = at "token"
+    let outcome = at "outcome"
+    let side = at "side"
+    let source = at "source"
+    let flags = at "flags"
+    let price = at "price"
+    let size = at "size"
+    let tradeId = at "trade_id"
+    let transaction = at "transaction_hash"
+    let received = at "received"
+    let verdict = at "verdict"
+    let reason = at "reason"
+    let bids = at "bids"
+    let asks = at "asks"
+    let bestBid = at "best_bid"
+    let bestBidSize = at "best_bid_size"
+    let bestAsk = at "best_ask"
+    let bestAskSize = at "best_ask_size"
+    let mid = at "mid"
+    let spread = at "spread"
+    let spreadBps = at "spread_bps"
+    let hash = at "hash"
+    let event = at "event"
+    let slug = at "slug"
+    let question = at "question"
+    let outcomes = at "outcomes"
+    let tags = at "tags"
+    let status = at "status"
+    let acceptsOrders = at "accepts_orders"
+    let tickSize = at "tick_size"
+    let minimumSize = at "minimum_size"
+    let negRisk = at "neg_risk"
+    let starts = at "starts"
+    let ends = at "ends"
+    let closed = at "closed"
+    let winner = at "winner"
+    let updated = at "updated"
+    let version = at "version"
+    let raw = at "raw"
+    let volume = at "volume"
+    let liquidity = at "liquidity"
+    let openInterest = at "open_interest"
+    let collector = at "collector"
+    let stream = at "stream"
+    let cause = at "cause"
+    let until = at "until"
+    let healedAt = at "healed_at"
+    let healedBy = at "healed_by"
+    let position = at "position"
+    let bytes = at "bytes"
+    let content = at "content"
+    let name = at "name"
+    let labels = at "labels"
+    let value = at "value"
+
+/// How a token's rows begin. It belongs to a market; an exchange that gives two markets the same token makes it anew each time.
+[<Sealed; NoComparison; NoEquality>]
+type private Beginning(market: Name, outcome: Name, head: Fragment, token: Fragment) =
+    member _.Market = market
+    member _.Outcome = outcome
+    member _.Head = head
+    /// The field that follows the symbols, where the token is one.
+    member _.Token = token
+
+/// The beginnings of one exchange's rows, by the numbers of its tokens in one `Names`.
+[<Sealed; NoComparison; NoEquality>]
+type private Beginnings() =
+    let mutable ofToken: (Beginning | null)[] = Array.zeroCreate 256
+
+    member _.Find(token: Name) : Beginning | null =
+        if token.Key < ofToken.Length then
+            ofToken[token.Key]
+        else
+            null
+
+    member _.Keep(token: Name, beginning: Beginning) =
+        if token.Key >= ofToken.Length then
+            Array.Resize(&ofToken, max (token.Key + 1) (ofToken.Length * 2))
+
+        ofToken[token.Key] <- beginning
+
+/// What an encoder needs to know of the server and of us.
+type internal EncoderOptions = {
+    /// Of the line protocol: 1, 2 or 3.
+    Protocol: int
+    /// Prices and sizes of trades are DECIMAL columns. Needs version 3.
+    Decimals: bool
+    /// Sides of books are JSON texts: what version 1 is left with.
+    LevelsAsText: bool
+    /// The name that gaps and metrics carry.
+    Collector: string
+}
+
+/// Makes rows of the tables in `Tables`. A value that is missing is a field left out; a symbol without text is left out, too;
+/// a text without text is there. Rows of trades and books allocate nothing once their tokens were met. One lane has one
+/// encoder, for one thread at a time.
+[<Sealed>]
+type internal Encoder(options: EncoderOptions) =
+    let writer = LineWriter options.Protocol
+    let pieces = Payload 1024
+    let trades = Ilp.table Lane.Trades.Table
+    let books = Ilp.table Lane.Books.Table
+    let markets = Ilp.table Lane.Markets.Table
+    let marketStats = Ilp.table Lane.MarketStats.Table
+    let gaps = Ilp.table Lane.Gaps.Table
+    let rejections = Ilp.table Lane.Rejections.Table
+    let metrics = Ilp.table Lane.Metrics.Table
+
+    do
+        if options.Decimals && options.Protocol < 3 then
+            invalidArg (nameof options) "decimals need version 3 of the line protocol"
+
+        if not options.LevelsAsText && options.Protocol < 2 then
+            invalidArg (nameof options) "arrays need version 2 of the line protocol"
+
+    // By `Names`, then by exchange; the last ones are at hand, for they hardly ever change.
+    let tradeBeginnings = ConditionalWeakTable<Names, Dictionary<string, Beginnings>>()
+    let bookBeginnings = ConditionalWeakTable<Names, Dictionary<string, Beginnings>>()
+    // What follows the symbols of a token: few, for flags are rare.
+    let tradeVariants = Dictionary<int, Fragment>()
+    let bookVariants = Dictionary<int, Fragment>()
+    let mutable levels: byte[] = Array.zeroCreate 256
+    let nothing: Fragment = { Bytes = [||]; HasField = false }
+
+    let symbol column (text: string) =
+        if text <> "" then
+            writer.Symbol(column, text)
+
+    let name column (names: Names) (name: Name) =
+        if name.Key <> 0 then
+            writer.Symbol(column, ReadOnlySpan(names.Utf8 name))
+
+    let beginningsOf (cache: ConditionalWeakTable<Names, Dictionary<string, Beginnings>>) (batch: Batch) =
+        let byExchange = cache.GetOrCreateValue batch.Names
+
+        match byExchange.TryGetValue batch.Exchange with
+        | true, found -> found
+        | _ ->
+            let made = Beginnings()
+            byExchange[batch.Exchange] <- made
+            made
+
+    let newTradeBeginning (batch: Batch) (row: inref<TradeRow>) =
+        writer.Begin(pieces, trades)
+        symbol Columns.exchange batch.Exchange
+        name Columns.market batch.Names row.Market
+        name Columns.outcome batch.Names row.Outcome
+        let head = writer.Fragment()
+        writer.Begin pieces
+        writer.String(Columns.token, ReadOnlySpan(batch.Names.Utf8 row.Token))
+        Beginning(row.Market, row.Outcome, head, writer.Fragment())
+
+    let tradeVariant (side: Side) (source: Source) (flags: Flags) =
+        let key = int side ||| (int source <<< 1) ||| (int flags <<< 3)
+        let mutable found = Unchecked.defaultof<Fragment>
+
+        if not (tradeVariants.TryGetValue(key, &found)) then
+            writer.Begin pieces
+            writer.Symbol(Columns.side, Side.text side)
+            writer.Symbol(Columns.source, Source.text source)
+            symbol Columns.flags (Content.flagsText flags)
+            found <- writer.Fragment()
+            tradeVariants[key] <- found
+
+        found
+
+    let newBookBeginning (batch: Batch) (row: inref<BookRow>) =
+        writer.Begin(pieces, books)
+        symbol Columns.exchange batch.Exchange
+        name Columns.market batch.Names row.Market
+        name Columns.token batch.Names row.Token
+        Beginning(row.Market, { Key = 0 }, writer.Fragment(), nothing)
+
+    let bookVariant (verdict: Verdict) (flags: Flags) =
+        let key = int verdict ||| (int flags <<< 2)
+        let mutable found = Unchecked.defaultof<Fragment>
+
+        if not (bookVariants.TryGetValue(key, &found)) then
+            writer.Begin pieces
+            writer.Symbol(Columns.verdict, Verdict.text verdict)
+            writer.Symbol(Columns.reason, "poll")
+            symbol Columns.flags (Content.flagsText flags)
+            found <- writer.Fragment()
+            bookVariants[key] <- found
+
+        found
+
+    let double column millionths =
+        writer.Double(column, Doubles.ofMillionths millionths)
+
+    /// Prices and sizes of trades.
+    let number column millionths =
+        if options.Decimals then
+            writer.Decimal(column, millionths, 6)
+        else
+            double column millionths
+
+    let price column (price: Price voption) =
+        match price with
+        | ValueSome price -> double column price.Millionths
+        | ValueNone -> ()
+
+    let size column (size: Size voption) =
+        match size with
+        | ValueSome size -> double column size.Millionths
+        | ValueNone -> ()
+
+    let time column (at: Instant voption) =
+        match at with
+        | ValueSome at -> writer.Timestamp(column, at.Micros)
+        | ValueNone -> ()
+
+    /// `[[price,size],…]` in decimals.
+    let levelsText column (side: ReadOnlySpan<Level>) =
+        let room = 2 + side.Length * 48 // two numbers of up to 21 bytes, brackets and commas
+
+        if levels.Length < room then
+            levels <- Array.zeroCreate (2 * room)
+
+        let mutable at = 1
+        levels[0] <- '['B
+
+        for i in 0 .. side.Length - 1 do
+            if i > 0 then
+                levels[at] <- ','B
+                at <- at + 1
+
+            levels[at] <- '['B
+            at <- at + 1
+            at <- at + Fixed.format side[i].Price.Millionths (levels.AsSpan at)
+            levels[at] <- ','B
+            at <- at + 1
+            at <- at + Fixed.format side[i].Size.Millionths (levels.AsSpan at)
+            levels[at] <- ']'B
+            at <- at + 1
+
+        levels[at] <- ']'B
+        writer.String(column, ReadOnlySpan(levels, 0, at + 1))
+
+    let shape: int[] = [| 2; 0 |]
+
+    let side column (side: ReadOnlySpan<Level>) =
+        if options.LevelsAsText then
+            levelsText column side
+        else
+            shape[1] <- side.Length
+            Doubles.ofLevels side (writer.Array(column, ReadOnlySpan shape))
+
+    /// False, and the caller told, when the server cannot have a row of that time.
+    let isKept (reject: int -> string -> unit) index (at: Instant) =
+        let kept = Ilp.isRowTime at.Micros
+
+        if not kept then
+            reject index $"its time {at} lies outside of 1970-01-01 to 9999-12-31, which QuestDB can hold"
+
+        kept
+
+    let momentOf (market: Market) =
+        ValueOption.defaultValue market.Received market.Updated
+
+    member _.Options = options
+
+    member _.AppendTrades
+        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        let beginnings = beginningsOf tradeBeginnings batch
+        let rows = batch.Trades
+        let received = batch.Received.Micros
+
+        for i in first .. first + count - 1 do
+            let row = &rows[i]
+
+            if isKept reject i row.At then
+                let beginning =
+                    match beginnings.Find row.Token with
+                    | NonNull known when
+                        known.Market.Key = row.Market.Key && known.Outcome.Key = row.Outcome.Key
+                        ->
+                        known
+                    | _ ->
+                        let made = newTradeBeginning batch &row
+                        beginnings.Keep(row.Token, made)
+                        made
+
+                let variant = tradeVariant row.Side row.Source row.Flags
+                writer.Begin payload
+                writer.Put beginning.Head
+                writer.Put variant
+                writer.Put beginning.Token
+                number Columns.price row.Price.Millionths
+                number Columns.size row.Size.Millionths
+                writer.Hex(Columns.tradeId, row.Id.High, row.Id.Low)
+                writer.String(Columns.transaction, batch.Utf8 row.Transaction)
+                writer.Timestamp(Columns.received, received)
+                writer.End row.At.Micros
+
+    member _.AppendBooks
+        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        let beginnings = beginningsOf bookBeginnings batch
+        let rows = batch.Books
+
+        for i in first .. first + count - 1 do
+            let row = &rows[i]
+
+            if isKept reject i row.At then
+                let beginning =
+                    match beginnings.Find row.Token with
+                    | NonNull known when known.Market.Key = row.Market.Key -> known
+                    | _ ->
+                        let made = newBookBeginning batch &row
+                        beginnings.Keep(row.Token, made)
+                        made
+
+                let variant = bookVariant row.Verdict row.Flags
+                let bids = batch.Levels.Slice(row.FirstBid, row.BidCount)
+                let asks = batch.Levels.Slice(row.FirstAsk, row.AskCount)
+                writer.Begin payload
+                writer.Put beginning.Head
+                writer.Put variant
+                side Columns.bids (Span.op_Implicit bids)
+                side Columns.asks (Span.op_Implicit asks)
+
+                if bids.Length > 0 then
+                    double Columns.bestBid bids[0].Price.Millionths
+                    double Columns.bestBidSize bids[0].Size.Millionths
+
+                if asks.Length > 0 then
+                    double Columns.bestAsk asks[0].Price.Millionths
+                    double Columns.bestAskSize asks[0].Size.Millionths
+
+                if bids.Length > 0 && asks.Length > 0 then
+                    let bid, ask = bids[0].Price.Millionths, asks[0].Price.Millionths
+                    writer.Double(Columns.mid, float (bid + ask) / 2e6)
+                    double Columns.spread (ask - bid)
+
+                    if bid + ask <> 0L then
+                        writer.Double(Columns.spreadBps, float (ask - bid) * 2e4 / float (bid + ask))
+
+                writer.String(Columns.hash, batch.Utf8 row.Hash)
+                writer.Timestamp(Columns.received, batch.Received.Micros)
+                writer.End row.At.Micros
+
+    member private _.Append(market: Market, payload: Payload) =
+        writer.Begin(payload, markets)
+        symbol Columns.exchange (string market.Exchange)
+        symbol Columns.market (string market.Market)
+        symbol Columns.status (string market.Status)
+        writer.String(Columns.event, market.Event)
+        writer.String(Columns.slug, market.Slug)
+        writer.String(Columns.question, market.Question)
+        writer.String(Columns.outcomes, Content.outcomesJson market.Outcomes)
+        writer.String(Columns.tags, Content.tagsJson market.Tags)
+        writer.Boolean(Columns.acceptsOrders, market.AcceptsOrders)
+        price Columns.tickSize market.TickSize
+        size Columns.minimumSize market.MinimumSize
+        writer.Boolean(Columns.negRisk, market.NegRisk)
+        time Columns.starts market.Start
+        time Columns.ends market.End
+        time Columns.closed market.ClosedAt
+        writer.String(Columns.winner, market.Winner)
+        time Columns.updated market.Updated
+        writer.Timestamp(Columns.received, market.Received.Micros)
+        writer.String(Columns.version, Convert.ToHexStringLower(Content.versionOf market))
+        writer.String(Columns.raw, market.Raw)
+        writer.End (momentOf market).Micros
+
+    member private _.AppendStats(market: Market, payload: Payload) =
+        writer.Begin(payload, marketStats)
+        symbol Columns.exchange (string market.Exchange)
+        symbol Columns.market (string market.Market)
+        size Columns.volume market.Volume
+        size Columns.liquidity market.Liquidity
+        size Columns.openInterest market.OpenInterest
+        writer.End (momentOf market).Micros
+
+    member this.AppendMarkets
+        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        for i in first .. first + count - 1 do
+            let market = batch.Markets[i]
+
+            if isKept reject i (momentOf market) then
+                this.Append(market, payload)
+
+    /// A market whose volumes are all unknown makes no row.
+    member this.AppendMarketStats
+        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        for i in first .. first + count - 1 do
+            let market = batch.Markets[i]
+
+            if market.Volume.IsSome || market.Liquidity.IsSome || market.OpenInterest.IsSome then
+                if isKept reject i (momentOf market) then
+                    this.AppendStats(market, payload)
+
+    /// A gap as it is now: sent again when it closes and when it heals, each time whole.
+    member _.Append(gap: Gap, payload: Payload) =
+        writer.Begin(payload, gaps)
+        symbol Columns.collector options.Collector
+        symbol Columns.exchange (string gap.Exchange)
+        symbol Columns.stream (string gap.Stream)
+        symbol Columns.market (string gap.Market)
+        symbol Columns.cause (string gap.Cause)
+
+        writer.String(
+            Columns.token,
+            match gap.Token with
+            | ValueSome token -> string token
+            | ValueNone -> ""
+        )
+
+        time Columns.until gap.Until
+
+        match gap.Healed with
+        | ValueSome(struct (at, by)) ->
+            writer.Timestamp(Columns.healedAt, at.Micros)
+            writer.String(Columns.healedBy, by)
+        | ValueNone -> ()
+
+        writer.End gap.Since.Micros
+
+    member this.AppendGaps
+        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        for i in first .. first + count - 1 do
+            if isKept reject i batch.Gaps[i].Since then
+                this.Append(batch.Gaps[i], payload)
+
+    /// Throws when `Received`, which is our own clock's, is no time of a row.
+    member _.Append(rejection: Rejection, payload: Payload) =
+        writer.Begin(payload, rejections)
+        symbol Columns.exchange rejection.Exchange
+        writer.String(Columns.source, rejection.Source)
+        writer.Long(Columns.position, rejection.Offset)
+        writer.String(Columns.reason, rejection.Reason)
+        writer.String(Columns.bytes, Convert.ToBase64String rejection.Bytes)
+        writer.String(Columns.content, Convert.ToHexStringLower(Content.contentOf rejection))
+        writer.End rejection.Received.Micros
+
+    member this.AppendRejections
+        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        for i in first .. first + count - 1 do
+            if isKept reject i batch.Rejections[i].Received then
+                this.Append(batch.Rejections[i], payload)
+
+    /// A value that is no number is sent, and read back as NULL.
+    member _.Append(metric: Metric, payload: Payload) =
+        writer.Begin(payload, metrics)
+        symbol Columns.collector options.Collector
+        symbol Columns.name metric.Name
+        symbol Columns.labels metric.Labels
+        writer.Double(Columns.value, metric.Value)
+        writer.End metric.At.Micros
+
+    member this.AppendMetrics
+        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        for i in first .. first + count - 1 do
+            if isKept reject i batch.Metrics[i].At then
+                this.Append(batch.Metrics[i], payload)
+
+    /// The rows of one lane: entries `first` to `first + count - 1` of the batch. An entry whose time the server cannot hold is
+    /// left out, and `reject` is told its index and the reason.
+    member this.Append
+        (lane: Lane, batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        match lane with
+        | Lane.Trades -> this.AppendTrades(batch, first, count, payload, reject)
+        | Lane.Books -> this.AppendBooks(batch, first, count, payload, reject)
+        | Lane.Markets -> this.AppendMarkets(batch, first, count, payload, reject)
+        | Lane.MarketStats -> this.AppendMarketStats(batch, first, count, payload, reject)
+        | Lane.Gaps -> this.AppendGaps(batch, first, count, payload, reject)
+        | Lane.Rejections -> this.AppendRejections(batch, first, count, payload, reject)
+        | Lane.Metrics -> this.AppendMetrics(batch, first, count, payload, reject)
