@@ -300,6 +300,7 @@ type private Tables(collector: string) =
                 |> Seq.sortBy (fun metric -> struct (metric.Name, metric.Labels))
                 |> List.ofSeq
             Bytes = 0L
+            Notes = []
         }
 
 /// A store in memory, for the collector of this name.
@@ -331,5 +332,6 @@ let create (collector: string) : Store =
         Books = fun query -> alone (fun () -> tables.Books query)
         Quarantine = fun () -> alone tables.Quarantine
         Status = fun () -> alone tables.Status
+        Flush = fun _ -> Task.FromResult()
         Close = fun () -> ValueTask()
     }

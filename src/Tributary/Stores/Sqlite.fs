@@ -1126,6 +1126,7 @@ type private Reader(db: Connection, path: string, collector: string voption) =
                 Quarantined = db.Number "SELECT count(*) FROM quarantine"
                 Metrics = latestMetrics.Rows readMetric
                 Bytes = bytes ()
+                Notes = []
             }
         finally
             db.Rollback()
@@ -1454,6 +1455,7 @@ let private storeOf (reader: Reader) write (close: unit -> unit) : Store = {
     Books = reader.Books
     Quarantine = reader.Quarantine
     Status = reader.Status
+    Flush = fun _ -> Task.FromResult()
     Close =
         fun () ->
             reader.Close()

@@ -95,6 +95,8 @@ type StoreStatus = {
     Metrics: Metric list
     /// The size of its file or files, where it has any.
     Bytes: int64
+    /// What else there is to know, a sentence each: what waits, what is not as it should be.
+    Notes: string list
 }
 
 /// A gap, and the name of the collector that saw it.
@@ -120,5 +122,7 @@ type Store = {
     Books: Query -> Task<OrderBookSnapshot list>
     Quarantine: unit -> Task<Rejection list>
     Status: unit -> Task<StoreStatus>
+    /// Ends when everything that was written can be read, which takes a while where the store is elsewhere.
+    Flush: CancellationToken -> Task<unit>
     Close: unit -> ValueTask
 }
