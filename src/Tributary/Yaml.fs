@@ -502,7 +502,8 @@ module Yaml =
 
         table[one.Length, other.Length]
 
-    let private unknown (keys: seq<string>) (key: string) =
+    /// What is said of a key that there is none of, with the key that was probably meant.
+    let unknown (keys: seq<string>) (key: string) =
         match keys |> Seq.sortBy (distance key) |> Seq.tryHead with
         | Some near when distance key near <= max 1 (min 2 (key.Length / 3)) ->
             $"unknown key '{key}'; did you mean '{near}'?"

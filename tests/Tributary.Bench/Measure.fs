@@ -31,6 +31,8 @@ type Comparison = {
     Theirs: Run list
     /// The least median ratio that passes.
     Least: float
+    /// The most bytes that ours may allocate per unit.
+    MostAllocated: float
 }
 
 let median (values: float list) =
@@ -57,7 +59,9 @@ let isEqual comparison =
     comparison.Ours @ comparison.Theirs |> List.distinctBy _.Checksum |> List.length = 1
 
 let passes comparison =
-    isEqual comparison && median (ratios comparison) >= comparison.Least
+    isEqual comparison
+    && median (ratios comparison) >= comparison.Least
+    && median (List.map allocated comparison.Ours) <= comparison.MostAllocated
 
 /// Rounds of both sides, the first one changing from round to round.
 let compare work clock least rounds (ours: unit -> Run) (theirs: unit -> Run) =
@@ -77,6 +81,7 @@ let compare work clock least rounds (ours: unit -> Run) (theirs: unit -> Run) =
         Ours = List.map fst measured
         Theirs = List.map snd measured
         Least = least
+        MostAllocated = infinity
     }
 
 let private processorTime () =
@@ -134,7 +139,7 @@ let table unit (comparisons: Comparison list) =
                 else
                     "NOT EQUAL"
 
-            $"| {comparison.Work} | %.0f{speedOf comparison.Ours} | %.0f{speedOf comparison.Theirs} | **%.2f{median all}** (%.2f{List.min all} to %.2f{List.max all}, {all.Length}) | %.1f{comparison.Least} | %.1f{allocatedOf comparison.Ours} | %.1f{allocatedOf comparison.Theirs} | {checksums} |"
+            $"| {comparison.Work} | %.0f{speedOf comparison.Ours} | %.0f{speedOf comparison.Theirs} | **%.2f{median all}** (%.2f{List.min all} to %.2f{List.max all}, {all.Length}) | %g{comparison.Least} | %.1f{allocatedOf comparison.Ours} | %.1f{allocatedOf comparison.Theirs} | {checksums} |"
     ]
 
 /// Adds bytes to a checksum, their order included.

@@ -6,6 +6,7 @@ open Tributary.Bench.Measure
 let private benchmarks = [
     "store", "row", (fun () -> StoreBench.run 1_000_000 5)
     "decode", "row", (fun () -> DecodeBench.run 7)
+    "ilp", "row", (fun () -> IlpBench.run 7)
 ]
 
 let private print name unit comparisons =

@@ -123,12 +123,6 @@ module internal Ilp =
     /// U+FFFD in UTF-8.
     let internal replacement = [| 0xEFuy; 0xBFuy; 0xBDuy |]
 
-    // Two lower-case hex digits for every byte, the first in the lower half.
-    let internal hexDigits =
-        Array.init 256 (fun b ->
-            let digits = $"%02x{b}"
-            uint16 digits[0] ||| (uint16 digits[1] <<< 8))
-
 /// Finished rows, one after the other, in one run of bytes that is reused. A row is there whole or not at all. Memory that was
 /// given out is valid until the next change.
 [<Sealed>]
@@ -404,23 +398,14 @@ type internal LineWriter(protocol: int) =
 
     /// Thirty-two lower-case hex digits as a text.
     member _.Hex(column: Column, high: uint64, low: uint64) =
-        field column.Text 34
+        field column.Text 50
         put '"'B
-        let digits = Ilp.hexDigits
-        let into = buffer.AsSpan(at, 32)
-
-        for i in 0..7 do
-            let shift = 56 - 8 * i
-
-            BinaryPrimitives.WriteUInt16LittleEndian(
-                into.Slice(2 * i, 2),
-                digits[int (high >>> shift) &&& 0xFF]
-            )
-
-            BinaryPrimitives.WriteUInt16LittleEndian(
-                into.Slice(16 + 2 * i, 2),
-                digits[int (low >>> shift) &&& 0xFF]
-            )
+        // The bytes lie for a moment where nothing is written yet.
+        BinaryPrimitives.WriteUInt64BigEndian(buffer.AsSpan(at + 33), high)
+        BinaryPrimitives.WriteUInt64BigEndian(buffer.AsSpan(at + 41), low)
+        let bytes = ReadOnlySpan<byte>(buffer, at + 33, 16)
+        let mutable written = 0
+        Convert.TryToHexStringLower(bytes, buffer.AsSpan(at, 32), &written) |> ignore
 
         at <- at + 32
         put '"'B

@@ -9,6 +9,7 @@ open System.Globalization
 open System.Runtime.CompilerServices
 open System.Runtime.InteropServices
 open System.Runtime.Intrinsics
+open System.Runtime.Intrinsics.X86
 open Tributary
 open Tributary.Stores
 
@@ -88,8 +89,54 @@ module internal Doubles =
                 ofMillionths levels[i].Size.Millionths
             )
 
+    // A level lies in memory as its price and its size, eight bytes each.
+    let private isPair =
+        let levels: Level[] = [|
+            {
+                Price = Price.ofMillionths 1L
+                Size = ValueOption.defaultValue Size.zero (Size.tryOfMillionths 2L)
+            }
+        |]
+
+        Unsafe.SizeOf<Level>() = 16
+        && MemoryMarshal.Cast<Level, int64>(Span levels).SequenceEqual(ReadOnlySpan [| 1L; 2L |])
+
+    // NOTE: an integer below 2^52 under this exponent is 2^52 more than itself as a double, exactly.
+    let private exponent = Vector256.Create(0x4330_0000_0000_0000L)
+    let private offset = Vector256.Create(4503599627370496.0)
+    let private million = Vector256.Create(1e6)
+    let private high = Vector256.Create(0xFFF0_0000_0000_0000L)
+
+    /// Four levels at a time; answers how many it did: none of them when a number is negative or too large for this.
+    let private vectors (levels: ReadOnlySpan<Level>) (into: Span<byte>) =
+        let numbers = MemoryMarshal.Cast<Level, int64> levels
+        let doubles = MemoryMarshal.Cast<byte, float> into
+        let mutable seen = Vector256<int64>.Zero
+        let mutable i = 0
+
+        while i + 4 <= levels.Length do
+            let first = Vector256.Create<int64>(numbers.Slice(2 * i, 4): ReadOnlySpan<int64>)
+
+            let second =
+                Vector256.Create<int64>(numbers.Slice(2 * i + 4, 4): ReadOnlySpan<int64>)
+
+            seen <- seen ||| first ||| second
+            let first = ((first ||| exponent).AsDouble() - offset) / million
+            let second = ((second ||| exponent).AsDouble() - offset) / million
+            // Prices 0 2 1 3 and sizes 0 2 1 3, and then in order.
+            let prices = Avx2.Permute4x64(Avx.UnpackLow(first, second), 0b11_01_10_00uy)
+            let sizes = Avx2.Permute4x64(Avx.UnpackHigh(first, second), 0b11_01_10_00uy)
+            prices.CopyTo(doubles.Slice i)
+            sizes.CopyTo(doubles.Slice(levels.Length + i))
+            i <- i + 4
+
+        if (seen &&& high) = Vector256<int64>.Zero then i else 0
+
     /// All prices, then all sizes: the two rows of an array, little-endian.
-    let ofLevels (levels: ReadOnlySpan<Level>) (into: Span<byte>) = scalar levels 0 into
+    let ofLevels (levels: ReadOnlySpan<Level>) (into: Span<byte>) =
+        let isVectorised = Avx2.IsSupported && isPair
+        let first = if isVectorised then vectors levels into else 0
+        scalar levels first into
 
 [<RequireQualifiedAccess>]
 module private Columns =
@@ -238,7 +285,7 @@ type internal Encoder(options: EncoderOptions) =
             byExchange[batch.Exchange] <- made
             made
 
-    let newTradeBeginning (batch: Batch) (row: inref<TradeRow>) =
+    let newTradeBeginning (beginnings: Beginnings) (batch: Batch) (row: inref<TradeRow>) =
         writer.Begin(pieces, trades)
         symbol Columns.exchange batch.Exchange
         name Columns.market batch.Names row.Market
@@ -246,7 +293,9 @@ type internal Encoder(options: EncoderOptions) =
         let head = writer.Fragment()
         writer.Begin pieces
         writer.String(Columns.token, ReadOnlySpan(batch.Names.Utf8 row.Token))
-        Beginning(row.Market, row.Outcome, head, writer.Fragment())
+        let made = Beginning(row.Market, row.Outcome, head, writer.Fragment())
+        beginnings.Keep(row.Token, made)
+        made
 
     let tradeVariant (side: Side) (source: Source) (flags: Flags) =
         let key = int side ||| (int source <<< 1) ||| (int flags <<< 3)
@@ -262,12 +311,14 @@ type internal Encoder(options: EncoderOptions) =
 
         found
 
-    let newBookBeginning (batch: Batch) (row: inref<BookRow>) =
+    let newBookBeginning (beginnings: Beginnings) (batch: Batch) (row: inref<BookRow>) =
         writer.Begin(pieces, books)
         symbol Columns.exchange batch.Exchange
         name Columns.market batch.Names row.Market
         name Columns.token batch.Names row.Token
-        Beginning(row.Market, { Key = 0 }, writer.Fragment(), nothing)
+        let made = Beginning(row.Market, { Key = 0 }, writer.Fragment(), nothing)
+        beginnings.Keep(row.Token, made)
+        made
 
     let bookVariant (verdict: Verdict) (flags: Flags) =
         let key = int verdict ||| (int flags <<< 2)
@@ -371,14 +422,12 @@ type internal Encoder(options: EncoderOptions) =
             if isKept reject i row.At then
                 let beginning =
                     match beginnings.Find row.Token with
-                    | NonNull known when
-                        known.Market.Key = row.Market.Key && known.Outcome.Key = row.Outcome.Key
-                        ->
-                        known
-                    | _ ->
-                        let made = newTradeBeginning batch &row
-                        beginnings.Keep(row.Token, made)
-                        made
+                    | null -> newTradeBeginning beginnings batch &row
+                    | known ->
+                        if known.Market.Key = row.Market.Key && known.Outcome.Key = row.Outcome.Key then
+                            known
+                        else
+                            newTradeBeginning beginnings batch &row
 
                 let variant = tradeVariant row.Side row.Source row.Flags
                 writer.Begin payload
@@ -404,11 +453,12 @@ type internal Encoder(options: EncoderOptions) =
             if isKept reject i row.At then
                 let beginning =
                     match beginnings.Find row.Token with
-                    | NonNull known when known.Market.Key = row.Market.Key -> known
-                    | _ ->
-                        let made = newBookBeginning batch &row
-                        beginnings.Keep(row.Token, made)
-                        made
+                    | null -> newBookBeginning beginnings batch &row
+                    | known ->
+                        if known.Market.Key = row.Market.Key then
+                            known
+                        else
+                            newBookBeginning beginnings batch &row
 
                 let variant = bookVariant row.Verdict row.Flags
                 let bids = batch.Levels.Slice(row.FirstBid, row.BidCount)

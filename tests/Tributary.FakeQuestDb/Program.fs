@@ -1,0 +1,4 @@
+module Tributary.FakeQuestDb.Program
+
+[<FSharp.Core.EntryPoint>]
+let main _ = 0
