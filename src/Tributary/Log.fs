@@ -92,3 +92,37 @@ let jobCrashed (log: ILogger) (job: string) (error: exn) =
 
 let schedulerDied (log: ILogger) (error: exn) =
     log.LogCritical(error, "The scheduler died, which is a bug of ours: {Message}", error.Message)
+
+let remoteAway (log: ILogger) (store: string) (detail: string) (outbox: string) =
+    log.LogWarning(
+        "{Store}: {Detail}. What is collected waits in {Outbox} and goes out by itself when this clears",
+        store,
+        detail,
+        outbox
+    )
+
+let remoteBack (log: ILogger) (store: string) (took: TimeSpan) =
+    log.LogInformation("{Store} takes rows again after {Seconds:0.0} s", store, took.TotalSeconds)
+
+let remoteNote (log: ILogger) (store: string) (note: string) =
+    log.LogInformation("{Store}: {Note}", store, note)
+
+let remoteRefused (log: ILogger) (store: string) (table: string) (detail: string) (outbox: string) =
+    log.LogError("{Store}: rows of {Table} are held back in {Outbox}: {Detail}", store, table, outbox, detail)
+
+let remoteUnhealthy (log: ILogger) (store: string) (detail: string) =
+    log.LogError("{Store}: {Detail}", store, detail)
+
+let remoteUnchecked (log: ILogger) (store: string) =
+    log.LogWarning(
+        "{Store}: the server's certificate is NOT checked (tls_verify=unsafe_off): anybody in between can read and change everything",
+        store
+    )
+
+let rowRefused (log: ILogger) (store: string) (table: string) (reason: string) =
+    log.LogError(
+        "{Store} will never take a row of {Table}: {Reason}. It is kept here, in quarantine",
+        store,
+        table,
+        reason
+    )

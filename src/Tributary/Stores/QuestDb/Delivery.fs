@@ -292,6 +292,8 @@ module internal Position =
 
 /// What a server says of a table's write-ahead log: `wal_tables()`.
 type internal WalState = {
+    /// Another table of the same name has another one.
+    Id: int64
     Suspended: bool
     /// The last transaction that can be read.
     WriterTxn: int64
@@ -318,6 +320,7 @@ type internal Settling = private {
     /// Applied, with the moment they were taken; newest first.
     Kept: Acknowledged list
     LastTxn: int64
+    LastId: int64
 }
 
 [<RequireQualifiedAccess>]
@@ -327,6 +330,7 @@ module internal Settling =
         AppliedUpTo = 0L
         Kept = []
         LastTxn = -1L
+        LastId = -1L
     }
 
     /// Entries up to here were taken, at this moment.
@@ -362,7 +366,11 @@ module internal Settling =
     let looked (began: Instant) (state: WalState voption) settling : struct (Settling * bool) =
         match state with
         | ValueNone -> struct (start, settling.LastTxn < 0L && settling.Open.IsEmpty)
-        | ValueSome state when state.SequencerTxn < settling.LastTxn -> struct (start, false)
+        | ValueSome state when
+            settling.LastTxn >= 0L
+            && (state.SequencerTxn < settling.LastTxn || state.Id <> settling.LastId)
+            ->
+            struct (start, false)
         | ValueSome state ->
             let seen =
                 settling.Open
@@ -389,6 +397,7 @@ module internal Settling =
                             applied |> List.fold (fun most one -> max most one.UpTo) settling.AppliedUpTo
                         Kept = applied @ settling.Kept
                         LastTxn = state.SequencerTxn
+                        LastId = state.Id
                     },
                     true)
 

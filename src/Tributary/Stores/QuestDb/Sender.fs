@@ -1,0 +1,909 @@
+namespace Tributary.Stores.QuestDb
+
+open System
+open System.Collections.Concurrent
+open System.Collections.Generic
+open System.IO
+open System.Net.Http
+open System.Text
+open System.Text.Json
+open System.Threading
+open System.Threading.Channels
+open System.Threading.Tasks
+open Microsoft.Extensions.Logging
+open Tributary
+open Tributary.Stores
+
+// Not the one of System.Text.
+type private RowEncoder = Tributary.Stores.QuestDb.Encoder
+
+/// How rows are sent.
+type internal SenderOptions = {
+    /// The name that gaps and counters carry.
+    Collector: string
+    /// How long entries are kept after they can be read at the server: for servers that commit without a sync.
+    Keep: TimeSpan
+    /// After what time the server may drop the bulk.
+    TimeToLive: TimeSpan voption
+    /// Bars of prices are kept up to date by the server.
+    Views: bool
+    /// Prices and sizes of trades are decimals.
+    Decimals: bool
+    /// How often the write-ahead logs are looked at.
+    LookEvery: TimeSpan
+}
+
+/// What is known of a server that rows can be sent to.
+type private Ready = {
+    Protocol: int
+    /// Rises with every time that it was found out.
+    Number: int
+    Verdicts: Map<string, Schema.Verdict>
+}
+
+/// Rows that were read and encoded.
+type private Prepared = {
+    Payload: Payload
+    Range: EntryRange
+    UpTo: int64
+    /// More waits than went into this one.
+    IsLong: bool
+    /// Rows that cannot be encoded, and why.
+    Unfit: (struct (byte[] * string)) list
+}
+
+/// One table's way to the server, as far as others see it.
+[<Sealed>]
+type private Track(lane: Lane) =
+    let wake =
+        Channel.CreateBounded<unit>(BoundedChannelOptions(1, FullMode = BoundedChannelFullMode.DropWrite))
+
+    let mutable rows = 0
+    member _.Lane = lane
+    member _.Table = lane.Table
+    member val Position = Position.start with get, set
+    member val Settling = Settling.start with get, set
+    /// Rises when everything that is still held has to be sent again.
+    member val Generation = 0 with get, set
+    member val Health = TableHealth.Sound with get, set
+    member val Wal: WalState voption = ValueNone with get, set
+    /// When its log was last seen to be sound.
+    member val SoundAt = Instant.ofMicros 0L with get, set
+    member val Refusal = "" with get, set
+    /// The server answers, and does not take these rows.
+    member val IsFailing = false with get, set
+
+    member _.Wake(more: int) =
+        Interlocked.Add(&rows, more) |> ignore
+        wake.Writer.TryWrite() |> ignore
+
+    /// Rows that came since this was last asked.
+    member _.Pending = Volatile.Read &rows
+    member _.TakePending() = Interlocked.Exchange(&rows, 0)
+
+    /// Waits for a wake-up, so long at most.
+    member _.Wait(limit: TimeSpan, clock: TimeProvider, ct: CancellationToken) : Task<unit> = task {
+        use limited = CancellationTokenSource.CreateLinkedTokenSource ct
+        use timer = new CancellationTokenSource(limit, clock)
+        use _ = timer.Token.Register(fun () -> limited.Cancel())
+
+        try
+            let! _ = wake.Reader.ReadAsync limited.Token
+            ()
+        with :? OperationCanceledException when not ct.IsCancellationRequested ->
+            ()
+    }
+
+/// Empties the outbox into QuestDB: a lane and a connection for each table, so that a table in trouble holds up no other, and
+/// encoding overlaps sending. Nothing is forgotten before it can be read there. Disposing stops it where it is.
+[<Sealed>]
+type internal Sender
+    (
+        server: Server,
+        outbox: Outbox,
+        outboxPath: string,
+        local: Store,
+        options: SenderOptions,
+        clock: TimeProvider,
+        log: ILogger
+    ) =
+    let connection = server.Options
+    let name = "QuestDB"
+    let stopping = new CancellationTokenSource()
+
+    let now () =
+        Instant.ofDateTimeOffset (clock.GetUtcNow())
+
+    let tracks =
+        [
+            Lane.Markets
+            Lane.MarketStats
+            Lane.Trades
+            Lane.Books
+            Lane.Gaps
+            Lane.Rejections
+            Lane.Metrics
+        ]
+        |> List.map Track
+
+    let mutable flushes = 0
+
+    // ---- the server as a whole
+
+    let gate = new SemaphoreSlim(1)
+    let mutable ready: Ready voption = ValueNone
+    let mutable preparations = 0
+    let told = HashSet<string>()
+
+    let tellOnce (say: string -> unit) (words: string) =
+        if lock told (fun () -> told.Add words) then
+            say words
+
+    // Since when it takes nothing.
+    let mutable away: Instant voption = ValueNone
+
+    let isAway (detail: string) =
+        lock told (fun () ->
+            if away.IsNone then
+                away <- ValueSome(now ())
+                Log.remoteAway log name detail outboxPath)
+
+    let isBack () =
+        lock told (fun () ->
+            match away with
+            | ValueSome since ->
+                away <- ValueNone
+                Log.remoteBack log name (now () - since)
+            | ValueNone -> ())
+
+    let execute sql ct : Task<unit> = task {
+        use! _ = server.Ask(sql, ct)
+        ()
+    }
+
+    let text (value: JsonElement) =
+        match value.ValueKind with
+        | JsonValueKind.String -> string (value.GetString())
+        | JsonValueKind.Undefined
+        | JsonValueKind.Null -> ""
+        | _ -> value.GetRawText()
+
+    let number (value: JsonElement) =
+        match Int64.TryParse(text value) with
+        | true, number -> number
+        | _ -> 0L
+
+    let isTrue (value: JsonElement) = value.ValueKind = JsonValueKind.True
+
+    /// The tables of the server with their ids, by name.
+    let describeTables ct = task {
+        use! answer = server.Ask("SELECT * FROM tables()", ct)
+
+        return
+            Map.ofList [
+                for row in answer.Rows do
+                    let get column = answer.Value(row, column)
+                    // Older servers say `name`.
+                    let called =
+                        if answer.Has "table_name" then
+                            text (get "table_name")
+                        else
+                            text (get "name")
+
+                    let hours =
+                        let amount = int (number (get "ttlValue"))
+
+                        match (text (get "ttlUnit")).TrimEnd('S', 's').ToUpperInvariant() with
+                        | "HOUR" -> amount
+                        | "DAY" -> 24 * amount
+                        | "WEEK" -> 7 * 24 * amount
+                        | "MONTH" -> 30 * 24 * amount
+                        | "YEAR" -> 365 * 24 * amount
+                        | _ -> 0
+
+                    let found: Schema.FoundTable = {
+                        Id = number (get "id")
+                        IsWal = isTrue (get "walEnabled")
+                        HasDedup = isTrue (get "dedup")
+                        PartitionBy = text (get "partitionBy")
+                        Columns = []
+                    }
+
+                    called, struct (found, hours)
+            ]
+    }
+
+    let describeColumns (table: string) ct : Task<Schema.FoundColumn list> = task {
+        use! answer = server.Ask($"SELECT * FROM table_columns('{table}')", ct)
+
+        return [
+            for row in answer.Rows do
+                let get column = answer.Value(row, column)
+
+                let column: Schema.FoundColumn = {
+                    Name = text (get "column")
+                    Type = text (get "type")
+                    IsDesignated = isTrue (get "designated")
+                    IsKey = isTrue (get "upsertKey")
+                }
+
+                column
+        ]
+    }
+
+    /// Makes the tables that are missing, and judges those that are there.
+    let prepareTables protocol ct : Task<Map<string, Schema.Verdict>> = task {
+        let wanted = Tables.all protocol options.Decimals
+        let! before = describeTables ct
+
+        for table in wanted do
+            if not (Map.containsKey table.Name before) then
+                do! execute (Tables.create options.TimeToLive table) ct
+
+        let! after = describeTables ct
+        let verdicts = Dictionary<string, Schema.Verdict>()
+
+        for table in wanted do
+            match Map.tryFind table.Name after with
+            | None -> () // dropped this very moment: the next look tells
+            | Some(struct (found, hours)) ->
+                let! columns = describeColumns table.Name ct
+                let verdict = Schema.compare protocol table { found with Columns = columns }
+
+                if verdict.Refusals.IsEmpty then
+                    for statement in verdict.Mend do
+                        do! execute statement ct
+                        Log.remoteNote log name $"mended: {statement}"
+
+                for note in verdict.Notes do
+                    tellOnce (Log.remoteNote log name) note
+
+                match options.TimeToLive with
+                | ValueSome wanted when table.Expires && hours <> int (ceil wanted.TotalHours) ->
+                    do!
+                        execute
+                            $"ALTER TABLE \"{table.Name}\" SET TTL {int (ceil wanted.TotalHours)} HOURS"
+                            ct
+                | ValueNone when hours > 0 ->
+                    tellOnce
+                        (Log.remoteNote log name)
+                        $"{table.Name} drops rows that are older than {hours} h: what is collected of earlier times will not be found there"
+                | _ -> ()
+
+                verdicts[table.Name] <- verdict
+
+        if options.Views then
+            for _, statement in Schema.views do
+                do! execute statement ct
+
+        return
+            verdicts
+            |> Seq.map (fun (KeyValue(table, verdict)) -> table, verdict)
+            |> Map.ofSeq
+    }
+
+    /// What is known of the server; found out now if need be.
+    let prepareServer (ct: CancellationToken) : Task<Ready> = task {
+        do! gate.WaitAsync ct
+
+        try
+            match ready with
+            | ValueSome ready -> return ready
+            | ValueNone ->
+                let! protocol = server.Negotiate ct
+
+                if options.Decimals && protocol < 3 then
+                    raise (
+                        QuestDbException(
+                            $"decimals are configured, and the server speaks version {protocol} of the line protocol only: they need 3 (QuestDB 9.2); switch decimals off, or update the server",
+                            true
+                        )
+                    )
+
+                let! verdicts = prepareTables protocol ct
+                preparations <- preparations + 1
+
+                let found = {
+                    Protocol = protocol
+                    Number = preparations
+                    Verdicts = verdicts
+                }
+
+                ready <- ValueSome found
+                return found
+        finally
+            gate.Release() |> ignore
+    }
+
+    let forgetServer () = ready <- ValueNone
+
+    // ---- one lane
+
+    let rejected (table: string) (bytes: byte[]) (reason: string) : Rejection = {
+        Exchange = "questdb"
+        Source = $"questdb/{table}"
+        Offset = 0
+        Reason = reason
+        Bytes = bytes
+        Received = now ()
+    }
+
+    /// Rows that the server will never take stay here.
+    let quarantine (track: Track) (bad: (struct (byte[] * string)) list) : Task<unit> = task {
+        if not bad.IsEmpty then
+            let batch = Batch()
+
+            for struct (bytes, reason) in bad do
+                Log.rowRefused log name track.Table reason
+
+                // A row of the quarantine stands in it already.
+                if not track.Lane.IsRejections then
+                    batch.Rejections.Add(rejected track.Table bytes reason)
+
+            if batch.RowCount > 0 then
+                match! local.Write [| batch |] CancellationToken.None with
+                | Ok() -> ()
+                | Error fault -> raise (IOException(string fault))
+    }
+
+    let mostRows = ValueOption.defaultValue 75_000 connection.AutoFlushRows |> max 1
+
+    let mostBytes =
+        min connection.MaxBufferSize (ValueOption.defaultValue 16_777_216 connection.AutoFlushBytes)
+
+    /// Reads and encodes what comes next, if there is anything.
+    let prepare
+        (track: Track)
+        (encoder: RowEncoder)
+        (batch: Batch)
+        (payload: Payload)
+        (position: Position)
+        (isLong: bool)
+        : struct (Position * Prepared voption) =
+        let last = outbox.Last track.Table
+        let struct (position, range) = Position.next last isLong position
+
+        match range with
+        | ValueNone -> struct (position, ValueNone)
+        | ValueSome range ->
+            payload.Clear()
+            let unfit = List<struct (byte[] * string)>()
+            let mutable upTo = range.After
+            let mutable more = true
+
+            while more do
+                // In pieces, so that a long wait is not read into memory at once.
+                match outbox.Read track.Table upTo range.UpTo (min mostRows 5_000) with
+                | [] -> more <- false
+                | entries ->
+                    for entry in entries do
+                        if more then
+                            try
+                                outbox.Open track.Table entry batch
+
+                                let count =
+                                    match track.Lane with
+                                    | Lane.Trades -> batch.Trades.Count
+                                    | Lane.Books -> batch.Books.Count
+                                    | Lane.Markets
+                                    | Lane.MarketStats -> batch.Markets.Count
+                                    | Lane.Gaps -> batch.Gaps.Count
+                                    | Lane.Rejections -> batch.Rejections.Count
+                                    | Lane.Metrics -> batch.Metrics.Count
+
+                                let reject index reason =
+                                    let shown =
+                                        match track.Lane with
+                                        | Lane.Trades -> string (batch.Trade index)
+                                        | Lane.Books -> string (batch.Book index)
+                                        | Lane.Markets
+                                        | Lane.MarketStats -> string batch.Markets[index]
+                                        | Lane.Gaps -> string batch.Gaps[index]
+                                        | Lane.Rejections -> batch.Rejections[index].Source
+                                        | Lane.Metrics -> string batch.Metrics[index]
+
+                                    unfit.Add(struct (Encoding.UTF8.GetBytes shown, reason))
+
+                                encoder.Append(track.Lane, batch, 0, count, payload, reject)
+                            with :? InvalidDataException as error ->
+                                unfit.Add(
+                                    struct (entry.Content,
+                                            $"entry {entry.Number} of the outbox is damaged: {error.Message}")
+                                )
+
+                            upTo <- entry.Number
+                            more <- payload.RowCount < mostRows && payload.Length < mostBytes
+
+            struct (position,
+                    ValueSome {
+                        Payload = payload
+                        Range = range
+                        // Numbers in between may be of other tables.
+                        UpTo = (if more then range.UpTo else upTo)
+                        IsLong = not more && upTo < range.UpTo
+                        Unfit = List.ofSeq unfit
+                    })
+
+    let jitter =
+        Random(options.Collector |> Seq.fold (fun sum letter -> sum * 31 + int letter) 7)
+
+    let nextJitter () =
+        lock jitter (fun () -> 2.0 * jitter.NextDouble() - 1.0)
+
+    /// Sends a payload to the end: the rows that will never be taken, or why it has to be tried again later.
+    let deliver
+        (client: HttpClient)
+        (compressed: MemoryStream)
+        (prepared: Prepared)
+        (isolating: bool)
+        (ct: CancellationToken)
+        : Task<Result<(struct (byte[] * string)) list, Answer>> = task {
+        let payload = prepared.Payload
+
+        let mutable delivery =
+            Delivery.start
+                (now ())
+                connection.RetryTimeout
+                connection.RetryMaxBackoff
+                isolating
+                payload.RowCount
+
+        let mutable step = Delivery.next delivery
+        let mutable outcome = ValueNone
+
+        let send (range: RowRange) = task {
+            let! answer =
+                server.Send(client, payload.Slice(range.First, range.Count), compressed, ct)
+
+            let struct (next, following) =
+                Delivery.answered (now ()) (nextJitter ()) answer delivery
+
+            delivery <- next
+            step <- following
+        }
+
+        while outcome.IsNone do
+            match step with
+            | Step.Send range -> do! send range
+            | Step.SendAfter(wait, range) ->
+                do! Task.Delay(wait, clock, ct)
+                do! send range
+            | Step.Done bad ->
+                outcome <-
+                    ValueSome(
+                        Ok [
+                            for struct (row, reason) in bad do
+                                struct ((payload.Row row).ToArray(), reason)
+                        ]
+                    )
+            | Step.Later answer -> outcome <- ValueSome(Error answer)
+
+        return outcome.Value
+    }
+
+    let explain answer =
+        match answer with
+        | Answer.Unreachable reason -> $"it cannot be reached ({reason})"
+        | Answer.Denied reason
+        | Answer.Failing reason
+        | Answer.Refused reason
+        | Answer.BadRow(_, reason)
+        | Answer.DoubtfulRow(_, reason) -> reason
+        | Answer.Taken -> ""
+
+    /// Waits until rows should go: there are many, the oldest has waited long enough, or somebody waits for them.
+    let gather (track: Track) (ct: CancellationToken) : Task<unit> = task {
+        if track.Pending = 0 then
+            do! track.Wait(TimeSpan.FromSeconds 1.0, clock, ct)
+
+        let began = clock.GetTimestamp()
+
+        let isWaiting () =
+            let limit =
+                ValueOption.defaultValue Timeout.InfiniteTimeSpan connection.AutoFlushInterval
+
+            track.Pending > 0
+            && track.Pending < mostRows
+            && Volatile.Read &flushes = 0
+            && (limit < TimeSpan.Zero || clock.GetElapsedTime began < limit)
+
+        while isWaiting () do
+            let left =
+                match connection.AutoFlushInterval with
+                | ValueSome limit -> max (TimeSpan.FromMilliseconds 1.0) (limit - clock.GetElapsedTime began)
+                | ValueNone -> TimeSpan.FromSeconds 1.0
+
+            do! track.Wait(left, clock, ct)
+
+        track.TakePending() |> ignore
+    }
+
+    let backOff failures =
+        TimeSpan.FromSeconds(min 10.0 (0.5 * Math.Pow(2.0, float (min failures 10))))
+
+    let run (track: Track) : Task<unit> = task {
+        let ct = stopping.Token
+        use client = server.Connect()
+        use compressed = new MemoryStream()
+        let payloads = [| Payload(); Payload() |]
+        let batch = Batch()
+        let mutable encoder: RowEncoder voption = ValueNone
+        let mutable preparedBy = 0
+        let mutable failures = 0
+        let mutable isolating = false
+        let mutable waiting: Prepared voption = ValueNone
+        let mutable isLong = false
+        let mutable turn = 0
+
+        let rest (wait: TimeSpan) = Task.Delay(wait, clock, ct)
+
+        while not ct.IsCancellationRequested do
+            try
+                let! found = prepareServer ct
+
+                if found.Number <> preparedBy then
+                    preparedBy <- found.Number
+                    waiting <- ValueNone
+
+                    match Map.tryFind track.Table found.Verdicts with
+                    | Some verdict when verdict.Refusals.IsEmpty ->
+                        track.Refusal <- ""
+
+                        encoder <-
+                            ValueSome(
+                                RowEncoder {
+                                    Protocol = found.Protocol
+                                    Decimals = verdict.Decimals
+                                    LevelsAsText = verdict.LevelsAsText
+                                    Collector = options.Collector
+                                }
+                            )
+                    | Some verdict ->
+                        encoder <- ValueNone
+                        track.Refusal <- String.Join("; ", verdict.Refusals)
+                        let table = track.Table
+
+                        tellOnce
+                            (fun detail -> Log.remoteRefused log name table detail outboxPath)
+                            track.Refusal
+                    | None -> encoder <- ValueNone
+
+                match encoder with
+                | ValueNone ->
+                    // Somebody may mend it.
+                    do! rest (TimeSpan.FromSeconds 10.0)
+                    forgetServer ()
+                | ValueSome encoder ->
+                    let generation = track.Generation
+
+                    if waiting.IsNone then
+                        if not isLong then
+                            do! gather track ct
+
+                        let struct (position, next) =
+                            prepare track encoder batch payloads[turn] track.Position isLong
+
+                        lock track (fun () ->
+                            if track.Generation = generation then
+                                track.Position <- position)
+
+                        waiting <- next
+
+                    match waiting with
+                    | ValueNone -> isLong <- false
+                    | ValueSome current ->
+                        let sending = deliver client compressed current isolating ct
+                        // While it is under way, the next one is made, as if all goes well.
+                        let ahead = Position.advance current.Range current.UpTo track.Position
+                        turn <- 1 - turn
+
+                        let struct (position, following) =
+                            if current.IsLong || track.Pending >= mostRows then
+                                prepare track encoder batch payloads[turn] ahead current.IsLong
+                            else
+                                struct (ahead, ValueNone)
+
+                        match! sending with
+                        | Ok bad ->
+                            do! quarantine track (current.Unfit @ bad)
+                            isBack ()
+
+                            if track.IsFailing then
+                                track.IsFailing <- false
+                                Log.remoteNote log name $"{track.Table} takes rows again"
+
+                            failures <- 0
+                            isolating <- false
+                            isLong <- current.IsLong
+                            let at = now ()
+
+                            let isSame =
+                                lock track (fun () ->
+                                    let isSame = track.Generation = generation
+
+                                    if isSame then
+                                        track.Position <- position
+                                        let taken = Position.taken ahead
+                                        track.Settling <- Settling.taken taken at track.Settling
+
+                                    isSame)
+
+                            waiting <- if isSame then following else ValueNone
+                        | Error answer ->
+                            turn <- 1 - turn
+                            failures <- failures + 1
+
+                            isolating <-
+                                match answer with
+                                | Answer.Failing _ -> failures >= 2
+                                | _ -> false
+
+                            match answer with
+                            | Answer.Unreachable _
+                            | Answer.Denied _ ->
+                                isAway (explain answer)
+                                forgetServer () // another one may answer next
+                            | _ when not track.IsFailing ->
+                                track.IsFailing <- true
+                                Log.remoteAway log $"{name}, table {track.Table}" (explain answer) outboxPath
+                            | _ -> ()
+
+                            do! rest (backOff failures)
+                            // Encoded rows are only kept for the same server and tables.
+                            if track.Generation <> generation then
+                                waiting <- ValueNone
+            with
+            | :? OperationCanceledException when ct.IsCancellationRequested -> ()
+            | :? QuestDbException as error ->
+                failures <- failures + 1
+                isAway error.Message
+
+                try
+                    do! rest (backOff failures)
+                with :? OperationCanceledException ->
+                    ()
+            | error ->
+                // The outbox could not be read or written, or it is a bug of ours: nothing is lost, and it is tried again.
+                failures <- failures + 1
+                waiting <- ValueNone
+                Log.jobCrashed log $"questdb/{track.Table}" error
+
+                try
+                    do! rest (backOff failures)
+                with :? OperationCanceledException ->
+                    ()
+    }
+
+    // ---- health, and what may be forgotten
+
+    let questdb =
+        match ExchangeId.Parse "questdb" with
+        | Ok id -> id
+        | Error message -> invalidOp message
+
+    let marketOf table =
+        match MarketId.Parse table with
+        | Ok id -> id
+        | Error message -> invalidOp message
+
+    /// A table that does not show what it took is a gap of its own: of the exchange `questdb`, with the table for its market.
+    let gapOf (table: string) since until : Gap = {
+        Exchange = questdb
+        Stream =
+            match table with
+            | "trades" -> Stream.Trades
+            | "orderbook_snapshots" -> Stream.Books
+            | _ -> Stream.Markets
+        Market = marketOf table
+        Token = ValueNone
+        Since = since
+        Until = until
+        Cause = Cause.StoreFailed
+        Healed = ValueNone
+    }
+
+    // The open ones, by table; those of an earlier run among them.
+    let open' = Dictionary<string, Instant>()
+
+    let record (gap: Gap) : Task<unit> = task {
+        let batch = Batch()
+        batch.Gaps.Add gap
+
+        match! local.Write [| batch |] CancellationToken.None with
+        | Ok() ->
+            for track in tracks do
+                if track.Lane.IsGaps then
+                    track.Wake 1
+        | Error _ -> () // The engine hears of that store's troubles itself.
+    }
+
+    let judge (track: Track) (state: WalState voption) (began: Instant) : Task<unit> = task {
+        let before = track.Health
+        let health = TableHealth.judge track.Wal state
+        track.Health <- health
+        track.Wal <- state
+
+        if health = TableHealth.Sound then
+            match open'.TryGetValue track.Table with
+            | true, since ->
+                open'.Remove track.Table |> ignore
+                do! record (gapOf track.Table since (ValueSome began))
+
+                if before <> TableHealth.Sound then
+                    Log.remoteNote log name (TableHealth.explain track.Table health)
+            | _ -> ()
+
+            track.SoundAt <- began
+        elif before <> health then
+            Log.remoteUnhealthy log name (TableHealth.explain track.Table health)
+
+            if not (open'.ContainsKey track.Table) then
+                let since = if track.SoundAt.Micros = 0L then began else track.SoundAt
+                open'[track.Table] <- since
+                do! record (gapOf track.Table since ValueNone)
+    }
+
+    let look ct : Task<unit> = task {
+        let began = now ()
+        let! ids = describeTables ct
+        use! answer = server.Ask("SELECT * FROM wal_tables()", ct)
+
+        let states =
+            Map.ofList [
+                for row in answer.Rows do
+                    let get column = answer.Value(row, column)
+                    let table = text (get "name")
+
+                    match Map.tryFind table ids with
+                    | Some(struct (found, _)) ->
+                        table,
+                        {
+                            Id = found.Id
+                            Suspended = isTrue (get "suspended")
+                            WriterTxn = number (get "writerTxn")
+                            SequencerTxn = number (get "sequencerTxn")
+                            ErrorTag = text (get "errorTag")
+                            ErrorMessage = text (get "errorMessage")
+                        }
+                    | None -> ()
+            ]
+
+        for track in tracks do
+            let state =
+                match Map.tryFind track.Table states with
+                | Some state -> ValueSome state
+                | None -> ValueNone
+
+            let release, applied =
+                lock track (fun () ->
+                    let struct (settling, isSame) = Settling.looked began state track.Settling
+
+                    if not isSame then
+                        // What was taken is not there any more: all that is still held goes again.
+                        track.Generation <- track.Generation + 1
+                        track.Position <- Position.start
+                        track.Settling <- settling
+                        forgetServer ()
+                        track.Wake 1
+                        ValueNone, 0L
+                    else
+                        let struct (settling, release) = Settling.release (now ()) options.Keep settling
+                        track.Settling <- settling
+                        release, Settling.applied settling)
+
+            if applied > 0L then
+                outbox.IsApplied track.Table applied
+
+            match release with
+            | ValueSome upTo -> outbox.Release track.Table upTo
+            | ValueNone -> ()
+
+            if ready.IsSome then
+                do! judge track state began
+    }
+
+    let watch () : Task<unit> = task {
+        let ct = stopping.Token
+
+        try
+            let! gaps = local.OpenGaps()
+
+            for gap in gaps do
+                if gap.Exchange = questdb then
+                    open'[string gap.Market] <- gap.Since
+
+            while not ct.IsCancellationRequested do
+                let wait =
+                    if Volatile.Read &flushes > 0 then
+                        TimeSpan.FromMilliseconds 20.0
+                    else
+                        options.LookEvery
+
+                do! Task.Delay(wait, clock, ct)
+
+                try
+                    if ready.IsSome then
+                        do! look ct
+                with
+                | :? QuestDbException as error -> isAway error.Message
+                | :? OperationCanceledException when ct.IsCancellationRequested -> ()
+                | error -> Log.jobCrashed log "questdb/health" error
+        with :? OperationCanceledException ->
+            ()
+    }
+
+    let mutable work: Task = Task.CompletedTask
+
+    member _.Start() =
+        if connection.Tls && not connection.TlsVerify then
+            Log.remoteUnchecked log name
+
+        work <-
+            Task.WhenAll [
+                yield Task.Run<unit>(watch) :> Task
+                for track in tracks do
+                    yield Task.Run<unit>(fun () -> run track) :> Task
+            ]
+
+    /// These batches are in the outbox.
+    member _.Wake(batches: IReadOnlyList<Batch>) =
+        for track in tracks do
+            let mutable rows = 0
+
+            for batch in batches do
+                rows <-
+                    rows
+                    + match track.Lane with
+                      | Lane.Trades -> batch.Trades.Count
+                      | Lane.Books -> batch.Books.Count
+                      | Lane.Markets
+                      | Lane.MarketStats -> batch.Markets.Count
+                      | Lane.Gaps -> batch.Gaps.Count
+                      | Lane.Rejections -> batch.Rejections.Count
+                      | Lane.Metrics -> batch.Metrics.Count
+
+            if rows > 0 then
+                track.Wake rows
+
+    /// Ends when everything that is in the outbox now can be read at the server.
+    member _.Flush(ct: CancellationToken) : Task<unit> = task {
+        Interlocked.Increment &flushes |> ignore
+
+        try
+            let goals = [
+                for track in tracks do
+                    track.Wake 1
+                    track, outbox.Last track.Table
+            ]
+
+            let isReached (track: Track, goal) =
+                lock track (fun () -> goal = 0L || Settling.applied track.Settling >= goal)
+
+            while not (List.forall isReached goals) do
+                do! Task.Delay(TimeSpan.FromMilliseconds 10.0, clock, ct)
+        finally
+            Interlocked.Decrement &flushes |> ignore
+    }
+
+    /// It takes rows at present.
+    member _.IsAway = away.IsSome
+
+    /// A sentence for each thing that somebody should know.
+    member _.Notes: string list = [
+        for waiting in outbox.Waiting() do
+            $"{waiting.Rows} rows of {waiting.Table} are held in the outbox"
+
+        for track in tracks do
+            if track.Refusal <> "" then
+                $"{track.Table} is held back: {track.Refusal}"
+
+            if track.Health <> TableHealth.Sound then
+                TableHealth.explain track.Table track.Health
+    ]
+
+    /// Stops where it is: what is not at the server waits for the next start.
+    member _.StopAsync() : Task<unit> = task {
+        stopping.Cancel()
+        do! work
+        (server :> IDisposable).Dispose()
+    }
