@@ -8,6 +8,7 @@
 open System
 open System.IO
 open System.Threading.Tasks
+open Microsoft.Extensions.Logging.Abstractions
 open Tributary
 open Tributary.Stores
 
@@ -57,7 +58,7 @@ let settings usage (options: Map<string, string>) : Settings =
 
 /// Opens the store, does the work, and closes the store whatever happens. Ctrl-C may end it anywhere: what is stored stays.
 let storing (settings: Settings) (work: Store -> Task<'a>) : 'a =
-    match Setup.openStore settings with
+    match Setup.openStore settings TimeProvider.System NullLogger.Instance with
     | Error fault -> refuse 1 (string fault)
     | Ok store ->
         try

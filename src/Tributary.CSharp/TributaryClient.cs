@@ -95,7 +95,7 @@ public sealed class TributaryClient : IAsyncDisposable
                 TributaryErrorKind.Configuration,
                 "There is nothing to collect: name markets or events, or a configuration that does.");
 
-        var store = Open(settings);
+        var store = Open(settings, LogOf(options));
 
         try
         {
@@ -190,7 +190,7 @@ public sealed class TributaryClient : IAsyncDisposable
         CancellationToken ct = default)
     {
         var settings = SettingsOf(options);
-        var store = Open(settings);
+        var store = Open(settings, LogOf(options));
 
         try
         {
@@ -266,6 +266,17 @@ public sealed class TributaryClient : IAsyncDisposable
         if (options.StorePath is { } path)
             settings = Setup.storingAt(path, settings);
 
+        if (options.QuestDb is { } connection)
+        {
+            var sending = Setup.sendingTo(options.StorePath is not null, connection, settings);
+
+            settings = sending.IsOk
+                ? sending.ResultValue
+                : throw new TributaryException(
+                    TributaryErrorKind.Configuration,
+                    $"{nameof(TributaryOptions.QuestDb)}: {sending.ErrorValue}");
+        }
+
         if (options.ExchangeUrl is { } address)
             settings = Setup.askingAt(address, settings);
 
@@ -290,9 +301,9 @@ public sealed class TributaryClient : IAsyncDisposable
                 TributaryErrorKind.Configuration,
                 string.Join(Environment.NewLine, settings.ErrorValue.Select(MistakeModule.render)));
 
-    private static Store Open(Settings settings)
+    private static Store Open(Settings settings, ILogger log)
     {
-        var opened = Setup.openStore(settings);
+        var opened = Setup.openStore(settings, TimeProvider.System, log);
 
         return opened.IsOk
             ? opened.ResultValue

@@ -19,6 +19,13 @@ public sealed record TributaryOptions
     /// <summary>The SQLite file to store into; it is made when it is not there. Default <c>data/tributary.db</c>.</summary>
     public string? StorePath { get; init; }
 
+    /// <summary>
+    /// A configuration string of QuestDB's clients, such as <c>http::addr=localhost:9000;</c>: stores there instead, or to both when
+    /// <see cref="StorePath"/> is given, too. Batches wait in an outbox, a file on this machine, until they can be read there.
+    /// Default none. It may hold a password: take it from where secrets are kept.
+    /// </summary>
+    public string? QuestDb { get; init; }
+
     /// <summary>Slugs of markets to collect, beside those of the configuration. Default none.</summary>
     public IReadOnlyList<string> Markets { get; init; } = [];
 

@@ -8,6 +8,7 @@ type StartArguments =
     | [<AltCommandLine "-m">] Market of slug: string
     | Event of slug: string
     | [<Unique>] Store of path: string
+    | [<Unique; CustomCommandLine "--questdb">] QuestDb of connection: string
     | [<Unique>] Exchange_Url of address: string
     | [<Unique>] Progress_Log of file: string
     | [<Unique>] For of duration: string
@@ -21,6 +22,8 @@ type StartArguments =
                 "collect this market, by its slug, beside those of the configuration; may be repeated."
             | Event _ -> "collect all markets of this event, by its slug; may be repeated."
             | Store _ -> "the SQLite file to store to, instead of the configured one."
+            | QuestDb _ ->
+                "store to this QuestDB, such as \"http::addr=localhost:9000;\"; with --store, to both. Better kept in a configuration file when it holds a password."
             | Exchange_Url _ ->
                 "ask this server instead of the exchange, such as a running 'tributary simulate'."
             | Progress_Log _ -> "append a line of JSON (job, watermark, rows) to this file after each commit."
@@ -31,6 +34,7 @@ type BackfillArguments =
     | [<AltCommandLine "-m"; Mandatory>] Market of slug: string
     | [<Unique>] Since of moment: string
     | [<Unique>] Store of path: string
+    | [<Unique; CustomCommandLine "--questdb">] QuestDb of connection: string
     | [<Unique>] Exchange_Url of address: string
 
     interface IArgParserTemplate with
@@ -41,6 +45,8 @@ type BackfillArguments =
             | Since _ ->
                 "how far back: a duration such as 6h or 7d, or a time such as 2026-11-01 or 2026-11-01T12:00:00Z; default 24h."
             | Store _ -> "the SQLite file to store to, instead of the configured one."
+            | QuestDb _ ->
+                "store to this QuestDB, such as \"http::addr=localhost:9000;\"; with --store, to both."
             | Exchange_Url _ ->
                 "ask this server instead of the exchange, such as a running 'tributary simulate'."
 
@@ -57,13 +63,15 @@ type ValidateArguments =
 type StatusArguments =
     | [<AltCommandLine "-c"; Unique>] Config of path: string
     | [<Unique>] Store of path: string
+    | [<Unique; CustomCommandLine "--questdb">] QuestDb of connection: string
     | [<Unique>] Json
 
     interface IArgParserTemplate with
         member this.Usage =
             match this with
-            | Config _ -> "where the store's path is configured; default: config, if it is there."
-            | Store _ -> "the SQLite file to look into, instead of the configured one."
+            | Config _ -> "where the store is configured; default: config, if it is there."
+            | Store _ -> "the SQLite file to look into, instead of the configured store."
+            | QuestDb _ -> "the QuestDB to look into, instead of the configured store."
             | Json -> "one JSON document instead of tables."
 
 type MarketsArguments =
@@ -136,6 +144,8 @@ type DemoArguments =
     | [<Unique>] Markets of int
     | [<Unique>] Seed of int
     | [<Unique>] Faults of names: string
+    | [<Unique>] Store of kind: string
+    | [<Unique; CustomCommandLine "--questdb">] QuestDb of connection: string
     | [<Unique>] Keep of folder: string
     | [<Unique>] Recount of folder: string
 
@@ -147,6 +157,9 @@ type DemoArguments =
             | Seed _ -> "the same seed gives the same exchange; default 1."
             | Faults _ ->
                 "misbehaviour of the exchange: a comma list, all, or none (default); see 'tributary simulate --help'."
+            | Store _ -> "sqlite (default), questdb or both."
+            | QuestDb _ ->
+                "the QuestDB to store to, such as \"http::addr=localhost:9000;\", which is the default."
             | Keep _ -> "keep the store and the exchange's ledger in this folder."
             | Recount _ ->
                 "collect nothing: account once more for what an earlier --keep left in this folder."

@@ -67,6 +67,25 @@ let opened (store: Result<Store, OpenFault>) =
 
 let openToRead path = opened (Sqlite.openForReading path)
 
+/// Stores where the options say: to a file, to QuestDB, to both.
+let storedIn (path: string option) (questdb: string option) (settings: Settings) =
+    let settings = storedAt path settings
+
+    match questdb with
+    | None -> settings
+    | Some connection ->
+        match Setup.sendingTo path.IsSome connection settings with
+        | Ok settings -> settings
+        | Error message -> refuse Exit.Usage $"--questdb: {message}"
+
+/// What the store is, for a person.
+let storeName (settings: Settings) =
+    match settings.Store.Kind with
+    | "questdb" -> string settings.Store.QuestDb.Connection
+    | "both" -> $"{settings.Store.Path} and {settings.Store.QuestDb.Connection}"
+    | "memory" -> "memory"
+    | _ -> settings.Store.Path
+
 let private duration (text: string) =
     match Yaml.tryDuration text with
     | Some span -> span
@@ -82,7 +101,9 @@ let start (common: Common) (arguments: ParseResults<StartArguments>) = task {
     let settings =
         settingsFrom (arguments.TryGetResult StartArguments.Config)
         |> askInstead (arguments.TryGetResult StartArguments.Exchange_Url)
-        |> storedAt (arguments.TryGetResult StartArguments.Store)
+        |> storedIn
+            (arguments.TryGetResult StartArguments.Store)
+            (arguments.TryGetResult StartArguments.QuestDb)
         |> Setup.picking
             (arguments.GetResults StartArguments.Market)
             (arguments.GetResults StartArguments.Event)
@@ -97,7 +118,7 @@ let start (common: Common) (arguments: ParseResults<StartArguments>) = task {
     use logging = logFor common settings
     let log = logging.CreateLogger "tributary"
     use interrupt = new Interrupt()
-    let store = opened (Setup.openStore settings)
+    let store = opened (Setup.openStore settings TimeProvider.System log)
 
     let! engine =
         Engine.StartAsync(
@@ -148,7 +169,9 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
     let settings =
         settingsFrom (arguments.TryGetResult BackfillArguments.Config)
         |> askInstead (arguments.TryGetResult BackfillArguments.Exchange_Url)
-        |> storedAt (arguments.TryGetResult BackfillArguments.Store)
+        |> storedIn
+            (arguments.TryGetResult BackfillArguments.Store)
+            (arguments.TryGetResult BackfillArguments.QuestDb)
 
     if not (arguments.Contains BackfillArguments.Market) then
         refuse Exit.Usage "backfill needs a market: --market SLUG ('tributary markets' searches)"
@@ -163,7 +186,9 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
 
     use logging = logFor common settings
     use interrupt = new Interrupt()
-    let store = opened (Setup.openStore settings)
+
+    let store =
+        opened (Setup.openStore settings TimeProvider.System (logging.CreateLogger "tributary"))
 
     let line (progress: BackfillProgress) =
         let back =
@@ -295,12 +320,19 @@ let private rate (rows: int64) (first: Instant voption) (last: Instant voption) 
     | _ -> "-"
 
 let status (_: Common) (arguments: ParseResults<StatusArguments>) = task {
-    let path =
-        match arguments.TryGetResult StatusArguments.Store with
-        | Some path -> path
-        | None -> (settingsFrom (arguments.TryGetResult StatusArguments.Config)).Store.Path
+    let settings =
+        // Whoever names the store needs no configuration, not even a sound one.
+        match
+            arguments.TryGetResult StatusArguments.Store, arguments.TryGetResult StatusArguments.QuestDb
+        with
+        | Some _, Some _ -> refuse Exit.Usage "status looks into one store: --store or --questdb"
+        | Some path, None -> Setup.storingAt path (Settings.defaults Setup.known)
+        | None, questdb ->
+            settingsFrom (arguments.TryGetResult StatusArguments.Config)
+            |> storedIn None questdb
 
-    let store = openToRead path
+    let path = storeName settings
+    let store = opened (Setup.openStoreToRead settings)
     let! status = store.Status()
     do! store.Close()
     let now = Instant.ofDateTimeOffset (TimeProvider.System.GetUtcNow())
@@ -378,6 +410,9 @@ let status (_: Common) (arguments: ParseResults<StatusArguments>) = task {
 
         Console.WriteLine
             $"{status.Markets.Length} markets, {sum _.Trades} trades, {sum _.Books} books, {sum _.OpenGaps} open of {sum _.Gaps} gaps, {status.Quarantined} quarantined, {status.Bytes / 1024L} KiB in {path}"
+
+        for note in status.Notes do
+            Console.WriteLine $"Note: {note}"
 
         if not status.Metrics.IsEmpty then
             let at = status.Metrics |> List.map _.At |> List.max

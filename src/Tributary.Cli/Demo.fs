@@ -3,7 +3,9 @@ module Tributary.Cli.Demo
 
 open System
 open System.Collections.Concurrent
+open System.Collections.Generic
 open System.IO
+open System.Threading
 open System.Threading.Tasks
 open Argu
 open Microsoft.Extensions.Logging
@@ -13,6 +15,7 @@ open Tributary.Cli.Arguments
 open Tributary.Cli.Commands
 open Tributary.Cli.Terminal
 open Tributary.Server.Simulator
+open Tributary.Stores
 
 let private demoCadence = {
     Books = TimeSpan.FromSeconds 2.0
@@ -42,6 +45,56 @@ let private recount folder = task {
     return summarise report
 }
 
+/// A server may hold other demos, and more: only this one's rows count.
+let private only (truth: Accounting.Truth) (store: Store) : Store =
+    let tokens, markets = HashSet<string>(), HashSet<string>()
+
+    for trade in truth.Trades do
+        tokens.Add trade.Token |> ignore
+
+    for poll in truth.Polls do
+        tokens.Add poll.Token |> ignore
+        markets.Add poll.Market |> ignore
+
+    let where isOwn (rows: Task<'T list>) = task {
+        let! rows = rows
+        return rows |> List.filter isOwn
+    }
+
+    {
+        store with
+            Trades =
+                fun query -> store.Trades query |> where (fun trade -> tokens.Contains(string trade.Token))
+            Books = fun query -> store.Books query |> where (fun book -> tokens.Contains(string book.Token))
+            Gaps = fun query -> store.Gaps query |> where (fun gap -> markets.Contains(string gap.Gap.Market))
+    }
+
+/// Waits until the server shows what it took; whatever the collector could not send before it stopped goes out first.
+let private countIn (settings: Settings) (log: ILogger) (truth: Accounting.Truth) = task {
+    let store = opened (Setup.openStore settings TimeProvider.System log)
+    use patience = new CancellationTokenSource(TimeSpan.FromMinutes 2.0)
+
+    try
+        try
+            do! store.Flush patience.Token
+        with :? OperationCanceledException ->
+            refuse Exit.Failed $"{storeName settings} did not show everything within two minutes"
+
+        let read =
+            opened (
+                Setup.openStoreToRead {
+                    settings with
+                        Settings.Store.Kind = "questdb"
+                }
+            )
+
+        let! report = Accounting.account truth (only truth read)
+        do! read.Close()
+        return summarise report
+    finally
+        store.Close().AsTask().Wait()
+}
+
 let private collect (common: Common) (arguments: ParseResults<DemoArguments>) folder = task {
     let seconds = arguments.TryGetResult DemoArguments.Seconds |> Option.defaultValue 20
     let count = arguments.TryGetResult DemoArguments.Markets |> Option.defaultValue 200
@@ -49,30 +102,56 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
     if seconds < 1 || count < 1 then
         refuse Exit.Usage "--seconds and --markets take a number from 1 up"
 
+    let kind =
+        arguments.TryGetResult DemoArguments.Store |> Option.defaultValue "sqlite"
+
+    if not (List.contains kind [ "sqlite"; "questdb"; "both" ]) then
+        refuse Exit.Usage $"--store takes sqlite, questdb or both; got '{kind}'"
+
+    if kind = "sqlite" && arguments.Contains DemoArguments.QuestDb then
+        refuse Exit.Usage "--questdb goes with --store questdb or --store both"
+
     use interrupt = new Interrupt()
     let clock = TimeProvider.System
+
+    // On a server that holds other demos, another seed makes other markets.
+    let seed =
+        match arguments.TryGetResult DemoArguments.Seed with
+        | Some seed -> seed
+        | None when kind = "sqlite" -> 1
+        | None -> int (clock.GetUtcNow().ToUnixTimeSeconds() % 1_000_000_000L)
 
     let! simulator =
         Simulator.StartAsync(
             {
                 SimulatorOptions.Default with
                     Markets = count
-                    Seed = arguments.TryGetResult DemoArguments.Seed |> Option.defaultValue 1
+                    Seed = seed
                     Faults = faultsFrom (arguments.TryGetResult DemoArguments.Faults)
             },
             interrupt.Token
         )
 
     let path = Path.Combine(folder, "tributary.db")
+    let outbox = Path.Combine(folder, "outbox.db")
 
     // Of an earlier demo: `demo` lets no other folder come here.
-    for leftover in [ path; path + "-wal"; path + "-shm" ] do
+    for leftover in [ path; path + "-wal"; path + "-shm"; outbox; outbox + "-wal"; outbox + "-shm" ] do
         File.Delete leftover
 
     let settings =
         Settings.defaults Setup.known
         |> askInstead (Some simulator.Address.AbsoluteUri)
-        |> storedAt (Some path)
+        |> (if kind = "sqlite" then
+                storedAt (Some path)
+            else
+                storedIn
+                    (if kind = "both" then Some path else None)
+                    (Some(
+                        arguments.TryGetResult DemoArguments.QuestDb
+                        |> Option.defaultValue "http::addr=localhost:9000;"
+                    )))
+        |> Setup.waitingAt outbox
         |> Setup.onFirst (fun collector -> {
             collector with
                 Discovery = {
@@ -93,14 +172,15 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
             settings
 
     let polls = ConcurrentQueue<Polled>()
+    let log = logging.CreateLogger "tributary"
 
     let! engine =
         Engine.StartAsync(
             {
                 Settings = settings
-                Store = opened (Setup.openStore settings)
+                Store = opened (Setup.openStore settings clock log)
                 Clock = clock
-                Log = logging.CreateLogger "tributary"
+                Log = log
                 ProgressLog = None
                 Polled = polls.Enqueue
             },
@@ -108,7 +188,7 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
         )
 
     Console.WriteLine
-        $"Exchange at {simulator.Address}: {count} markets, {2 * count} tokens. Collecting into {path} for {seconds} s."
+        $"Exchange at {simulator.Address}: {count} markets, {2 * count} tokens. Collecting into {storeName settings} for {seconds} s."
 
     let began = clock.GetTimestamp()
     let elapsed () = clock.GetElapsedTime began
@@ -204,7 +284,17 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
         return interrupt.ExitCode
     else
         Accounting.save folder truth
-        return! recount folder
+
+        if kind = "questdb" then
+            return! countIn settings log truth
+        else
+            let! code = recount folder
+
+            if kind = "sqlite" || code <> Exit.Done then
+                return code
+            else
+                Console.WriteLine "The same in QuestDB:"
+                return! countIn settings log truth
 }
 
 let demo (common: Common) (arguments: ParseResults<DemoArguments>) = task {

@@ -3,6 +3,7 @@ namespace Tributary
 open System
 open System.IO
 open System.Text.RegularExpressions
+open Tributary.Stores.QuestDb
 
 /// What the settings need to know of an exchange: the addresses it has, by the name of their setting, and its limits in
 /// requests per 10 s.
@@ -41,6 +42,9 @@ module Secret =
             | :? IOException
             | :? UnauthorizedAccessException -> Error $"the file {path}, which holds a secret, cannot be read"
 
+    /// A text that holds no secret.
+    let internal ofText text = { Written = text; Source = Value text }
+
     /// A password that stands in the file itself: a user part in front of an `@` that is more than a name and references.
     let private isLiteral (written: string) =
         let own = Regex.Replace(written, @"\$\{[^}:]*(:(?<default>[^}]*))?\}", "${default}")
@@ -78,6 +82,44 @@ module Secret =
                             "expected a proxy such as http://host:8080, ${VARIABLE} or file:PATH; got something else, not shown as it may hold a password"
     }
 
+    // A value behind one of these that is more than references.
+    let private hidden =
+        Regex(@"(?:^|;|::)(?:password|pass|token|tls_roots_password)=(?!(\$\{[^}]*\})*(;|$))")
+
+    /// A configuration string of QuestDB's clients. Its messages quote no password.
+    let internal connection: Yaml.Kind<Secret> = {
+        Noun = "a configuration string"
+        Print = _.Reference
+        Parse =
+            fun scalar ->
+                if scalar.Text.StartsWith "file:" && scalar.Text.Length > 5 then
+                    Ok {
+                        Written = scalar.Written
+                        Source = InFile(scalar.Text.Substring 5)
+                    }
+                elif hidden.IsMatch scalar.Written then
+                    Error
+                        "a password or token must not stand in this file; refer to it with ${VARIABLE}, or to the whole with file:PATH"
+                else
+                    match ConfigString.parse scalar.Text with
+                    | Ok _ ->
+                        Ok {
+                            Written = scalar.Written
+                            Source = Value scalar.Text
+                        }
+                    | Error mistakes -> Error(String.concat "; " mistakes)
+    }
+
+    /// For a configuration string that a person typed just now: shown without its secrets.
+    let internal ofConnection (text: string) : Result<Secret, string> =
+        match ConfigString.parse text with
+        | Ok _ ->
+            Ok {
+                Written = ConfigString.redact text
+                Source = Value text
+            }
+        | Error mistakes -> Error(String.concat "; " mistakes)
+
 /// How log lines look.
 [<RequireQualifiedAccess>]
 type LogFormat =
@@ -91,9 +133,40 @@ type Synchronous =
     | Full
     | Normal
 
+/// What happens when the outbox is full.
+[<RequireQualifiedAccess>]
+type OutboxFull =
+    /// Nothing is taken until there is room: polling stops, and gaps say so.
+    | Block
+    /// The oldest rows go, and gaps of cause `overrun` say which.
+    | DropOldest
+
+/// QuestDB as a store.
+type QuestDbSettings = {
+    /// A configuration string of QuestDB's clients, or `file:PATH` of one. Default `http::addr=localhost:9000;`.
+    Connection: Secret
+    /// The file in which batches wait for QuestDB, relative to the working directory. Default `data/outbox.db`. With both stores on
+    /// there is none: the SQLite file does its work.
+    Outbox: string
+    /// The most bytes that wait. Default 10 GB.
+    OutboxSize: int64
+    /// Default `Block`.
+    OutboxFull: OutboxFull
+    /// How long batches are kept after they can be read at the server, for servers that commit without a sync. Default 10 min.
+    Keep: TimeSpan
+    /// After what time the server drops trades, books and counters. Default none: never.
+    TimeToLive: TimeSpan option
+    /// Materialised views `trades_1m`, `trades_1h` and `trades_1d` with bars of prices are made. Default false.
+    Views: bool
+    /// Prices and sizes of trades are DECIMAL columns, exact whatever their size. Needs QuestDB 9.2. Default false.
+    Decimals: bool
+    /// How often the server's write-ahead logs are looked at. Default 5 s.
+    Look: TimeSpan
+}
+
 /// Where events are stored.
 type StoreSettings = {
-    /// `sqlite` (the default) or `memory`, which forgets.
+    /// `sqlite` (the default), `questdb`, `both`, or `memory`, which forgets.
     Kind: string
     /// The database file, relative to the working directory. Default `data/tributary.db`.
     Path: string
@@ -103,6 +176,7 @@ type StoreSettings = {
     GroupTime: TimeSpan
     /// At most so many rows share a transaction. Default 10 000.
     GroupRows: int
+    QuestDb: QuestDbSettings
 }
 
 /// How often what is asked for.
@@ -271,6 +345,17 @@ module Settings =
             Synchronous = Synchronous.Full
             GroupTime = milliseconds 100
             GroupRows = 10_000
+            QuestDb = {
+                Connection = Secret.ofText "http::addr=localhost:9000;"
+                Outbox = "data/outbox.db"
+                OutboxSize = 10_000_000_000L
+                OutboxFull = OutboxFull.Block
+                Keep = seconds 600
+                TimeToLive = None
+                Views = false
+                Decimals = false
+                Look = seconds 5
+            }
         }
         Schedule = {
             Books = seconds 10
@@ -312,8 +397,36 @@ module Settings =
     let private probability = Yaml.exact |> Yaml.within 0m 1m
     let private upTo most kind = kind |> Yaml.within 1 most
 
+    let private questdb (current: QuestDbSettings) (at: Yaml.Section) : QuestDbSettings = {
+        Connection = at.Read("connection", Secret.connection, current.Connection)
+        Outbox = at.Read("outbox", Yaml.text, current.Outbox)
+        OutboxSize =
+            at.Read(
+                "outbox_size",
+                Yaml.bytes |> Yaml.within 1_000_000L 1_000_000_000_000_000L,
+                current.OutboxSize
+            )
+        OutboxFull =
+            at.Read(
+                "outbox_full",
+                Yaml.choice [ "block", OutboxFull.Block; "drop_oldest", OutboxFull.DropOldest ],
+                current.OutboxFull
+            )
+        Keep = at.Read("keep", Yaml.duration |> Yaml.within TimeSpan.Zero (days 30), current.Keep)
+        TimeToLive =
+            at.TryRead("ttl", Yaml.duration |> Yaml.within (hours 1) (days 36_500), current.TimeToLive)
+        Views = at.Read("views", Yaml.flag, current.Views)
+        Decimals = at.Read("decimals", Yaml.flag, current.Decimals)
+        Look = at.Read("look", Yaml.duration |> Yaml.within (milliseconds 10) (hours 1), current.Look)
+    }
+
     let private store (current: StoreSettings) (at: Yaml.Section) : StoreSettings = {
-        Kind = at.Read("kind", Yaml.choice [ "sqlite", "sqlite"; "memory", "memory" ], current.Kind)
+        Kind =
+            at.Read(
+                "kind",
+                Yaml.choice [ for kind in [ "sqlite"; "questdb"; "both"; "memory" ] -> kind, kind ],
+                current.Kind
+            )
         Path = at.Read("path", Yaml.text, current.Path)
         Synchronous =
             at.Read(
@@ -324,6 +437,7 @@ module Settings =
         GroupTime =
             at.Read("group_time", Yaml.duration |> Yaml.within TimeSpan.Zero (seconds 10), current.GroupTime)
         GroupRows = at.Read("group_rows", Yaml.whole |> upTo 1_000_000, current.GroupRows)
+        QuestDb = at.Within("questdb", questdb current.QuestDb)
     }
 
     let private schedule (current: ScheduleSettings) (at: Yaml.Section) : ScheduleSettings = {

@@ -3,6 +3,7 @@
 module Tributary.Setup
 
 open System
+open Microsoft.Extensions.Logging
 open Tributary
 open Tributary.Stores
 
@@ -83,6 +84,22 @@ let storingAt (path: string) (settings: Settings) = {
         Settings.Store.Path = path
 }
 
+/// Stores into the QuestDB that a configuration string of its clients names; into the SQLite file as well when `both`. The outbox
+/// stays where it is configured. An error says what is wrong with the string, without its secrets.
+let sendingTo (both: bool) (connection: string) (settings: Settings) : Result<Settings, string> =
+    Secret.ofConnection connection
+    |> Result.map (fun connection -> {
+        settings with
+            Settings.Store.Kind = if both then "both" else "questdb"
+            Settings.Store.QuestDb.Connection = connection
+    })
+
+/// Lets batches wait for QuestDB in this file.
+let waitingAt (outbox: string) (settings: Settings) = {
+    settings with
+        Settings.Store.QuestDb.Outbox = outbox
+}
+
 /// Writes gaps under this collector's name.
 let named (collector: string) (settings: Settings) = { settings with Collector = collector }
 
@@ -101,11 +118,28 @@ let hasWork (settings: Settings) =
         collector.Enabled
         && (collector.Discovery.Enabled || collector.Markets |> List.exists _.Enabled))
 
-/// The store that the settings name, open for writing.
-let openStore (settings: Settings) : Result<Store, OpenFault> =
+let private opening (settings: Settings) clock log : Registry.Opening = {
+    Settings = settings.Store
+    Collector = settings.Collector
+    Clock = clock
+    Log = log
+}
+
+let private kindOf (settings: Settings) =
     match Registry.tryFind settings.Store.Kind with
-    | Some make -> make settings.Store settings.Collector
+    | Some kind -> kind
     | None -> invalidArg (nameof settings) $"there is no store of kind '{settings.Store.Kind}'"
+
+/// The store that the settings name, open for writing.
+let openStore (settings: Settings) (clock: TimeProvider) (log: ILogger) : Result<Store, OpenFault> =
+    (kindOf settings).ToWrite(opening settings clock log)
+
+/// The store that the settings name, open for reading, also while a collector writes to it.
+let openStoreToRead (settings: Settings) : Result<Store, OpenFault> =
+    (kindOf settings)
+        .ToRead(
+            opening settings TimeProvider.System Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance
+        )
 
 // ---- what Core and the runtime take
 

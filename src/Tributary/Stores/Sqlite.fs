@@ -835,6 +835,15 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
 
 // ---- reading
 
+/// Of a file that is not there.
+let internal emptyStatus: StoreStatus = {
+    Markets = []
+    Quarantined = 0L
+    Metrics = []
+    Bytes = 0L
+    Notes = []
+}
+
 /// Bytes as hex behind a prefix, a text as it is, null as the empty text.
 let private hexOrText (prefix: string) (row: Statement) column =
     if row.IsBlob column then
