@@ -381,7 +381,7 @@ module internal ConfigString =
         let pieces = pieces rest
 
         match text |> Seq.tryFindIndex Char.IsControl with
-        | Some at -> mistakes.Add $"there is a control character (U+%04X{int text[at]}) at position {at}"
+        | Some at -> mistakes.Add $"there is a control character (U+%04X{int text[at]}) at position {at + 1}"
         | None -> ()
 
         match scheme with
