@@ -85,6 +85,7 @@ let ``every setting that is given arrives`` () =
             Synchronous = Synchronous.Normal
             GroupTime = TimeSpan.FromSeconds 1.5
             GroupRows = 5
+            QuestDb = (Settings.defaults []).Store.QuestDb
         }
         settings.Store
 

@@ -879,7 +879,7 @@ type internal Sender
             let isReached (track: Track, goal) =
                 lock track (fun () -> goal = 0L || Settling.applied track.Settling >= goal)
 
-            while not (List.forall isReached goals) do
+            while ready.IsNone || not (List.forall isReached goals) do
                 do! Task.Delay(TimeSpan.FromMilliseconds 10.0, clock, ct)
         finally
             Interlocked.Decrement &flushes |> ignore

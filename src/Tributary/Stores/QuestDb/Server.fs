@@ -36,6 +36,7 @@ type internal Answered(document: JsonDocument) =
             |> Dictionary
         | _ -> Dictionary()
 
+    member _.Columns: string seq = places.Keys
     member _.Has(column: string) = places.ContainsKey column
 
     member _.Rows: JsonElement seq =
