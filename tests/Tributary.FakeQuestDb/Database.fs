@@ -98,17 +98,20 @@ type internal Database(options: DatabaseOptions) =
     let nowText () =
         Iso.ofMicros (nowMicros ()) |> Option.defaultValue ""
 
+    let buffer = new MemoryStream()
+
     let record (write: BinaryWriter -> unit) =
         match journal with
         | ValueSome journal when not replaying ->
-            use buffer = new MemoryStream()
-            use writer = new BinaryWriter(buffer)
+            buffer.SetLength(int64 Journal.HeadLength)
+            buffer.Position <- int64 Journal.HeadLength
+            use writer = new BinaryWriter(buffer, Encoding.UTF8, true)
             write writer
             writer.Flush()
 
             journal.Append(
                 options.Clock.GetUtcNow().ToUnixTimeMilliseconds(),
-                ReadOnlySpan(buffer.GetBuffer(), 0, int buffer.Length)
+                Span(buffer.GetBuffer(), 0, int buffer.Length)
             )
         | _ -> ()
 
@@ -279,7 +282,7 @@ type internal Database(options: DatabaseOptions) =
                 if options.ApplyDelay > TimeSpan.Zero then
                     do! Task.Delay(options.ApplyDelay, options.Clock, stopping.Token)
 
-                while applySome () do
+                while not stopping.IsCancellationRequested && applySome () do
                     do! Task.Yield()
         with :? OperationCanceledException ->
             ()
@@ -337,8 +340,7 @@ type internal Database(options: DatabaseOptions) =
         | Some(name, _) -> Sql.fail 0 $"Duplicate column [name={name}]"
         | None -> ()
 
-        lastId <- lastId + 1
-        let table = Table(lastId, spec)
+        let table = Table(lastId + 1, spec)
 
         let columns =
             spec.Columns
@@ -350,6 +352,7 @@ type internal Database(options: DatabaseOptions) =
         if not spec.Keys.IsEmpty then
             uniqueIndex table
 
+        lastId <- table.Id
         tables[spec.Name] <- table
         table
 
@@ -365,9 +368,6 @@ type internal Database(options: DatabaseOptions) =
 
     let addColumn (table: Table) (column: ColumnSpec) =
         forget table
-        table.Index[column.Name] <- table.Columns.Count
-        table.Columns.Add column
-        table.Absent <- Array.append table.Absent [| Cast.absent column.Type |]
 
         let filler =
             match Cast.absent column.Type with
@@ -377,6 +377,9 @@ type internal Database(options: DatabaseOptions) =
         sqlite.Execute
             $"ALTER TABLE {table.Sql} ADD COLUMN {Select.quote column.Name} {affinity column.Type}{filler}"
 
+        table.Index[column.Name] <- table.Columns.Count
+        table.Columns.Add column
+        table.Absent <- Array.append table.Absent [| Cast.absent column.Type |]
         structure table
 
     /// The newest of each set of rows that are now the same gets the key; older ones stay as they are.
@@ -898,56 +901,63 @@ type internal Database(options: DatabaseOptions) =
         changeBy (createSql spec)
         tables[row.Table]
 
-    let columnOf (table: Table) (row: Row) (name: string) (kind: unit -> Result<ColumnType option, string>) =
-        match table.Index.TryGetValue name with
-        | true, i -> Ok i
+    let newColumn (table: Table) (row: Row) (name: string) (kind: Result<ColumnType option, string>) =
+        match kind with
         | _ when not options.CreateColumns ->
             Error(refused row.Number table.Name name "new columns are disabled")
-        | _ ->
-            match kind () with
-            | Error reason -> Error(refused row.Number table.Name name reason)
-            | Ok None -> Ok -1
-            | Ok(Some columnType) ->
-                let column = {
-                    Name = name
-                    Type = columnType
-                    Capacity = 0
-                }
+        | Error reason -> Error(refused row.Number table.Name name reason)
+        | Ok None -> Ok -1
+        | Ok(Some columnType) ->
+            let column = {
+                Name = name
+                Type = columnType
+                Capacity = 0
+            }
 
-                changeBy $"ALTER TABLE {Select.quote table.Name} ADD COLUMN {columnSql column}"
-                Ok(table.Columns.Count - 1)
+            changeBy $"ALTER TABLE {Select.quote table.Name} ADD COLUMN {columnSql column}"
+            Ok(table.Columns.Count - 1)
 
     let cells (table: Table) (row: Row) (now: int64) : Result<Cell[], LineError> =
         let mutable error = ValueNone
         let mutable cells = Array.copy table.Absent
         let mutable designated = Cell.Null
 
-        let put (name: string) found (cast: ColumnType -> Result<Cell, string>) =
-            if error.IsNone then
-                match found with
-                | Error reason -> error <- ValueSome reason
-                | Ok -1 -> ()
-                | Ok i ->
-                    match cast table.Columns[i].Type with
-                    | Error reason -> error <- ValueSome(refused row.Number table.Name name reason)
-                    | Ok cell ->
-                        if i >= cells.Length then
-                            cells <- Array.append cells table.Absent[cells.Length ..]
+        let put i (name: string) (cast: Result<Cell, string>) =
+            match cast with
+            | Error reason -> error <- ValueSome(refused row.Number table.Name name reason)
+            | Ok cell ->
+                if i >= cells.Length then
+                    cells <- Array.append cells table.Absent[cells.Length ..]
 
-                        cells[i] <- cell
+                cells[i] <- cell
 
-                        if i = table.Designated then
-                            designated <- cell
+                if i = table.Designated then
+                    designated <- cell
+
+        /// The column, made when it is not there; -1 when there is none to be made.
+        let find name kind =
+            match table.Index.TryGetValue name with
+            | true, i -> i
+            | _ ->
+                match newColumn table row name (kind ()) with
+                | Ok i -> i
+                | Error reason ->
+                    error <- ValueSome reason
+                    -1
 
         for name, text in row.Symbols do
             if error.IsNone then
-                put name (columnOf table row name (fun () -> Ok(Some ColumnType.Symbol))) (fun columnType ->
-                    Cast.symbol columnType text)
+                let i = find name (fun () -> Ok(Some ColumnType.Symbol))
+
+                if i >= 0 then
+                    put i name (Cast.symbol table.Columns[i].Type text)
 
         for name, value in row.Fields do
             if error.IsNone then
-                put name (columnOf table row name (fun () -> Cast.automatic value)) (fun columnType ->
-                    Cast.value columnType value)
+                let i = find name (fun () -> Cast.automatic value)
+
+                if i >= 0 then
+                    put i name (Cast.value table.Columns[i].Type value)
 
         let at = table.Designated
 

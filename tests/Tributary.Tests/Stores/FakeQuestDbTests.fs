@@ -619,6 +619,7 @@ let ``queries are answered in QuestDB's shapes`` () : Task =
                 "SELECT x FROM t WHERE k = 'a' AND \"at\" >= '1970-01-01T00:00:00.000006Z'",
                 [ """["9007199254740993"]""" ]
                 "SELECT x FROM t WHERE \"at\" > '1970-01-01T00:00:00Z' AND y = 'it''s'", [ """["1"]""" ]
+                "SELECT x FROM t WHERE \"at\" > 6 AND x < 5", [ """["4"]""" ]
                 "SELECT x FROM t WHERE k = NULL OR (k IS NULL AND x = 4)", [ """["4"]""" ]
                 "SELECT count(*) FROM t WHERE k != 'a'", [ """["2"]""" ]
                 "SELECT k, x FROM t LATEST ON \"at\" PARTITION BY k ORDER BY x",
