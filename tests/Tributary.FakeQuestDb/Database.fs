@@ -140,6 +140,10 @@ type internal Database(options: DatabaseOptions) =
                         writer.Write value
                     | Cell.Text value ->
                         writer.Write 3uy
+                        writer.Write value
+                    | Cell.Blob value ->
+                        writer.Write 4uy
+                        writer.Write value.Length
                         writer.Write value)
 
     let readRows (reader: BinaryReader) : Cell[][] =
@@ -149,7 +153,8 @@ type internal Database(options: DatabaseOptions) =
                 | 0uy -> Cell.Null
                 | 1uy -> Cell.Integer(reader.ReadInt64())
                 | 2uy -> Cell.Real(reader.ReadDouble())
-                | _ -> Cell.Text(reader.ReadString())))
+                | 3uy -> Cell.Text(reader.ReadString())
+                | _ -> Cell.Blob(reader.ReadBytes(reader.ReadInt32()))))
 
     let signal () = work.Release() |> ignore
 
@@ -165,6 +170,7 @@ type internal Database(options: DatabaseOptions) =
             | Cell.Integer value -> text.Append('i').Append(value).Append(';')
             | Cell.Real value -> text.Append('r').Append(BitConverter.DoubleToInt64Bits value).Append(';')
             | Cell.Text value -> text.Append('t').Append(value.Length).Append(':').Append(value)
+            | Cell.Blob _ -> text // an array is no key
             |> ignore
 
         (SHA256.HashData(Encoding.UTF8.GetBytes(string text))).AsSpan(0, 16).ToArray()
@@ -203,6 +209,7 @@ type internal Database(options: DatabaseOptions) =
             | Cell.Integer value -> statement.Integer(i + 2, value)
             | Cell.Real value -> statement.Real(i + 2, value)
             | Cell.Text value -> statement.Text(i + 2, value)
+            | Cell.Blob value -> statement.Blob(i + 2, value)
 
         statement.Run()
 
@@ -304,6 +311,7 @@ type internal Database(options: DatabaseOptions) =
         | ColumnType.Boolean -> "INTEGER"
         | ColumnType.Float
         | ColumnType.Double -> "REAL"
+        | ColumnType.Array _
         | ColumnType.Decimal _ -> "BLOB" // as it comes
         | _ -> "TEXT"
 
@@ -411,6 +419,7 @@ type internal Database(options: DatabaseOptions) =
                 | raw.SQLITE_NULL -> Cell.Null
                 | raw.SQLITE_INTEGER -> Cell.Integer(rows.Integer(i + 1))
                 | raw.SQLITE_FLOAT -> Cell.Real(rows.Real(i + 1))
+                | raw.SQLITE_BLOB -> Cell.Blob [||]
                 | _ -> Cell.Text(rows.Text(i + 1))
 
             keyed.Add(rows.Integer 0, keyOf table.Keys cell)
@@ -562,7 +571,8 @@ type internal Database(options: DatabaseOptions) =
     let rowsSource (columns: (string * ColumnType) list) (rows: Cell list list) : Source =
         let sqlOf cell =
             match cell with
-            | Cell.Null -> "NULL"
+            | Cell.Null
+            | Cell.Blob _ -> "NULL"
             | Cell.Integer value -> string value
             | Cell.Real value -> value.ToString("R", CultureInfo.InvariantCulture)
             | Cell.Text value -> Select.literal value
@@ -768,6 +778,20 @@ type internal Database(options: DatabaseOptions) =
         | raw.SQLITE_FLOAT -> ColumnType.Double
         | _ -> ColumnType.Varchar
 
+    /// With every character as it is that JSON lets be, as the server writes it.
+    let jsonText (text: string) =
+        let quoted = StringBuilder(text.Length + 2).Append '"'
+
+        for c in text do
+            match c with
+            | '"'
+            | '\\' -> quoted.Append('\\').Append c
+            | c when c < ' ' -> quoted.Append("\\u").Append((int c).ToString "x4")
+            | c -> quoted.Append c
+            |> ignore
+
+        string (quoted.Append '"')
+
     let writeValue (json: Utf8JsonWriter) quoteLongs (statement: Statement) i (declared: ColumnType voption) =
         let kind = statement.Type i
 
@@ -806,8 +830,8 @@ type internal Database(options: DatabaseOptions) =
                     json.WriteNumberValue(statement.Real i)
                 else
                     json.WriteStringValue(statement.Text i)
-            | ColumnType.Array _ -> json.WriteRawValue(statement.Text i)
-            | _ -> json.WriteStringValue(statement.Text i)
+            | ColumnType.Array _ -> json.WriteRawValue(Arrays.toJson (statement.Blob i))
+            | _ -> json.WriteRawValue(jsonText (statement.Text i), true)
 
     let writeColumn (json: Utf8JsonWriter) (name: string) columnType =
         json.WriteStartObject()
