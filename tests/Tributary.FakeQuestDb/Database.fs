@@ -98,17 +98,20 @@ type internal Database(options: DatabaseOptions) =
     let nowText () =
         Iso.ofMicros (nowMicros ()) |> Option.defaultValue ""
 
+    let buffer = new MemoryStream()
+
     let record (write: BinaryWriter -> unit) =
         match journal with
         | ValueSome journal when not replaying ->
-            use buffer = new MemoryStream()
-            use writer = new BinaryWriter(buffer)
+            buffer.SetLength(int64 Journal.HeadLength)
+            buffer.Position <- int64 Journal.HeadLength
+            use writer = new BinaryWriter(buffer, Encoding.UTF8, true)
             write writer
             writer.Flush()
 
             journal.Append(
                 options.Clock.GetUtcNow().ToUnixTimeMilliseconds(),
-                ReadOnlySpan(buffer.GetBuffer(), 0, int buffer.Length)
+                Span(buffer.GetBuffer(), 0, int buffer.Length)
             )
         | _ -> ()
 
@@ -137,6 +140,10 @@ type internal Database(options: DatabaseOptions) =
                         writer.Write value
                     | Cell.Text value ->
                         writer.Write 3uy
+                        writer.Write value
+                    | Cell.Blob value ->
+                        writer.Write 4uy
+                        writer.Write value.Length
                         writer.Write value)
 
     let readRows (reader: BinaryReader) : Cell[][] =
@@ -146,7 +153,8 @@ type internal Database(options: DatabaseOptions) =
                 | 0uy -> Cell.Null
                 | 1uy -> Cell.Integer(reader.ReadInt64())
                 | 2uy -> Cell.Real(reader.ReadDouble())
-                | _ -> Cell.Text(reader.ReadString())))
+                | 3uy -> Cell.Text(reader.ReadString())
+                | _ -> Cell.Blob(reader.ReadBytes(reader.ReadInt32()))))
 
     let signal () = work.Release() |> ignore
 
@@ -162,6 +170,7 @@ type internal Database(options: DatabaseOptions) =
             | Cell.Integer value -> text.Append('i').Append(value).Append(';')
             | Cell.Real value -> text.Append('r').Append(BitConverter.DoubleToInt64Bits value).Append(';')
             | Cell.Text value -> text.Append('t').Append(value.Length).Append(':').Append(value)
+            | Cell.Blob _ -> text // an array is no key
             |> ignore
 
         (SHA256.HashData(Encoding.UTF8.GetBytes(string text))).AsSpan(0, 16).ToArray()
@@ -200,6 +209,7 @@ type internal Database(options: DatabaseOptions) =
             | Cell.Integer value -> statement.Integer(i + 2, value)
             | Cell.Real value -> statement.Real(i + 2, value)
             | Cell.Text value -> statement.Text(i + 2, value)
+            | Cell.Blob value -> statement.Blob(i + 2, value)
 
         statement.Run()
 
@@ -279,7 +289,7 @@ type internal Database(options: DatabaseOptions) =
                 if options.ApplyDelay > TimeSpan.Zero then
                     do! Task.Delay(options.ApplyDelay, options.Clock, stopping.Token)
 
-                while applySome () do
+                while not stopping.IsCancellationRequested && applySome () do
                     do! Task.Yield()
         with :? OperationCanceledException ->
             ()
@@ -301,6 +311,7 @@ type internal Database(options: DatabaseOptions) =
         | ColumnType.Boolean -> "INTEGER"
         | ColumnType.Float
         | ColumnType.Double -> "REAL"
+        | ColumnType.Array _
         | ColumnType.Decimal _ -> "BLOB" // as it comes
         | _ -> "TEXT"
 
@@ -337,8 +348,7 @@ type internal Database(options: DatabaseOptions) =
         | Some(name, _) -> Sql.fail 0 $"Duplicate column [name={name}]"
         | None -> ()
 
-        lastId <- lastId + 1
-        let table = Table(lastId, spec)
+        let table = Table(lastId + 1, spec)
 
         let columns =
             spec.Columns
@@ -350,6 +360,7 @@ type internal Database(options: DatabaseOptions) =
         if not spec.Keys.IsEmpty then
             uniqueIndex table
 
+        lastId <- table.Id
         tables[spec.Name] <- table
         table
 
@@ -365,9 +376,6 @@ type internal Database(options: DatabaseOptions) =
 
     let addColumn (table: Table) (column: ColumnSpec) =
         forget table
-        table.Index[column.Name] <- table.Columns.Count
-        table.Columns.Add column
-        table.Absent <- Array.append table.Absent [| Cast.absent column.Type |]
 
         let filler =
             match Cast.absent column.Type with
@@ -377,6 +385,9 @@ type internal Database(options: DatabaseOptions) =
         sqlite.Execute
             $"ALTER TABLE {table.Sql} ADD COLUMN {Select.quote column.Name} {affinity column.Type}{filler}"
 
+        table.Index[column.Name] <- table.Columns.Count
+        table.Columns.Add column
+        table.Absent <- Array.append table.Absent [| Cast.absent column.Type |]
         structure table
 
     /// The newest of each set of rows that are now the same gets the key; older ones stay as they are.
@@ -408,6 +419,7 @@ type internal Database(options: DatabaseOptions) =
                 | raw.SQLITE_NULL -> Cell.Null
                 | raw.SQLITE_INTEGER -> Cell.Integer(rows.Integer(i + 1))
                 | raw.SQLITE_FLOAT -> Cell.Real(rows.Real(i + 1))
+                | raw.SQLITE_BLOB -> Cell.Blob [||]
                 | _ -> Cell.Text(rows.Text(i + 1))
 
             keyed.Add(rows.Integer 0, keyOf table.Keys cell)
@@ -559,7 +571,8 @@ type internal Database(options: DatabaseOptions) =
     let rowsSource (columns: (string * ColumnType) list) (rows: Cell list list) : Source =
         let sqlOf cell =
             match cell with
-            | Cell.Null -> "NULL"
+            | Cell.Null
+            | Cell.Blob _ -> "NULL"
             | Cell.Integer value -> string value
             | Cell.Real value -> value.ToString("R", CultureInfo.InvariantCulture)
             | Cell.Text value -> Select.literal value
@@ -765,6 +778,20 @@ type internal Database(options: DatabaseOptions) =
         | raw.SQLITE_FLOAT -> ColumnType.Double
         | _ -> ColumnType.Varchar
 
+    /// With every character as it is that JSON lets be, as the server writes it.
+    let jsonText (text: string) =
+        let quoted = StringBuilder(text.Length + 2).Append '"'
+
+        for c in text do
+            match c with
+            | '"'
+            | '\\' -> quoted.Append('\\').Append c
+            | c when c < ' ' -> quoted.Append("\\u").Append((int c).ToString "x4")
+            | c -> quoted.Append c
+            |> ignore
+
+        string (quoted.Append '"')
+
     let writeValue (json: Utf8JsonWriter) quoteLongs (statement: Statement) i (declared: ColumnType voption) =
         let kind = statement.Type i
 
@@ -803,8 +830,8 @@ type internal Database(options: DatabaseOptions) =
                     json.WriteNumberValue(statement.Real i)
                 else
                     json.WriteStringValue(statement.Text i)
-            | ColumnType.Array _ -> json.WriteRawValue(statement.Text i)
-            | _ -> json.WriteStringValue(statement.Text i)
+            | ColumnType.Array _ -> json.WriteRawValue(Arrays.toJson (statement.Blob i))
+            | _ -> json.WriteRawValue(jsonText (statement.Text i), true)
 
     let writeColumn (json: Utf8JsonWriter) (name: string) columnType =
         json.WriteStartObject()
@@ -898,56 +925,63 @@ type internal Database(options: DatabaseOptions) =
         changeBy (createSql spec)
         tables[row.Table]
 
-    let columnOf (table: Table) (row: Row) (name: string) (kind: unit -> Result<ColumnType option, string>) =
-        match table.Index.TryGetValue name with
-        | true, i -> Ok i
+    let newColumn (table: Table) (row: Row) (name: string) (kind: Result<ColumnType option, string>) =
+        match kind with
         | _ when not options.CreateColumns ->
             Error(refused row.Number table.Name name "new columns are disabled")
-        | _ ->
-            match kind () with
-            | Error reason -> Error(refused row.Number table.Name name reason)
-            | Ok None -> Ok -1
-            | Ok(Some columnType) ->
-                let column = {
-                    Name = name
-                    Type = columnType
-                    Capacity = 0
-                }
+        | Error reason -> Error(refused row.Number table.Name name reason)
+        | Ok None -> Ok -1
+        | Ok(Some columnType) ->
+            let column = {
+                Name = name
+                Type = columnType
+                Capacity = 0
+            }
 
-                changeBy $"ALTER TABLE {Select.quote table.Name} ADD COLUMN {columnSql column}"
-                Ok(table.Columns.Count - 1)
+            changeBy $"ALTER TABLE {Select.quote table.Name} ADD COLUMN {columnSql column}"
+            Ok(table.Columns.Count - 1)
 
     let cells (table: Table) (row: Row) (now: int64) : Result<Cell[], LineError> =
         let mutable error = ValueNone
         let mutable cells = Array.copy table.Absent
         let mutable designated = Cell.Null
 
-        let put (name: string) found (cast: ColumnType -> Result<Cell, string>) =
-            if error.IsNone then
-                match found with
-                | Error reason -> error <- ValueSome reason
-                | Ok -1 -> ()
-                | Ok i ->
-                    match cast table.Columns[i].Type with
-                    | Error reason -> error <- ValueSome(refused row.Number table.Name name reason)
-                    | Ok cell ->
-                        if i >= cells.Length then
-                            cells <- Array.append cells table.Absent[cells.Length ..]
+        let put i (name: string) (cast: Result<Cell, string>) =
+            match cast with
+            | Error reason -> error <- ValueSome(refused row.Number table.Name name reason)
+            | Ok cell ->
+                if i >= cells.Length then
+                    cells <- Array.append cells table.Absent[cells.Length ..]
 
-                        cells[i] <- cell
+                cells[i] <- cell
 
-                        if i = table.Designated then
-                            designated <- cell
+                if i = table.Designated then
+                    designated <- cell
+
+        /// The column, made when it is not there; -1 when there is none to be made.
+        let find name kind =
+            match table.Index.TryGetValue name with
+            | true, i -> i
+            | _ ->
+                match newColumn table row name (kind ()) with
+                | Ok i -> i
+                | Error reason ->
+                    error <- ValueSome reason
+                    -1
 
         for name, text in row.Symbols do
             if error.IsNone then
-                put name (columnOf table row name (fun () -> Ok(Some ColumnType.Symbol))) (fun columnType ->
-                    Cast.symbol columnType text)
+                let i = find name (fun () -> Ok(Some ColumnType.Symbol))
+
+                if i >= 0 then
+                    put i name (Cast.symbol table.Columns[i].Type text)
 
         for name, value in row.Fields do
             if error.IsNone then
-                put name (columnOf table row name (fun () -> Cast.automatic value)) (fun columnType ->
-                    Cast.value columnType value)
+                let i = find name (fun () -> Cast.automatic value)
+
+                if i >= 0 then
+                    put i name (Cast.value table.Columns[i].Type value)
 
         let at = table.Designated
 

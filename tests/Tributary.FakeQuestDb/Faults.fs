@@ -74,7 +74,10 @@ module Fault =
         |> on "/settings"
         |> always
 
-    /// The JSON of `POST /control`.
+    /// The JSON of `POST /control`: `fault` is `abort`, `slow` (`milliseconds`), `hang`, `answer` (`status`, `contentType`, `body`),
+    /// `refuse` (`status`, `code`, `message`, `line`), `commitThenAbort`, `suspend` (`tag`, `message`), `closeMidBody`, `rejectRow`
+    /// (`text`), `settingsDown` or `execFails` (`message`, `position`). `path` ("*" for any), `table`, `containing`, `skip` and
+    /// `times` say which requests it strikes.
     let ofJson (json: JsonElement) : Fault =
         let tryGet (name: string) =
             match json.TryGetProperty name with

@@ -193,8 +193,44 @@ module Ilp =
                 slots[slot] <- struct (bytes.ToArray(), name)
                 name
 
+    let private word (bytes: ReadOnlySpan<byte>) start =
+        BinaryPrimitives.ReadUInt64LittleEndian(bytes.Slice(start, 8))
+
+    /// Values that come again and again, as markets and tokens do, are one string each.
+    [<Sealed>]
+    type private Texts(encoding: Encoding) =
+        let slots = Array.create 8192 ""
+
+        member _.Get(bytes: ReadOnlySpan<byte>) : string =
+            if bytes.Length < 8 || bytes.Length > 128 then
+                encoding.GetString bytes
+            else
+                let mixed =
+                    (word bytes 0 * 0x9E3779B97F4A7C15UL)
+                    ^^^ (word bytes (bytes.Length / 2 - 4) * 0xC2B2AE3D27D4EB4FUL)
+                    ^^^ (word bytes (bytes.Length - 8) * 0x165667B19E3779F9UL)
+
+                let slot = int (mixed >>> 51) // 13 bits
+
+                if Ascii.Equals(bytes, slots[slot].AsSpan()) then
+                    slots[slot]
+                else
+                    let text = encoding.GetString bytes
+                    slots[slot] <- text
+                    text
+
     [<Sealed>]
     type private Reader(options: IlpOptions) =
+        let symbolTexts = Texts strictUtf8
+
+        let quotedTexts =
+            Texts(
+                if options.Strict then
+                    strictUtf8
+                else
+                    UTF8Encoding(false, false)
+            )
+
         let tables = Names(true, options.MaxName)
         let columns = Names(false, options.MaxName)
         let scratch = ArrayBufferWriter<byte>()
@@ -207,18 +243,15 @@ module Ilp =
                 invalid "NUL in a symbol"
 
             try
-                strictUtf8.GetString bytes
+                symbolTexts.Get bytes
             with :? DecoderFallbackException ->
                 raise (Bad(500, "invalid UTF-8 in a symbol"))
 
-        let decodeQuoted () =
-            if options.Strict then
-                try
-                    strictUtf8.GetString scratch.WrittenSpan
-                with :? DecoderFallbackException ->
-                    invalid "invalid UTF-8 in a quoted string"
-            else
-                Encoding.UTF8.GetString scratch.WrittenSpan
+        let decodeQuoted (bytes: ReadOnlySpan<byte>) =
+            try
+                quotedTexts.Get bytes
+            with :? DecoderFallbackException ->
+                invalid "invalid UTF-8 in a quoted string"
 
         let needs protocol what =
             if options.MaxProtocol < protocol then
@@ -284,6 +317,7 @@ module Ilp =
         member _.Quoted(data: ReadOnlySpan<byte>) : string =
             at <- at + 1
             scratch.ResetWrittenCount()
+            let mutable text = Unchecked.defaultof<string>
             let mutable go = true
 
             while go do
@@ -293,21 +327,26 @@ module Ilp =
                 if hit < 0 then
                     invalid "a quoted string without an end"
 
-                scratch.Write(rest.Slice(0, hit))
-
                 match rest[hit] with
                 | '"'B ->
                     at <- at + hit + 1
                     go <- false
+
+                    if scratch.WrittenCount = 0 then
+                        text <- decodeQuoted (rest.Slice(0, hit))
+                    else
+                        scratch.Write(rest.Slice(0, hit))
+                        text <- decodeQuoted scratch.WrittenSpan
                 | '\n'B -> invalid "a newline inside quotes"
                 | _ ->
                     if hit + 1 >= rest.Length then
                         invalid "a quoted string without an end"
 
+                    scratch.Write(rest.Slice(0, hit))
                     scratch.Write(rest.Slice(hit + 1, 1))
                     at <- at + hit + 2
 
-            decodeQuoted ()
+            text
 
         member _.Take(data: ReadOnlySpan<byte>, count: int) : int =
             if count < 0 || data.Length - at < count then

@@ -12,12 +12,17 @@ type internal Journal private (file: FileStream) =
     // A record: length of the payload, checksum, milliseconds since 1970, payload.
     static let headLength = 16
 
-    static let checksum (bytes: ReadOnlySpan<byte>) =
+    static let checksum (bytes: Span<byte>) =
         let mutable crc = 0xFFFFFFFFu
         let mutable i = 0
 
         while i + 8 <= bytes.Length do
-            crc <- BitOperations.Crc32C(crc, BinaryPrimitives.ReadUInt64LittleEndian(bytes.Slice(i, 8)))
+            crc <-
+                BitOperations.Crc32C(
+                    crc,
+                    BinaryPrimitives.ReadUInt64LittleEndian(Span.op_Implicit (bytes.Slice(i, 8)))
+                )
+
             i <- i + 8
 
         while i < bytes.Length do
@@ -49,7 +54,7 @@ type internal Journal private (file: FileStream) =
                         let payload = Array.zeroCreate<byte> length
                         file.ReadExactly(payload.AsSpan())
 
-                        if checksum (ReadOnlySpan payload) <> sum then
+                        if checksum (payload.AsSpan()) <> sum then
                             go <- false
                         else
                             yield start, at, payload
@@ -81,13 +86,16 @@ type internal Journal private (file: FileStream) =
     static member LastMoment(path: string) : int64 =
         whole path |> Seq.fold (fun _ (_, at, _) -> at) 0L
 
-    member _.Append(millis: int64, payload: ReadOnlySpan<byte>) =
-        let record = Array.zeroCreate<byte>(headLength + payload.Length)
-        BinaryPrimitives.WriteInt32LittleEndian(Span(record, 0, 4), payload.Length)
-        BinaryPrimitives.WriteUInt32LittleEndian(Span(record, 4, 4), checksum payload)
-        BinaryPrimitives.WriteInt64LittleEndian(Span(record, 8, 8), millis)
-        payload.CopyTo(Span(record, headLength, payload.Length))
-        file.Write(ReadOnlySpan record)
+    /// How many bytes a record has before its payload: `Append` fills them.
+    static member HeadLength = headLength
+
+    /// Writes a record: the head's place, then the payload.
+    member _.Append(millis: int64, record: Span<byte>) =
+        let payload = record.Slice headLength
+        BinaryPrimitives.WriteInt32LittleEndian(record, payload.Length)
+        BinaryPrimitives.WriteUInt32LittleEndian(record.Slice 4, checksum payload)
+        BinaryPrimitives.WriteInt64LittleEndian(record.Slice 8, millis)
+        file.Write record
         file.Flush()
 
     interface IDisposable with

@@ -254,6 +254,13 @@ module internal Select =
                                 | Some exact -> string exact
                                 | None -> $"({token.Text} * 1e{scale})"
                             | None -> token.Text
+                        | ValueSome ColumnType.Timestamp when not arithmetic ->
+                            match Int64.TryParse token.Text with
+                            | true, micros ->
+                                match Iso.ofMicros micros with
+                                | Some text -> literal text
+                                | None -> Sql.fail token.At "timestamp out of range"
+                            | _ -> token.Text
                         | _ -> token.Text
                     )
 

@@ -542,6 +542,8 @@ type FakeQuestDb private (options: FakeQuestDbOptions) =
                 with
                 | :? OperationCanceledException
                 | :? IOException
+                | :? ObjectDisposedException // stopped meanwhile
+                | :? InvalidOperationException
                 | :? BadHttpRequestException -> http.Abort()
             })
         )

@@ -72,6 +72,9 @@ type internal Statement(db: sqlite3, sql: string) =
     member _.Text(column: int) =
         raw.sqlite3_column_text(handle, column).utf8_to_string()
 
+    member _.Blob(column: int) =
+        raw.sqlite3_column_blob(handle, column).ToArray()
+
     interface IDisposable with
         member _.Dispose() = handle.Dispose()
 

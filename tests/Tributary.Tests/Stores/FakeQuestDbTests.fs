@@ -619,6 +619,7 @@ let ``queries are answered in QuestDB's shapes`` () : Task =
                 "SELECT x FROM t WHERE k = 'a' AND \"at\" >= '1970-01-01T00:00:00.000006Z'",
                 [ """["9007199254740993"]""" ]
                 "SELECT x FROM t WHERE \"at\" > '1970-01-01T00:00:00Z' AND y = 'it''s'", [ """["1"]""" ]
+                "SELECT x FROM t WHERE \"at\" > 6 AND x < 5", [ """["4"]""" ]
                 "SELECT x FROM t WHERE k = NULL OR (k IS NULL AND x = 4)", [ """["4"]""" ]
                 "SELECT count(*) FROM t WHERE k != 'a'", [ """["2"]""" ]
                 "SELECT k, x FROM t LATEST ON \"at\" PARTITION BY k ORDER BY x",
@@ -853,6 +854,65 @@ let ``a torn end of the log is no row, and the next start writes on behind the w
             let! rows = rowsOf fake client
             equal [ """["a"]"""; """["c"]""" ] rows
         })
+
+    Directory.Delete(folder, true)
+}
+
+[<Test>]
+let ``the log gives back every kind of change and value`` () : Task = task {
+    let folder = temporary ()
+
+    do!
+        withServer
+            {
+                standard with
+                    DataFolder = Some folder
+            }
+            (fun fake client -> task {
+                do! run client tableT
+                let! _ = write client "t,k=a x=1i 5t\n"
+                do! run client "DROP TABLE t"
+
+                do!
+                    run
+                        client
+                        "CREATE TABLE old (at TIMESTAMP, n DECIMAL(6,2)) TIMESTAMP(at) PARTITION BY DAY WAL"
+
+                let! _ = write client "old n=1.25d,d=0.1,f=t,s=\"😀\" 5t\n"
+
+                let! _ =
+                    send
+                        client
+                        "/write"
+                        (line [ "old a=="; [| 14uy; 10uy; 2uy |]; 2; 1; 0.5; infinity; " 6t\n" ])
+
+                do! run client "RENAME TABLE old TO u"
+                do! run client "ALTER TABLE u DEDUP ENABLE UPSERT KEYS(at)"
+                do! run client "ALTER TABLE u SET TTL 3 MONTHS"
+                let! _ = write client "u n=7d 7t\n"
+
+                let look () = task {
+                    let! rows = settled fake client "SELECT * FROM u ORDER BY at"
+                    let! tables = dataset client "tables()"
+                    let! wal = dataset client "wal_tables()"
+                    return rows, tables, wal
+                }
+
+                let! before = look ()
+
+                equal
+                    [
+                        """["1970-01-01T00:00:00.000005Z","1.25",0.1,true,"😀",null]"""
+                        """["1970-01-01T00:00:00.000006Z",null,null,false,null,[[0.5],[null]]]"""
+                        """["1970-01-01T00:00:00.000007Z","7.00",null,false,null,null]"""
+                    ]
+                    (let rows, _, _ = before in rows)
+
+                do! fake.StopAsync()
+                do! fake.StartAgainAsync CancellationToken.None
+                let! after = look ()
+                equal before after
+            })
 
     Directory.Delete(folder, true)
 }
