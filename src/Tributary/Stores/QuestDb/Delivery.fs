@@ -22,6 +22,8 @@ type internal Answer =
     | Unreachable of reason: string
     /// Nothing will be taken until a person does something about it.
     | Denied of reason: string
+    /// The table is not the one that the rows were made for: no fault of theirs.
+    | Changed
 
 [<RequireQualifiedAccess>]
 module internal Answer =
@@ -213,6 +215,7 @@ module internal Delivery =
             }
         | Answer.Failing _
         | Answer.Unreachable _ -> again delivery
+        | Answer.Changed
         | Answer.Denied _ -> struct (delivery, Step.Later answer)
 
 /// How far the entries of a table were taken. After a long wait there are two ends: the backlog, oldest first, and what is new

@@ -430,8 +430,36 @@ type internal Sender
     let nextJitter () =
         lock jitter (fun () -> 2.0 * jitter.NextDouble() - 1.0)
 
+    /// Whether a table is still the one that rows are made for: what looks like a bad row may be another table.
+    let isAsPrepared (table: string) ct : Task<bool> = task {
+        match ready with
+        | ValueNone -> return false
+        | ValueSome known ->
+            let! tables = describeTables ct
+
+            match Map.tryFind table tables with
+            | None -> return false
+            | Some(struct (found, _)) ->
+                let! columns = describeColumns table ct
+
+                let wanted =
+                    Tables.all known.Protocol options.Decimals
+                    |> List.find (fun one -> one.Name = table)
+
+                let verdict = Schema.compare known.Protocol wanted { found with Columns = columns }
+
+                return
+                    verdict.Mend.IsEmpty
+                    && verdict.Refusals.IsEmpty
+                    && (match Map.tryFind table known.Verdicts with
+                        | Some before ->
+                            before.LevelsAsText = verdict.LevelsAsText && before.Decimals = verdict.Decimals
+                        | None -> false)
+    }
+
     /// Sends a payload to the end: the rows that will never be taken, or why it has to be tried again later.
     let deliver
+        (table: string)
         (client: HttpClient)
         (compressed: MemoryStream)
         (prepared: Prepared)
@@ -451,9 +479,22 @@ type internal Sender
         let mutable step = Delivery.next delivery
         let mutable outcome = ValueNone
 
+        let mutable isVerified = false
+
         let send (range: RowRange) = task {
-            let! answer =
+            let! heard =
                 server.Send(client, payload.Slice(range.First, range.Count), compressed, ct)
+
+            let! answer = task {
+                match heard with
+                | Answer.BadRow _
+                | Answer.DoubtfulRow _
+                | Answer.Refused _ when not isVerified ->
+                    let! isSame = isAsPrepared table ct
+                    isVerified <- isSame
+                    return if isSame then heard else Answer.Changed
+                | _ -> return heard
+            }
 
             let struct (next, following) =
                 Delivery.answered (now ()) (nextJitter ()) answer delivery
@@ -489,6 +530,7 @@ type internal Sender
         | Answer.Refused reason
         | Answer.BadRow(_, reason)
         | Answer.DoubtfulRow(_, reason) -> reason
+        | Answer.Changed -> "its table is not as it was"
         | Answer.Taken -> ""
 
     /// Waits until rows should go: there are many, the oldest has waited long enough, or somebody waits for them.
@@ -592,7 +634,7 @@ type internal Sender
                     match waiting with
                     | ValueNone -> isLong <- false
                     | ValueSome current ->
-                        let sending = deliver client compressed current isolating ct
+                        let sending = deliver track.Table client compressed current isolating ct
                         // While it is under way, the next one is made, as if all goes well.
                         let ahead = Position.advance current.Range current.UpTo track.Position
                         turn <- 1 - turn
@@ -643,6 +685,7 @@ type internal Sender
                             | Answer.Denied _ ->
                                 isAway (explain answer)
                                 forgetServer () // another one may answer next
+                            | Answer.Changed -> forgetServer ()
                             | _ when not track.IsFailing ->
                                 track.IsFailing <- true
                                 Log.remoteAway log $"{name}, table {track.Table}" (explain answer) outboxPath
@@ -745,6 +788,7 @@ type internal Sender
 
     let look ct : Task<unit> = task {
         let began = now ()
+        let isKnown = ready.IsSome
         let! ids = describeTables ct
         use! answer = server.Ask("SELECT * FROM wal_tables()", ct)
 
@@ -798,7 +842,7 @@ type internal Sender
             | ValueSome upTo -> outbox.Release track.Table upTo
             | ValueNone -> ()
 
-            if ready.IsSome then
+            if isKnown then
                 do! judge track state began
     }
 

@@ -20,6 +20,8 @@ open Tributary
 [<Sealed>]
 type QuestDbException(message: string, isDenied: bool) =
     inherit IOException(message)
+    /// It was asked of a table that is not there.
+    member _.IsNoTable = message.Contains "table does not exist"
     /// Nothing will change until a person does something about it.
     member _.IsDenied = isDenied
 
@@ -247,8 +249,24 @@ type internal Server(options: ConnectionOptions, clock: TimeProvider) =
                      brief)
                 ValueNone
 
-    /// Asks for a resource below an address; a status other than 2xx comes with its body.
+    /// Asks for a resource at each address in turn, until one answers; a status other than 2xx comes with its body.
     member private this.Get(path: string, ct: CancellationToken) : Task<struct (int * IO.Stream)> = task {
+        let mutable answer = ValueNone
+        let mutable left = addresses.Length
+
+        while answer.IsNone do
+            left <- left - 1
+
+            try
+                let! found = this.GetOnce(path, ct)
+                answer <- ValueSome found
+            with :? QuestDbException when left > 0 ->
+                ()
+
+        return answer.Value
+    }
+
+    member private this.GetOnce(path: string, ct: CancellationToken) : Task<struct (int * IO.Stream)> = task {
         let address = this.Address
         use limited = CancellationTokenSource.CreateLinkedTokenSource ct
 

@@ -1,0 +1,686 @@
+/// QuestDB as a store, over real sockets, against a server that misbehaves: whatever it does, every row is there once in the end, or
+/// says why it is not.
+module Tributary.Tests.Stores.QuestDbTests
+
+open System
+open System.Collections.Concurrent
+open System.Diagnostics
+open System.IO
+open System.Threading
+open System.Threading.Tasks
+open Microsoft.Extensions.Logging
+open NUnit.Framework
+open Tributary
+open Tributary.Stores
+open Tributary.Stores.QuestDb
+open Tributary.FakeQuestDb
+open Tributary.Tests
+open Tributary.Tests.Stores.Vocabulary
+open Tributary.Tests.Stores.QuestDbSupport
+
+/// Log lines.
+type private Lines() =
+    let lines = ConcurrentQueue<string>()
+    member _.All = List.ofSeq lines
+
+    member this.With(text: string) =
+        this.All |> List.filter _.Contains(text)
+
+    interface ILogger with
+        member _.BeginScope _ = null
+        member _.IsEnabled _ = true
+
+        member _.Log(level, _, state, error, format) =
+            let detail =
+                match error with
+                | null -> ""
+                | error -> $" {error}"
+
+            lines.Enqueue $"{level}: {format.Invoke(state, error)}{detail}"
+
+/// A server, an outbox in a folder, and the store over both.
+type private Bench(change: FakeQuestDbOptions -> FakeQuestDbOptions) =
+    let folder = temporaryFolder ()
+
+    let server =
+        (startFake (fun options ->
+            change {
+                options with
+                    CreateTables = false
+                    CreateColumns = false
+                    DataFolder = Some(Path.Combine(folder, "server"))
+            }))
+            .Result
+
+    let lines = Lines()
+    member _.Folder = folder
+    member _.Server = server
+    member _.Fake = server.Fake.Value
+    member _.Lines = lines
+
+    member this.Open(?adjust: StoreSettings -> StoreSettings) : Store =
+        let settings = settingsFor folder server "questdb" |> defaultArg adjust id
+
+        match Store.openForWriting settings "main" TimeProvider.System lines with
+        | Ok store -> store
+        | Error fault -> failwith $"{fault}"
+
+    /// The same server, with other options.
+    member _.Connected (more: string) (settings: StoreSettings) : StoreSettings =
+        let keyOf (option: string) = option.Split('=')[0]
+
+        let options (text: string) =
+            text.Split(';', StringSplitOptions.RemoveEmptyEntries)
+
+        let given = options more |> Array.map keyOf
+
+        let kept =
+            server.Connection.Replace("http::", "")
+            |> options
+            |> Array.filter (fun option -> not (Array.contains (keyOf option) given))
+
+        let all = String.Join(";", Array.append kept (options more))
+
+        {
+            settings with
+                QuestDb.Connection = sound (Secret.ofConnection $"http::{all};")
+        }
+
+    /// Waits until something is so, while things happen elsewhere.
+    member _.Until(what: string, condition: unit -> bool) =
+        let watch = Stopwatch.StartNew()
+
+        let isSo () =
+            try
+                condition ()
+            with :? QuestDbException ->
+                false
+
+        while not (isSo ()) do
+            if watch.Elapsed > TimeSpan.FromSeconds 20.0 then
+                let log = String.Join("\n", lines.All)
+                failwith $"it took too long until {what}\n{log}"
+
+            Thread.Sleep 10
+
+    /// Nobody asks for anything that may fail here.
+    member this.Flush(store: Store) =
+        try
+            flush store
+        with error ->
+            let log = String.Join("\n", lines.All)
+            failwith $"{error.Message}\n{log}"
+
+    interface IDisposable with
+        member _.Dispose() =
+            (server :> IAsyncDisposable).DisposeAsync().AsTask().Wait()
+            Directory.Delete(folder, true)
+
+let private plain = id
+
+/// Some rows of every kind, in three batches.
+let private contents () = [
+    batch [ described market; fill "m1" 1 10L; fill "m1" 2 20L; book "m1" 1 10L ]
+    batch [
+        hole gap
+        fill "m2" 1 15L
+        book "m2" 2 5L
+        rejected "no side" "{}" "/a"
+        measured "rows" 1.0 5L
+    ]
+    batch [
+        fill "m2" 2 30L
+        hole { gap with Until = ValueSome(at 300L) }
+        book "m1" 3 30L
+    ]
+]
+
+let private expected =
+    lazy
+        (let store = Memory.create "main"
+         write store (contents ())
+         everything store)
+
+/// Everything is there, once, and what the server misses is in quarantine for a reason.
+let private holds (bench: Bench) (store: Store) =
+    bench.Flush store
+
+    let ours (gaps: RecordedGap list) =
+        gaps |> List.filter (fun gap -> string gap.Gap.Exchange <> "questdb")
+
+    let trades, books, gaps, markets, quarantine, checkpoints =
+        everything (patient store)
+
+    let trades', books', gaps', markets', quarantine', checkpoints' = expected.Value
+    equal trades' trades
+    equal books' books
+    equal gaps' (ours gaps)
+    equal markets' markets
+    equal quarantine' quarantine
+    equal checkpoints' checkpoints
+
+[<Test>]
+let ``what was written before the server came is there when it has come`` () =
+    use bench = new Bench(plain)
+    bench.Fake.StopAsync().Wait()
+    let store = bench.Open()
+    write store (contents ())
+    bench.Until("it is said that QuestDB is away", fun () -> not (bench.Lines.With("waits in").IsEmpty))
+    bench.Fake.StartAgainAsync(CancellationToken.None).Wait()
+    holds bench store
+    equal 1 (bench.Lines.With "waits in").Length
+    equal 1 (bench.Lines.With "takes rows again after").Length
+    close store
+
+let private script: (string * Fault list) list = [
+    "aborts", [ Fault.onWrite FaultKind.Abort |> Fault.times 3 ]
+    "is slow",
+    [
+        Fault.onWrite (FaultKind.Slow(TimeSpan.FromMilliseconds 150.0)) |> Fault.times 4
+    ]
+    "never answers", [ Fault.onWrite FaultKind.Hang |> Fault.times 2 ]
+    "commits and loses the answer", [ Fault.onWrite FaultKind.CommitThenAbort |> Fault.times 4 ]
+    "closes in the middle of the body", [ Fault.onWrite FaultKind.CloseMidBody |> Fault.times 3 ]
+    for status, code in
+        [
+            500, "internal error"
+            503, "retry operation"
+            504, "timeout"
+            507, "insufficient storage"
+            509, "bandwidth"
+            523, "origin"
+            524, "timeout"
+            529, "overloaded"
+            599, "network"
+            421, "not accepting writes"
+            404, "not found"
+            401, "unauthorized"
+        ] do
+        $"answers {status}",
+        [
+            Fault.onWrite (FaultKind.Refuse(status, code, code, ValueNone)) |> Fault.times 5
+        ]
+    "answers 413",
+    [
+        Fault.onWrite (FaultKind.Refuse(413, "request too large", "too large", ValueNone))
+        |> Fault.table "trades"
+    ]
+    "answers 500 for a row, twice",
+    [
+        Fault.onWrite (FaultKind.Refuse(500, "internal error", "oops", ValueSome 1))
+        |> Fault.table "trades"
+        |> Fault.times 2
+    ]
+    "answers in HTML",
+    [
+        Fault.onWrite (FaultKind.Answer(502, "text/html", "<html>bad gateway</html>"))
+        |> Fault.times 4
+    ]
+    "has no settings yet",
+    [
+        Fault.on "/settings" (FaultKind.Refuse(503, "", "starting", ValueNone))
+        |> Fault.times 3
+    ]
+    "aborts when asked for its settings", [ Fault.on "/settings" FaultKind.Abort |> Fault.times 3 ]
+    "refuses statements at first", [ Fault.execFails "busy" |> Fault.times 5 ]
+    "aborts statements", [ Fault.onExec FaultKind.Abort |> Fault.times 5 ]
+]
+
+let private names = script |> List.map fst |> List.toArray
+
+[<Test; TestCaseSource "names">]
+let ``every row is stored once by a server that`` (fault: string) =
+    use bench = new Bench(plain)
+
+    for fault in script |> List.find (fun (name, _) -> name = fault) |> snd do
+        bench.Fake.Faults.Add fault
+
+    let store = bench.Open(bench.Connected "request_timeout=300;")
+    write store (contents ())
+    holds bench store
+    equal [] (result (store.Quarantine()) |> List.filter (fun row -> row.Exchange = "questdb"))
+    close store
+
+[<Test>]
+let ``rows that will never be taken are kept in quarantine with the reason, and all others are stored`` () =
+    use bench = new Bench(plain)
+    // By their transactions.
+    for poison in [ 3; 7; 8 ] do
+        bench.Fake.Faults.Add(Fault.onWrite (FaultKind.RejectRow(transaction poison)))
+
+    let store = bench.Open()
+    write store [ batch [ for number in 1..10 -> fill "m1" number (int64 number) ] ]
+
+    bench.Fake.Faults.Add(
+        Fault.onWrite (FaultKind.Refuse(500, "internal error", "bad unit", ValueSome 1))
+        |> Fault.containing (transaction 21)
+        |> Fault.always
+    )
+
+    bench.Flush store
+    write store [ batch [ fill "m1" 21 21L; fill "m1" 22 22L ] ]
+    bench.Flush store
+    bench.Flush store
+
+    equal
+        [ 1L; 2L; 4L; 5L; 6L; 9L; 10L; 22L ]
+        (trades store |> List.map (fun row -> row.At.Micros - (at 0L).Micros))
+
+    let kept = result (store.Quarantine())
+    equal 4 kept.Length
+    equal [ "questdb/trades" ] (kept |> List.map _.Source |> List.distinct)
+
+    for row in kept do
+        let line = Text.Encoding.UTF8.GetString row.Bytes
+        isTrue (line.StartsWith "trades,")
+
+    for poison in [ 3; 7; 8; 21 ] do
+        equal
+            1
+            (kept
+             |> List.filter (fun row -> (Text.Encoding.UTF8.GetString row.Bytes).Contains(transaction poison)))
+                .Length
+
+    close store
+
+[<Test>]
+let ``a batch that makes the server fail is searched, and only its bad row stays behind`` () =
+    use bench = new Bench(plain)
+
+    bench.Fake.Faults.Add(
+        Fault.onWrite (FaultKind.Refuse(500, "internal error", "commit failed", ValueNone))
+        |> Fault.containing (transaction 5)
+        |> Fault.always
+    )
+
+    let store = bench.Open(bench.Connected "retry_timeout=50;")
+    write store [ batch [ for number in 1..9 -> fill "m1" number (int64 number) ] ]
+    bench.Flush store
+    bench.Flush store
+    equal 8 (trades store).Length
+    equal [ "commit failed (HTTP 500)" ] (result (store.Quarantine()) |> List.map _.Reason)
+    close store
+
+[<Test>]
+let ``a table in trouble holds up no other, and loses nothing`` () =
+    use bench = new Bench(plain)
+
+    bench.Fake.Faults.Add(
+        Fault.onWrite (FaultKind.Refuse(500, "internal error", "disk full", ValueNone))
+        |> Fault.table "trades"
+        |> Fault.always
+    )
+
+    let store = bench.Open(bench.Connected "retry_timeout=20;")
+    write store (contents ())
+    bench.Until("the books are there", fun () -> (books store).Length = 3)
+    bench.Until("it is said", fun () -> not (bench.Lines.With("table trades").IsEmpty))
+    bench.Fake.Faults.Clear()
+    holds bench store
+    close store
+
+[<Test>]
+let ``a restart of the server in the middle loses nothing`` () =
+    use bench = new Bench(plain)
+    let store = bench.Open()
+
+    for content in contents () do
+        write store [ content ]
+        bench.Fake.StopAsync().Wait()
+        bench.Fake.StartAgainAsync(CancellationToken.None).Wait()
+
+    holds bench store
+    close store
+
+[<Test>]
+let ``a server that loses what it had not synced gets it again`` () =
+    use bench = new Bench(plain)
+    let store = bench.Open()
+    write store (contents ())
+    bench.Flush store
+    // All of it, tables and all.
+    bench.Fake.ForgetUnsynced(TimeSpan.FromHours 1.0)
+
+    bench.Until(
+        "it is there again",
+        fun () ->
+            try
+                (trades store).Length = 4
+            with _ ->
+                false
+    )
+
+    holds bench store
+    close store
+
+[<Test>]
+let ``a table that is dropped is made again, and what is still held is sent again`` () =
+    use bench = new Bench(plain)
+    let store = bench.Open()
+    write store (contents ())
+    bench.Flush store
+    bench.Fake.Execute "DROP TABLE trades" |> ignore
+
+    bench.Until(
+        "it is there again",
+        fun () ->
+            try
+                (trades store).Length = 4
+            with _ ->
+                false
+    )
+
+    holds bench store
+    equal 1 (bench.Lines.With "is not there any more").Length
+    close store
+
+[<Test>]
+let ``a suspended table is a gap, a note and a line in the log, until it is resumed`` () =
+    use bench = new Bench(plain)
+    let store = bench.Open()
+    write store [ batch [ fill "m1" 1 10L ] ]
+    bench.Flush store
+
+    bench.Fake.Execute "ALTER TABLE trades SUSPEND WAL WITH 'DISK FULL', 'no space left'"
+    |> ignore
+
+    write store [ batch [ fill "m1" 2 20L ] ]
+
+    let healthGaps () =
+        gaps store
+        |> List.map _.Gap
+        |> List.filter (fun gap -> string gap.Exchange = "questdb")
+
+    bench.Until("the gap is there", fun () -> not (healthGaps ()).IsEmpty)
+    let gap = (healthGaps ()).Head
+
+    equal
+        ("trades", Stream.Trades, Cause.StoreFailed, ValueNone)
+        (string gap.Market, gap.Stream, gap.Cause, gap.Until)
+
+    let said = (bench.Lines.With "is suspended").Head
+    isTrue (said.Contains "DISK FULL: no space left" && said.Contains "RESUME WAL")
+    isTrue ((result (store.Status())).Notes |> List.exists _.Contains("is suspended"))
+    equal 1 (trades store).Length
+    equal [] (result (store.OpenGaps())) // it is no flow's
+    bench.Fake.Execute "ALTER TABLE trades RESUME WAL" |> ignore
+    bench.Flush store
+    bench.Until("the gap is closed", fun () -> (healthGaps ()).Head.Until.IsSome)
+    equal 2 (trades store).Length
+    equal 1 (healthGaps ()).Length
+    close store
+
+[<Test>]
+let ``entries are forgotten when they can be read and are old enough, and not before`` () =
+    use bench = new Bench(plain)
+
+    let soon (settings: StoreSettings) = {
+        settings with
+            StoreSettings.QuestDb.Keep = TimeSpan.Zero
+    }
+
+    let waiting () =
+        use file = new Connection(Path.Combine(bench.Folder, "outbox.db"), Access.Read)
+        file.Number "SELECT count(*) FROM outbox"
+
+    let store = bench.Open()
+    write store (contents ())
+    bench.Flush store
+    isTrue (waiting () > 0L)
+    close store
+    bench.Fake.Execute "ALTER TABLE trades SUSPEND WAL" |> ignore
+    let store = bench.Open soon
+    write store [ batch [ fill "m1" 40 40L ] ]
+
+    bench.Until(
+        "all but trades is forgotten",
+        fun () ->
+            use file = new Connection(Path.Combine(bench.Folder, "outbox.db"), Access.Read)
+            file.Number "SELECT count(*) FROM outbox WHERE kind <> 'trades'" = 0L
+    )
+
+    isTrue (waiting () > 0L)
+    bench.Fake.Execute "ALTER TABLE trades RESUME WAL" |> ignore
+    bench.Until("trades are forgotten, too", fun () -> waiting () = 0L)
+    equal 5 (trades store).Length
+    close store
+
+[<Test>]
+let ``the same batch three times, and once more by the next run, is there once`` () =
+    use bench = new Bench(plain)
+    let store = bench.Open()
+
+    for _ in 1..3 do
+        write store (contents ())
+        bench.Flush store
+
+    close store
+    let store = bench.Open()
+    write store (contents ())
+    holds bench store
+    equal 4L (bench.Server.Number "SELECT count(*) FROM trades").Result
+    equal 3L (bench.Server.Number "SELECT count(*) FROM orderbook_snapshots").Result
+    close store
+
+[<TestCase(1, false); TestCase(2, false); TestCase(3, false); TestCase(3, true)>]
+let ``servers of every version hold the same`` (version: int) (decimals: bool) =
+    use bench = new Bench(fun options -> { options with MaxProtocol = version })
+
+    let store =
+        bench.Open(fun settings -> {
+            settings with
+                StoreSettings.QuestDb.Decimals = decimals
+        })
+
+    write store (contents ())
+    holds bench store
+    close store
+
+[<Test>]
+let ``decimals need a server that has them`` () =
+    use bench = new Bench(fun options -> { options with MaxProtocol = 2 })
+
+    let store =
+        bench.Open(fun settings -> {
+            settings with
+                StoreSettings.QuestDb.Decimals = true
+        })
+
+    write store (contents ())
+    bench.Until("it is said", fun () -> not (bench.Lines.With("they need 3").IsEmpty))
+    close store
+
+[<Test>]
+let ``an old server without settings gets version 1`` () =
+    use bench =
+        new Bench(fun options -> {
+            options with
+                MaxProtocol = 1
+                HasSettings = false
+        })
+
+    let store = bench.Open()
+    write store (contents ())
+    holds bench store
+    close store
+
+[<Test>]
+let ``requests are compressed when the connection says so`` () =
+    use bench = new Bench(plain)
+    let store = bench.Open(bench.Connected "gzip=on;")
+    write store (contents ())
+    holds bench store
+    close store
+
+[<Test>]
+let ``an address that is dead is passed over`` () =
+    use bench = new Bench(plain)
+
+    let store =
+        bench.Open(fun settings -> {
+            settings with
+                StoreSettings.QuestDb.Connection =
+                    sound (
+                        Secret.ofConnection
+                            $"http::addr=127.0.0.1:1,127.0.0.1:{bench.Fake.Port};retry_timeout=400;auto_flush_interval=10;"
+                    )
+        })
+
+    write store (contents ())
+    holds bench store
+    close store
+
+[<Test>]
+let ``a wrong password is one clear line without it, and what is collected waits`` () =
+    use bench =
+        new Bench(fun options -> {
+            options with
+                User = Some("admin", "quest")
+        })
+
+    let store = bench.Open(bench.Connected "username=admin;password=wrong-and-secret;")
+
+    write store (contents ())
+    bench.Until("it is said", fun () -> not (bench.Lines.With("username and password").IsEmpty))
+    close store
+    equal 1 (bench.Lines.With "waits in").Length
+    equal [] (bench.Lines.With "wrong-and-secret")
+
+    let store = bench.Open(bench.Connected "username=admin;password=quest;")
+
+    holds bench store
+    close store
+
+[<Test>]
+let ``a bearer token opens the door`` () =
+    use bench =
+        new Bench(fun options -> {
+            options with
+                Token = Some "t-o-k-e-n"
+        })
+
+    let store = bench.Open(bench.Connected "token=t-o-k-e-n;")
+    write store (contents ())
+    holds bench store
+    close store
+
+[<Test>]
+let ``a server that is read-only is waited for, with the remedy`` () =
+    use bench = new Bench(plain)
+
+    bench.Fake.Faults.Add(
+        Fault.onWrite (FaultKind.Refuse(421, "not accepting writes", "read only", ValueNone))
+        |> Fault.always
+    )
+
+    let store = bench.Open(bench.Connected "retry_timeout=20;")
+    write store (contents ())
+    bench.Until("it is said", fun () -> not (bench.Lines.With("read-only").IsEmpty))
+    bench.Fake.Faults.Clear()
+    holds bench store
+    close store
+
+[<Test>]
+let ``a table of somebody else is refused with the remedy, and all others are written`` () =
+    use bench = new Bench(plain)
+
+    bench.Fake.Execute "CREATE TABLE trades (ts TIMESTAMP, price LONG) TIMESTAMP(ts) PARTITION BY DAY WAL"
+    |> ignore
+
+    let store = bench.Open()
+    write store (contents ())
+    bench.Until("the books are there", fun () -> (books store).Length = 3)
+    bench.Until("it is said", fun () -> not (bench.Lines.With("held back").IsEmpty))
+    let said = (bench.Lines.With "held back").Head
+    isTrue (said.Contains "rename the table")
+    close store
+
+[<Test>]
+let ``a table that lacks a column and its keys is mended`` () =
+    use bench = new Bench(plain)
+
+    let trades' = Tables.all 3 false |> List.find (fun table -> table.Name = "trades")
+
+    let before: Tables.Table = {
+        trades' with
+            Columns = trades'.Columns |> List.filter (fun column -> column.Name <> "flags")
+    }
+
+    bench.Fake.Execute((Tables.create ValueNone before).Replace("\"trade_id\", ", ""))
+    |> ignore
+
+    let store = bench.Open()
+    write store (contents ())
+    holds bench store
+    equal 2 (bench.Lines.With "mended").Length
+    close store
+
+[<Test>]
+let ``old rows expire after the configured time, and bars are made on request`` () =
+    use bench = new Bench(plain)
+
+    let store =
+        bench.Open(fun settings -> {
+            settings with
+                StoreSettings.QuestDb.TimeToLive = Some(TimeSpan.FromDays 36_000.0)
+                StoreSettings.QuestDb.Views = true
+        })
+
+    write store (contents ())
+    holds bench store
+    equal 3L (bench.Server.Number "SELECT count(*) FROM materialized_views()").Result
+    close store
+
+[<Test>]
+let ``times that the server cannot hold are kept in quarantine`` () =
+    use bench = new Bench(plain)
+    let store = bench.Open()
+
+    write store [
+        batch [
+            fill "m1" 1 10L
+            fill "m1" 2 (-2_000_000_000_000_000L) // before 1970
+            fill "m1" 3 260_000_000_000_000_000L // after 9999
+        ]
+    ]
+
+    bench.Flush store
+    bench.Flush store
+    equal 1 (trades store).Length
+    equal 2 (result (store.Quarantine())).Length
+    close store
+
+[<Test>]
+let ``with both stores on, what was written while the server was away comes from the file`` () =
+    use bench = new Bench(plain)
+    bench.Fake.StopAsync().Wait()
+    let settings = settingsFor bench.Folder bench.Server "both"
+
+    let openBoth () =
+        sound (Store.openBoth settings "main" TimeProvider.System bench.Lines)
+
+    let store = openBoth ()
+    write store (contents ())
+    equal expected.Value (everything store)
+    close store
+    equal false (File.Exists settings.QuestDb.Outbox)
+    bench.Fake.StartAgainAsync(CancellationToken.None).Wait()
+    let store = openBoth ()
+    bench.Flush store
+    let remote = sound (Store.openForReading settings TimeProvider.System)
+    equal expected.Value (everything remote)
+    close remote
+    close store
+
+[<Test>]
+let ``a connection that cannot be used is refused at once`` () =
+    use bench = new Bench(plain)
+
+    let settings = {
+        settingsFor bench.Folder bench.Server "questdb" with
+            QuestDb.Connection = Secret.ofText "file:/nowhere/at/all"
+    }
+
+    match Store.openForReading settings TimeProvider.System with
+    | Ok _ -> Assert.Fail "it was opened"
+    | Error fault -> isTrue ((string fault).Contains "it must begin with http:: or https::")
