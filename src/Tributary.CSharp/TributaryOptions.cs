@@ -65,4 +65,7 @@ public sealed record TributaryOptions
 
     /// <summary>The clock. Default the system's.</summary>
     public TimeProvider TimeProvider { get; init; } = TimeProvider.System;
+
+    /// <summary>Shows no member: <see cref="QuestDb"/> may hold a password.</summary>
+    public override string ToString() => nameof(TributaryOptions);
 }

@@ -7,7 +7,9 @@ open System.IO
 open System.Net
 open System.Net.Sockets
 open System.Text.RegularExpressions
+open System.Threading
 open NUnit.Framework
+open Tributary.FakeQuestDb
 open Tributary.Stores
 
 let private blocks language =
@@ -73,10 +75,20 @@ let ``the commands of the README run, and its queries answer`` () =
     inFolder (fun folder ->
         let port = string (freePort ())
 
+        let questdb =
+            FakeQuestDb.StartAsync(FakeQuestDbOptions.Default, CancellationToken.None).Result
+
+        use _ = {
+            new IDisposable with
+                member _.Dispose() =
+                    (questdb :> IAsyncDisposable).DisposeAsync().AsTask().Wait()
+        }
+
         for block in blocks "sh" do
             // The build's own targets build this test: that they exist is tested below, that they work is what CI runs.
             let lines =
-                block.Replace("18080", port).Split '\n'
+                block.Replace("18080", port).Replace("localhost:9000", $"127.0.0.1:{questdb.Port}").Split
+                    '\n'
                 |> Array.filter (fun line -> not (line.StartsWith "dotnet fsi build.fsx"))
 
             shell folder (String.concat "\n" lines) |> ignore

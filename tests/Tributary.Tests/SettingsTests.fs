@@ -500,6 +500,32 @@ let ``what describe writes, load reads: markets, discovery and secrets`` () =
 
     equal settings (reload environment settings)
 
+[<Test>]
+let ``a connection is read as QuestDB's clients read it, and its mistakes name no secret`` () =
+    let mistakesOf (connection: string) =
+        match load [ text [ "store:"; $"  questdb: {{connection: '{connection}'}}" ] ] with
+        | Ok _ -> []
+        | Error mistakes -> mistakes |> List.map _.Message
+
+    equal [] (mistakesOf "http::addr=db:9000;username=admin;password=${PASSWORD:quest};")
+    equal [] (mistakesOf "https::addr=db:9000;token=${TOKEN:abc};")
+    equal [ "unknown key 'adr'; did you mean 'addr'?" ] (mistakesOf "http::adr=db:9000;")
+
+    for secret in [ "password=hidden"; "pass=hidden"; "token=hidden"; "password=${X:y}hidden" ] do
+        match mistakesOf $"http::addr=db:9000;username=u;{secret};" with
+        | [ message ] -> Assert.That(message, Does.Contain "must not stand in this file")
+        | others -> Assert.Fail $"%A{others}"
+
+[<Test>]
+let ``a connection is printed as it stands in the file`` () =
+    let written = "http::addr=db:9000;username=admin;password=${PASSWORD:quest};"
+
+    let settings =
+        load [ text [ "store:"; $"  questdb: {{connection: '{written}'}}" ] ] |> sound
+
+    Assert.That(Settings.describe settings, Does.Contain "${PASSWORD:quest}")
+    Assert.That($"%A{settings}", Does.Not.Contain "password=quest")
+
 // ---- the files that are shipped
 
 [<Test>]
@@ -513,7 +539,16 @@ let ``the shipped configuration has no mistakes, in every environment`` () =
 let ``base yaml names every key, and its values are the defaults`` () =
     let file = Path.Combine(config, "base.yaml")
     let files = Settings.read nothing file |> sound
-    equal defaults (loadIn nothing files |> sound)
+    let found = loadIn nothing files |> sound
+    let connection = found.Store.QuestDb.Connection
+    equal (Ok "http::addr=localhost:9000;") (Secret.reveal connection)
+
+    equal
+        {
+            defaults with
+                Settings.Store.QuestDb.Connection = connection // it is a reference there
+        }
+        found
 
     let keys (lines: seq<string>) =
         lines

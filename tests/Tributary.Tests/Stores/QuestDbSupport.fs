@@ -136,3 +136,20 @@ let patient (store: Store) : Store =
             Status = fun () -> after store.Status
             Markets = fun () -> after store.Markets
     }
+
+/// Stops the server and starts it again. A real one by the command in TRIBUTARY_TEST_QUESTDB_RESTART; without it there is no such
+/// test.
+let restart (server: TestServer) =
+    match server.Fake, Environment.GetEnvironmentVariable "TRIBUTARY_TEST_QUESTDB_RESTART" with
+    | Some fake, _ ->
+        fake.StopAsync().Wait()
+        fake.StartAgainAsync(CancellationToken.None).Wait()
+    | None, (null | "") -> NUnit.Framework.Assert.Ignore "TRIBUTARY_TEST_QUESTDB_RESTART holds no command"
+    | None, command ->
+        use running =
+            Diagnostics.Process.Start("/bin/sh", [ "-c"; string command ])
+            |> Option.ofObj
+            |> Option.get
+
+        running.WaitForExit()
+        NUnit.Framework.Assert.That(running.ExitCode, NUnit.Framework.Is.Zero)

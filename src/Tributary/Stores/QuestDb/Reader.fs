@@ -234,10 +234,10 @@ type internal Reader(server: Server) =
     let extent table = task {
         let! found =
             rows
-                $"SELECT exchange, market, count(*) AS rows, min(\"at\") AS earliest, max(\"at\") AS latest FROM \"{table}\" GROUP BY exchange, market"
+                $"SELECT exchange, market, count(*) AS amount, min(\"at\") AS earliest, max(\"at\") AS latest FROM \"{table}\" GROUP BY exchange, market"
                 (fun get ->
                     struct (Value.text (get "exchange"), Value.text (get "market")),
-                    struct (Value.integer (get "rows"),
+                    struct (Value.integer (get "amount"),
                             Value.orNone Value.instant (get "earliest"),
                             Value.orNone Value.instant (get "latest")))
 
@@ -399,10 +399,10 @@ type internal Reader(server: Server) =
 
             let! gaps =
                 rows
-                    "SELECT exchange, market, count(*) AS rows, count(\"until\") AS ended FROM gaps GROUP BY exchange, market"
+                    "SELECT exchange, market, count(*) AS amount, count(\"until\") AS ended FROM gaps GROUP BY exchange, market"
                     (fun get ->
                         struct (Value.text (get "exchange"), Value.text (get "market")),
-                        struct (Value.integer (get "rows"), Value.integer (get "ended")))
+                        struct (Value.integer (get "amount"), Value.integer (get "ended")))
 
             let gaps = Map.ofList gaps
 
