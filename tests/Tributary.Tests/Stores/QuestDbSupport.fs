@@ -146,10 +146,6 @@ let restart (server: TestServer) =
         fake.StartAgainAsync(CancellationToken.None).Wait()
     | None, (null | "") -> NUnit.Framework.Assert.Ignore "TRIBUTARY_TEST_QUESTDB_RESTART holds no command"
     | None, command ->
-        use running =
-            Diagnostics.Process.Start("/bin/sh", [ "-c"; string command ])
-            |> Option.ofObj
-            |> Option.get
-
+        use running = Diagnostics.Process.Start("/bin/sh", [ "-c"; string command ])
         running.WaitForExit()
         NUnit.Framework.Assert.That(running.ExitCode, NUnit.Framework.Is.Zero)
