@@ -93,13 +93,15 @@ let jobCrashed (log: ILogger) (job: string) (error: exn) =
 let schedulerDied (log: ILogger) (error: exn) =
     log.LogCritical(error, "The scheduler died, which is a bug of ours: {Message}", error.Message)
 
-let remoteAway (log: ILogger) (store: string) (detail: string) (outbox: string) =
+let remoteAway (log: ILogger) (detail: string) (outbox: string) =
     log.LogWarning(
-        "{Store}: {Detail}. What is collected waits in {Outbox} and goes out by itself when this clears",
-        store,
+        "{Detail}. What is collected waits in {Outbox} and goes out by itself when this clears",
         detail,
         outbox
     )
+
+let remoteLeft (log: ILogger) (store: string) (rows: int64) (outbox: string) =
+    log.LogWarning("{Rows} rows wait in {Outbox} for {Store}: the next start sends them", rows, outbox, store)
 
 let remoteBack (log: ILogger) (store: string) (took: TimeSpan) =
     log.LogInformation("{Store} takes rows again after {Seconds:0.0} s", store, took.TotalSeconds)

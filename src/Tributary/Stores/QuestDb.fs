@@ -65,7 +65,7 @@ let private writing (local: Store) (sender: Sender) batches ct = task {
 }
 
 /// What waits gets a moment to go out; the rest goes with the next start.
-let private closing (local: Store) (sender: Sender) =
+let private closing (log: ILogger) (path: string) (local: Store) (sender: Sender) =
     ValueTask(
         task {
             if not sender.IsAway then
@@ -75,6 +75,10 @@ let private closing (local: Store) (sender: Sender) =
                     do! sender.Flush soon.Token
                 with :? OperationCanceledException ->
                     ()
+
+            match sender.Unseen with
+            | 0L -> ()
+            | rows -> Log.remoteLeft log "QuestDB" rows path
 
             do! sender.StopAsync()
             do! local.Close()
@@ -123,14 +127,14 @@ let openForWriting
                 fun () -> task {
                     let! checkpoints = local.Checkpoints()
                     let! held = local.Status()
-                    return! reader.Status(checkpoints, held.Bytes, sender.Notes)
+                    return! reader.Status(checkpoints, held.Bytes, held.Notes @ sender.Notes)
                 }
             Flush = sender.Flush
             Close =
                 fun () ->
                     ValueTask(
                         task {
-                            do! closing local sender
+                            do! closing log settings.QuestDb.Outbox local sender
                             (server :> IDisposable).Dispose()
                         }
                         :> Task
@@ -160,7 +164,7 @@ let openBoth
                     }
                 }
             Flush = sender.Flush
-            Close = fun () -> closing local sender
+            Close = fun () -> closing log settings.Path local sender
     })
 
 /// Opens the server for reading. Checkpoints are those of the collector on this machine, if its outbox is here.

@@ -1099,6 +1099,9 @@ type private Reader(db: Connection, path: string, collector: string voption) =
                   AND v.at = (SELECT max(at) FROM collection_metrics WHERE metric = k.id)
              ORDER BY k.name, k.labels"
 
+    let held =
+        db.Prepare "SELECT kind, sum(rows) FROM outbox GROUP BY kind ORDER BY kind"
+
     let restrict (query: Query) (statement: Statement) =
         statement.TextOrNull(1, query.Exchange |> ValueOption.map string)
         statement.TextOrNull(2, query.Market |> ValueOption.map string)
@@ -1135,7 +1138,9 @@ type private Reader(db: Connection, path: string, collector: string voption) =
                 Quarantined = db.Number "SELECT count(*) FROM quarantine"
                 Metrics = latestMetrics.Rows readMetric
                 Bytes = bytes ()
-                Notes = []
+                Notes =
+                    held.Rows(fun row ->
+                        $"{row.Integer 1} rows of {row.Text 0} are held in the outbox for QuestDB")
             }
         finally
             db.Rollback()
@@ -1558,7 +1563,7 @@ let private lockFile (path: string) =
         Error(
             OpenFault.InUse(
                 path,
-                "another Tributary is writing to it; stop that one, or give this one a store.path of its own"
+                "another Tributary is writing to it; stop that one, or give this one a file of its own (store.path, or store.questdb.outbox)"
             )
         )
     | :? IOException

@@ -6,6 +6,10 @@ open System
 open System.Collections.Concurrent
 open System.Diagnostics
 open System.IO
+open System.Net.Security
+open System.Net.Sockets
+open System.Security.Cryptography
+open System.Security.Cryptography.X509Certificates
 open System.Threading
 open System.Threading.Tasks
 open Microsoft.Extensions.Logging
@@ -499,6 +503,86 @@ let ``an address that is dead is passed over`` () =
     write store (contents ())
     holds bench store
     close store
+
+/// A door with a certificate of its own in front of the server.
+let private withTls (bench: Bench) (test: int -> string -> unit) =
+    use key = RSA.Create 2048
+
+    let request =
+        CertificateRequest("CN=localhost", key, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1)
+
+    let names = SubjectAlternativeNameBuilder()
+    names.AddDnsName "localhost"
+    request.CertificateExtensions.Add(names.Build())
+    request.CertificateExtensions.Add(X509BasicConstraintsExtension(true, false, 0, true))
+    let today = DateTimeOffset.UtcNow
+    use signed = request.CreateSelfSigned(today.AddDays -1.0, today.AddDays 1.0)
+
+    use certificate =
+        X509CertificateLoader.LoadPkcs12(signed.Export X509ContentType.Pfx, null)
+
+    let pem = Path.Combine(bench.Folder, "roots.pem")
+    File.WriteAllText(pem, signed.ExportCertificatePem())
+    use listener = new TcpListener(Net.IPAddress.Loopback, 0)
+    listener.Start()
+
+    let serve (client: TcpClient) : Task = task {
+        use client = client
+        use tls = new SslStream(client.GetStream())
+        do! tls.AuthenticateAsServerAsync certificate
+        use behind = new TcpClient("127.0.0.1", bench.Fake.Port)
+        let there = behind.GetStream()
+        let! _ = Task.WhenAny(tls.CopyToAsync there, there.CopyToAsync tls)
+        ()
+    }
+
+    let accepting = task {
+        try
+            while true do
+                let! client = listener.AcceptTcpClientAsync()
+                serve client |> ignore
+        with
+        | :? SocketException
+        | :? ObjectDisposedException -> ()
+    }
+
+    test (listener.LocalEndpoint :?> Net.IPEndPoint).Port pem
+    listener.Stop()
+    accepting.Wait()
+
+let private tls port more (settings: StoreSettings) : StoreSettings = {
+    settings with
+        QuestDb.Connection =
+            sound (
+                Secret.ofConnection
+                    $"https::addr=localhost:{port};retry_timeout=400;auto_flush_interval=10;{more}"
+            )
+}
+
+[<Test>]
+let ``TLS with roots of one's own works, and a certificate of somebody else is refused`` () =
+    use bench = new Bench(plain)
+
+    withTls bench (fun port pem ->
+        let store = bench.Open(tls port "")
+        write store (contents ())
+        bench.Until("it is said", fun () -> not (bench.Lines.With("cannot be reached").IsEmpty))
+        close store
+        equal [] (bench.Lines.With "NOT checked")
+        let store = bench.Open(tls port $"tls_roots={pem};")
+        holds bench store
+        close store)
+
+[<Test>]
+let ``who does not check certificates is told so loudly`` () =
+    use bench = new Bench(plain)
+
+    withTls bench (fun port _ ->
+        let store = bench.Open(tls port "tls_verify=unsafe_off;")
+        write store (contents ())
+        holds bench store
+        equal 1 (bench.Lines.With "Warning: QuestDB: the server's certificate is NOT checked").Length
+        close store)
 
 [<Test>]
 let ``a wrong password is one clear line without it, and what is collected waits`` () =

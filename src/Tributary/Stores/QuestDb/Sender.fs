@@ -146,7 +146,7 @@ type internal Sender
         lock told (fun () ->
             if away.IsNone then
                 away <- ValueSome(now ())
-                Log.remoteAway log name detail outboxPath)
+                Log.remoteAway log detail outboxPath)
 
     let isBack () =
         lock told (fun () ->
@@ -523,14 +523,16 @@ type internal Sender
     }
 
     let explain answer =
+        let at = $"QuestDB at {server.Address.Authority}"
+
         match answer with
-        | Answer.Unreachable reason -> $"it cannot be reached ({reason})"
+        | Answer.Unreachable reason -> $"QuestDB cannot be reached ({reason})"
         | Answer.Denied reason
         | Answer.Failing reason
         | Answer.Refused reason
         | Answer.BadRow(_, reason)
-        | Answer.DoubtfulRow(_, reason) -> reason
-        | Answer.Changed -> "its table is not as it was"
+        | Answer.DoubtfulRow(_, reason) -> $"{at} takes no rows: {reason}"
+        | Answer.Changed -> $"{at} has another table now"
         | Answer.Taken -> ""
 
     /// Waits until rows should go: there are many, the oldest has waited long enough, or somebody waits for them.
@@ -688,7 +690,7 @@ type internal Sender
                             | Answer.Changed -> forgetServer ()
                             | _ when not track.IsFailing ->
                                 track.IsFailing <- true
-                                Log.remoteAway log $"{name}, table {track.Table}" (explain answer) outboxPath
+                                Log.remoteAway log $"{explain answer} (table {track.Table})" outboxPath
                             | _ -> ()
 
                             do! rest (backOff failures)
@@ -929,14 +931,23 @@ type internal Sender
             Interlocked.Decrement &flushes |> ignore
     }
 
-    /// It takes rows at present.
+    /// It takes no rows at present.
     member _.IsAway = away.IsSome
+
+    /// Rows that were not seen at the server yet.
+    member _.Unseen: int64 =
+        outbox.Waiting()
+        |> List.sumBy (fun waiting ->
+            match tracks |> List.tryFind (fun track -> track.Table = waiting.Table) with
+            | Some track when
+                lock track (fun () -> Settling.applied track.Settling)
+                >= outbox.Last waiting.Table
+                ->
+                0L
+            | _ -> waiting.Rows)
 
     /// A sentence for each thing that somebody should know.
     member _.Notes: string list = [
-        for waiting in outbox.Waiting() do
-            $"{waiting.Rows} rows of {waiting.Table} are held in the outbox"
-
         for track in tracks do
             if track.Refusal <> "" then
                 $"{track.Table} is held back: {track.Refusal}"

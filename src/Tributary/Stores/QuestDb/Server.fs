@@ -296,7 +296,7 @@ type internal Server(options: ConnectionOptions, clock: TimeProvider) =
             return
                 raise (
                     QuestDbException(
-                        $"QuestDB at {address.Authority} cannot be reached ({words error}): is it running, and is addr right?",
+                        $"QuestDB at {address.Authority} cannot be reached ({words error}): see that it runs, and check addr",
                         false
                     )
                 )
@@ -374,10 +374,10 @@ type internal Server(options: ConnectionOptions, clock: TimeProvider) =
 
                     match document.RootElement.TryGetProperty "error" with
                     | true, error -> string (error.GetString())
-                    | _ -> text
+                    | _ -> ""
                 with
                 | :? JsonException
-                | :? InvalidOperationException -> text
+                | :? InvalidOperationException -> ""
 
             return
                 match status with
@@ -387,6 +387,13 @@ type internal Server(options: ConnectionOptions, clock: TimeProvider) =
                         QuestDbException(
                             $"QuestDB at {this.Address.Authority} does not accept the user or the token (HTTP {status}): check username and password, or token, of the connection",
                             true
+                        )
+                    )
+                | _ when detail = "" ->
+                    raise (
+                        QuestDbException(
+                            $"what answers at {this.Address.Authority} is not QuestDB, or not its HTTP server (HTTP {status} to a statement): check addr",
+                            false
                         )
                     )
                 | _ ->
