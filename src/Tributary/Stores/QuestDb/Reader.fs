@@ -187,6 +187,14 @@ type internal Reader(server: Server) =
             $"{column} < {moment query.Until}"
     ]
 
+    /// What a query restricts where each row is of a token.
+    let ofTokens (query: Query) =
+        equals "exchange" query.Exchange
+        @ equals "market" query.Market
+        @ equals "token" query.Token
+        @ during "\"at\"" query
+        |> where
+
     let limit (query: Query) =
         if query.Limit = Int32.MaxValue then
             ""
@@ -245,14 +253,8 @@ type internal Reader(server: Server) =
     }
 
     member _.Trades(query: Query) : Task<Trade list> =
-        let conditions =
-            equals "exchange" query.Exchange
-            @ equals "market" query.Market
-            @ equals "token" query.Token
-            @ during "\"at\"" query
-
         rows
-            $"SELECT \"at\", exchange, market, outcome, side, source, flags, token, price, size, trade_id, transaction_hash, received FROM trades{where conditions} ORDER BY \"at\", trade_id, source{limit query}"
+            $"SELECT \"at\", exchange, market, outcome, side, source, flags, token, price, size, trade_id, transaction_hash, received FROM trades{ofTokens query} ORDER BY \"at\", trade_id, source{limit query}"
             (fun get -> {
                 Exchange = Value.exchange (get "exchange")
                 Market = Value.market (get "market")
@@ -270,14 +272,8 @@ type internal Reader(server: Server) =
             })
 
     member _.Books(query: Query) : Task<OrderBookSnapshot list> =
-        let conditions =
-            equals "exchange" query.Exchange
-            @ equals "market" query.Market
-            @ equals "token" query.Token
-            @ during "\"at\"" query
-
         rows
-            $"SELECT \"at\", exchange, market, token, verdict, reason, flags, bids, asks, hash, received FROM orderbook_snapshots{where conditions} ORDER BY \"at\", token, hash{limit query}"
+            $"SELECT \"at\", exchange, market, token, verdict, reason, flags, bids, asks, hash, received FROM orderbook_snapshots{ofTokens query} ORDER BY \"at\", token, hash{limit query}"
             (fun get -> {
                 Exchange = Value.exchange (get "exchange")
                 Market = Value.market (get "market")

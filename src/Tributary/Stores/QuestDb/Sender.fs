@@ -139,13 +139,16 @@ type internal Sender
         if lock told (fun () -> told.Add words) then
             say words
 
-    // Since when it takes nothing.
+    // Since when it takes nothing, and what was said of it since.
     let mutable away: Instant voption = ValueNone
+    let saidAway = HashSet<string>()
 
     let isAway (detail: string) =
         lock told (fun () ->
             if away.IsNone then
                 away <- ValueSome(now ())
+
+            if saidAway.Add detail then
                 Log.remoteAway log detail outboxPath)
 
     let isBack () =
@@ -153,6 +156,7 @@ type internal Sender
             match away with
             | ValueSome since ->
                 away <- ValueNone
+                saidAway.Clear()
                 Log.remoteBack log name (now () - since)
             | ValueNone -> ())
 
@@ -381,15 +385,7 @@ type internal Sender
                             try
                                 outbox.Open track.Table entry batch
 
-                                let count =
-                                    match track.Lane with
-                                    | Lane.Trades -> batch.Trades.Count
-                                    | Lane.Books -> batch.Books.Count
-                                    | Lane.Markets
-                                    | Lane.MarketStats -> batch.Markets.Count
-                                    | Lane.Gaps -> batch.Gaps.Count
-                                    | Lane.Rejections -> batch.Rejections.Count
-                                    | Lane.Metrics -> batch.Metrics.Count
+                                let count = Lane.count track.Lane batch
 
                                 let reject index reason =
                                     let shown =
@@ -897,16 +893,7 @@ type internal Sender
             let mutable rows = 0
 
             for batch in batches do
-                rows <-
-                    rows
-                    + match track.Lane with
-                      | Lane.Trades -> batch.Trades.Count
-                      | Lane.Books -> batch.Books.Count
-                      | Lane.Markets
-                      | Lane.MarketStats -> batch.Markets.Count
-                      | Lane.Gaps -> batch.Gaps.Count
-                      | Lane.Rejections -> batch.Rejections.Count
-                      | Lane.Metrics -> batch.Metrics.Count
+                rows <- rows + Lane.count track.Lane batch
 
             if rows > 0 then
                 track.Wake rows
