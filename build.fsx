@@ -146,17 +146,24 @@ let demo arguments =
 let bench arguments =
     start "tests" "Tributary.Bench" "Tributary.Bench" arguments
 
-/// `start` against the simulator, killed at random moments, as often as told; then every row is accounted for.
-let kill arguments =
-    let times = arguments |> List.tryHead |> Option.defaultValue "10"
+/// Runs these tests of killing, as many kills as told.
+let kills tests times arguments =
+    let times = arguments |> List.tryHead |> Option.defaultValue times
     Environment.SetEnvironmentVariable("TRIBUTARY_KILLS", times)
 
     start "tests" "Tributary.Tests" "Tributary.Tests" [
         "--filter"
-        "FullyQualifiedName~KillTests"
+        $"FullyQualifiedName~{tests}"
         "--output"
         "Detailed"
     ]
+
+/// `start` against the simulator, killed at random moments; then every row is accounted for.
+let kill arguments = kills "Tests.KillTests" "10" arguments
+
+/// The same with QuestDB behind it, where the database is killed, too, and loses what it had not synced.
+let killQuestDb arguments =
+    kills "QuestDbKillTests" "100" arguments
 
 /// What collecting 200 markets at real speed costs the collecting process.
 let load arguments =
@@ -202,6 +209,9 @@ let targets = [
     "bench", "the benchmarks: both sides of every pair in one run", bench
     "load", "processor time and memory of collecting 200 markets at real speed; --seconds N", load
     "kill", "kill -9 a collector ten times (or as often as told), then account for every row", kill
+    "kill-questdb",
+    "kill -9 a collector or its database a hundred times (or as often as told), then account for every row",
+    killQuestDb
     "pack", "make the packages in artifacts/", (fun _ -> pack ())
     "update", "resolve paket.dependencies anew into paket.lock", (fun _ -> update ())
 ]

@@ -14,14 +14,26 @@ open Tributary.Cli
 open Tributary.Server.Simulator
 open Tributary.Stores
 
-/// Two in an ordinary run; `dotnet fsi build.fsx kill` sets ten.
-let private kills =
+/// So many in an ordinary run; `dotnet fsi build.fsx kill` and `kill-questdb` say how many.
+let killsOr few =
     match Environment.GetEnvironmentVariable "TRIBUTARY_KILLS" with
     | null
-    | "" -> 2
+    | "" -> few
     | times -> int times
 
+let private kills = killsOr 2
 let private seed = 20261122
+
+/// A program that lies beside the tests.
+let program name =
+    Path.Combine(AppContext.BaseDirectory, name + ".dll")
+
+/// Starts a program, its arguments behind it; what little it prints is not shown.
+let launch (commandLine: string list) =
+    let info =
+        ProcessStartInfo("dotnet", commandLine, RedirectStandardError = true, RedirectStandardOutput = true)
+
+    Process.Start info |> Option.ofObj |> Option.get
 
 let private config =
     """
@@ -36,35 +48,26 @@ collectors:
 """
 
 let private run (folder: string) (exchange: Uri) (arguments: string list) =
-    let program = Path.Combine(AppContext.BaseDirectory, "Tributary.Cli.dll")
-
-    let info =
-        ProcessStartInfo(
-            "dotnet",
-            [
-                program
-                "start"
-                "--config"
-                Path.Combine(folder, "config.yaml")
-                "--store"
-                Path.Combine(folder, "store.db")
-            ]
-            @ [
-                "--exchange-url"
-                string exchange
-                "--progress-log"
-                Path.Combine(folder, "progress.log")
-                "--log-level"
-                "error"
-            ]
-            @ arguments,
-            RedirectStandardError = true
-        )
-
-    Process.Start info |> Option.ofObj |> Option.get
+    launch (
+        [
+            program "Tributary.Cli"
+            "start"
+            "--config"
+            Path.Combine(folder, "config.yaml")
+            "--store"
+            Path.Combine(folder, "store.db")
+            "--exchange-url"
+            string exchange
+            "--progress-log"
+            Path.Combine(folder, "progress.log")
+            "--log-level"
+            "error"
+        ]
+        @ arguments
+    )
 
 /// What the collector said it had stored, by job: rows, and the last watermark.
-let private logged (path: string) =
+let logged (path: string) =
     let rows = Dictionary<string, int>()
     let marks = Dictionary<string, Instant>()
 

@@ -344,6 +344,66 @@ let ``a server that loses what it had not synced gets it again`` () =
     holds bench store
     close store
 
+/// Sends rows that nobody saw in the log before the server's power went.
+let private sentUnseen (bench: Bench) (rows: Batch list) =
+    let rare (settings: StoreSettings) = {
+        settings with
+            StoreSettings.QuestDb.Look = TimeSpan.FromHours 1.0
+    }
+
+    let store = bench.Open rare
+    write store [ batch [ fill "m1" 1 10L ] ]
+    bench.Flush store
+    Thread.Sleep 50
+    let from = DateTimeOffset.UtcNow
+    Thread.Sleep 5
+
+    for one in rows do
+        let taken = bench.Fake.Counters.RowsAcknowledged["trades"]
+        write store [ one ]
+
+        bench.Until(
+            "the server has taken it",
+            fun () -> bench.Fake.Counters.RowsAcknowledged["trades"] > taken
+        )
+
+    bench.Fake.ForgetUnsynced(DateTimeOffset.UtcNow - from)
+    bench.Fake.StopAsync().Wait()
+    bench.Fake.StartAgainAsync(CancellationToken.None).Wait()
+    store
+
+[<Test>]
+let ``what the server lost before anybody saw it in the log is sent again`` () =
+    use bench = new Bench(plain)
+
+    let store =
+        sentUnseen bench [ batch [ fill "m1" 2 20L ]; batch [ fill "m1" 3 30L ] ]
+
+    bench.Flush store
+    equal 3 (trades store).Length
+    close store
+
+[<Test>]
+let ``new rows do not hide that the server lost old ones`` () =
+    use bench = new Bench(plain)
+
+    let store =
+        sentUnseen bench [ batch [ fill "m1" 2 20L ]; batch [ fill "m1" 3 30L ] ]
+
+    // As many transactions as were lost, before anybody looks.
+    for number in 4..6 do
+        let taken = bench.Fake.Counters.RowsAcknowledged["trades"]
+        write store [ batch [ fill "m1" number (10L * int64 number) ] ]
+
+        bench.Until(
+            "the server has taken it",
+            fun () -> bench.Fake.Counters.RowsAcknowledged["trades"] > taken
+        )
+
+    bench.Flush store
+    equal 6 (trades store).Length
+    close store
+
 [<Test>]
 let ``a table that is dropped is made again, and what is still held is sent again`` () =
     use bench = new Bench(plain)

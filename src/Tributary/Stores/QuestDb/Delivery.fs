@@ -244,6 +244,9 @@ module internal Position =
         BacklogIsNext = true
     }
 
+    /// Everything up to this entry was taken, and nothing behind it.
+    let behind (entry: int64) = { start with Taken = entry }
+
     let private hasTwoEnds position = position.To > position.Taken
 
     /// All entries up to here were taken, without a hole.
@@ -311,6 +314,8 @@ type internal WalState = {
 type internal Acknowledged = {
     UpTo: int64
     At: Instant
+    /// The number of the connection that questions went over at that time.
+    Line: int
     /// The transaction that was the last one at some moment after.
     Txn: int64 voption
 }
@@ -336,8 +341,8 @@ module internal Settling =
         LastId = -1L
     }
 
-    /// Entries up to here were taken, at this moment.
-    let taken (upTo: int64) (at: Instant) settling =
+    /// Entries up to here were taken, at this moment; `line` is the connection that questions go over.
+    let taken (upTo: int64) (at: Instant) (line: int) settling =
         if upTo <= settling.AppliedUpTo then
             settling
         else
@@ -349,6 +354,7 @@ module internal Settling =
                         {
                             UpTo = max upTo last.UpTo
                             At = at
+                            Line = last.Line
                             Txn = ValueNone
                         }
                         :: others
@@ -359,24 +365,36 @@ module internal Settling =
                         {
                             UpTo = upTo
                             At = at
+                            Line = line
                             Txn = ValueNone
                         }
                         :: others
               }
 
-    /// What a look at the log, which began at `began`, says. Answers false when the log is another one than before, or older: then
-    /// whatever is still held has to be sent again.
-    let looked (began: Instant) (state: WalState voption) settling : struct (Settling * bool) =
+    /// What a look at the log, which began at `began` and went over the connection `line`, says. When it answers a number,
+    /// whatever is still held behind that entry has to be sent again:
+    /// 1. All of it, when the log is another one than before, or older.
+    /// 2. What no look has seen in the log, when the connection is another one: a server that was started again meanwhile may
+    ///    have lost it, and shows nothing of that.
+    let looked
+        (began: Instant)
+        (line: int)
+        (state: WalState voption)
+        settling
+        : struct (Settling * int64 voption) =
         match state with
-        | ValueNone -> struct (start, settling.LastTxn < 0L && settling.Open.IsEmpty)
+        | ValueNone -> struct (start, ValueSome 0L)
         | ValueSome state when
             settling.LastTxn >= 0L
             && (state.SequencerTxn < settling.LastTxn || state.Id <> settling.LastId)
             ->
-            struct (start, false)
+            struct (start, ValueSome 0L)
         | ValueSome state ->
+            let doubted, known =
+                settling.Open |> List.partition (fun one -> one.Txn.IsNone && one.Line <> line)
+
             let seen =
-                settling.Open
+                known
                 |> List.map (fun one ->
                     if one.Txn.IsNone && one.At < began then
                         {
@@ -394,15 +412,20 @@ module internal Settling =
 
             let applied, waiting = List.partition isApplied seen
 
+            let appliedUpTo =
+                applied |> List.fold (fun most one -> max most one.UpTo) settling.AppliedUpTo
+
             struct ({
                         Open = waiting
-                        AppliedUpTo =
-                            applied |> List.fold (fun most one -> max most one.UpTo) settling.AppliedUpTo
+                        AppliedUpTo = appliedUpTo
                         Kept = applied @ settling.Kept
                         LastTxn = state.SequencerTxn
                         LastId = state.Id
                     },
-                    true)
+                    (if doubted.IsEmpty then
+                         ValueNone
+                     else
+                         ValueSome(waiting |> List.fold (fun most one -> max most one.UpTo) appliedUpTo)))
 
     /// Entries up to here can be read.
     let applied settling = settling.AppliedUpTo

@@ -52,12 +52,31 @@ type private Prepared = {
     Unfit: (struct (byte[] * string)) list
 }
 
+/// Ends a wait early.
+[<Sealed>]
+type private Bell() =
+    let rung =
+        Channel.CreateBounded<unit>(BoundedChannelOptions(1, FullMode = BoundedChannelFullMode.DropWrite))
+
+    member _.Ring() = rung.Writer.TryWrite() |> ignore
+
+    /// Waits until it rings, so long at most.
+    member _.Wait(limit: TimeSpan, clock: TimeProvider, ct: CancellationToken) : Task<unit> = task {
+        use limited = CancellationTokenSource.CreateLinkedTokenSource ct
+        use timer = new CancellationTokenSource(limit, clock)
+        use _ = timer.Token.Register(fun () -> limited.Cancel())
+
+        try
+            let! _ = rung.Reader.ReadAsync limited.Token
+            ()
+        with :? OperationCanceledException when not ct.IsCancellationRequested ->
+            ()
+    }
+
 /// One table's way to the server, as far as others see it.
 [<Sealed>]
 type private Track(lane: Lane) =
-    let wake =
-        Channel.CreateBounded<unit>(BoundedChannelOptions(1, FullMode = BoundedChannelFullMode.DropWrite))
-
+    let bell = Bell()
     let mutable rows = 0
     member _.Lane = lane
     member _.Table = lane.Table
@@ -75,24 +94,14 @@ type private Track(lane: Lane) =
 
     member _.Wake(more: int) =
         Interlocked.Add(&rows, more) |> ignore
-        wake.Writer.TryWrite() |> ignore
+        bell.Ring()
 
     /// Rows that came since this was last asked.
     member _.Pending = Volatile.Read &rows
     member _.TakePending() = Interlocked.Exchange(&rows, 0)
 
     /// Waits for a wake-up, so long at most.
-    member _.Wait(limit: TimeSpan, clock: TimeProvider, ct: CancellationToken) : Task<unit> = task {
-        use limited = CancellationTokenSource.CreateLinkedTokenSource ct
-        use timer = new CancellationTokenSource(limit, clock)
-        use _ = timer.Token.Register(fun () -> limited.Cancel())
-
-        try
-            let! _ = wake.Reader.ReadAsync limited.Token
-            ()
-        with :? OperationCanceledException when not ct.IsCancellationRequested ->
-            ()
-    }
+    member _.Wait(limit, clock, ct) = bell.Wait(limit, clock, ct)
 
 /// Empties the outbox into QuestDB: a lane and a connection for each table, so that a table in trouble holds up no other, and
 /// encoding overlaps sending. Nothing is forgotten before it can be read there. Disposing stops it where it is.
@@ -321,6 +330,151 @@ type internal Sender
 
     let forgetServer () = ready <- ValueNone
 
+    // ---- health, and what may be forgotten
+
+    let questdb =
+        match ExchangeId.Parse "questdb" with
+        | Ok id -> id
+        | Error message -> invalidOp message
+
+    let marketOf table =
+        match MarketId.Parse table with
+        | Ok id -> id
+        | Error message -> invalidOp message
+
+    /// A table that does not show what it took is a gap of its own: of the exchange `questdb`, with the table for its market.
+    let gapOf (table: string) since until : Gap = {
+        Exchange = questdb
+        Stream =
+            match table with
+            | "trades" -> Stream.Trades
+            | "orderbook_snapshots" -> Stream.Books
+            | _ -> Stream.Markets
+        Market = marketOf table
+        Token = ValueNone
+        Since = since
+        Until = until
+        Cause = Cause.StoreFailed
+        Healed = ValueNone
+    }
+
+    // The open ones, by table; those of an earlier run among them.
+    let open' = Dictionary<string, Instant>()
+
+    let record (gap: Gap) : Task<unit> = task {
+        let batch = Batch()
+        batch.Gaps.Add gap
+
+        match! local.Write [| batch |] CancellationToken.None with
+        | Ok() ->
+            for track in tracks do
+                if track.Lane.IsGaps then
+                    track.Wake 1
+        | Error _ -> () // The engine hears of that store's troubles itself.
+    }
+
+    let judge (track: Track) (state: WalState voption) (began: Instant) : Task<unit> = task {
+        let before = track.Health
+        let health = TableHealth.judge track.Wal state
+        track.Health <- health
+        track.Wal <- state
+
+        if health = TableHealth.Sound then
+            match open'.TryGetValue track.Table with
+            | true, since ->
+                open'.Remove track.Table |> ignore
+                do! record (gapOf track.Table since (ValueSome began))
+
+                if before <> TableHealth.Sound then
+                    Log.remoteNote log name (TableHealth.explain track.Table health)
+            | _ -> ()
+
+            track.SoundAt <- began
+        elif before <> health then
+            Log.remoteUnhealthy log name (TableHealth.explain track.Table health)
+
+            if not (open'.ContainsKey track.Table) then
+                let since = if track.SoundAt.Micros = 0L then began else track.SoundAt
+                open'[track.Table] <- since
+                do! record (gapOf track.Table since ValueNone)
+    }
+
+    // Two looks at a time could not tell which is the newer one.
+    let looking = new SemaphoreSlim(1)
+
+    let lookAlone ct : Task<unit> = task {
+        let began = now ()
+        let isKnown = ready.IsSome
+        let! ids = describeTables ct
+        use! answer = server.Ask("SELECT * FROM wal_tables()", ct)
+        let line = server.Line
+
+        let states =
+            Map.ofList [
+                for row in answer.Rows do
+                    let get column = answer.Value(row, column)
+                    let table = text (get "name")
+
+                    match Map.tryFind table ids with
+                    | Some(struct (found, _)) ->
+                        table,
+                        {
+                            Id = found.Id
+                            Suspended = isTrue (get "suspended")
+                            WriterTxn = number (get "writerTxn")
+                            SequencerTxn = number (get "sequencerTxn")
+                            ErrorTag = text (get "errorTag")
+                            ErrorMessage = text (get "errorMessage")
+                        }
+                    | None -> ()
+            ]
+
+        for track in tracks do
+            let state =
+                match Map.tryFind track.Table states with
+                | Some state -> ValueSome state
+                | None -> ValueNone
+
+            let release, applied =
+                lock track (fun () ->
+                    let struct (settling, lost) = Settling.looked began line state track.Settling
+
+                    // What was taken is not there any more, or may not be: what is still held goes again.
+                    match lost with
+                    | ValueSome entry ->
+                        track.Generation <- track.Generation + 1
+                        track.Position <- Position.behind entry
+                        track.Wake 1
+
+                        if entry = 0L then
+                            forgetServer ()
+                    | ValueNone -> ()
+
+                    let struct (settling, release) = Settling.release (now ()) options.Keep settling
+                    track.Settling <- settling
+                    release, Settling.applied settling)
+
+            if applied > 0L then
+                outbox.IsApplied track.Table applied
+
+            match release with
+            | ValueSome upTo -> outbox.Release track.Table upTo
+            | ValueNone -> ()
+
+            if isKnown then
+                do! judge track state began
+    }
+
+    /// Learns how far each table's log has come, and what of it was lost.
+    let look (ct: CancellationToken) : Task<unit> = task {
+        do! looking.WaitAsync ct
+
+        try
+            do! lookAlone ct
+        finally
+            looking.Release() |> ignore
+    }
+
     // ---- one lane
 
     let rejected (table: string) (bytes: byte[]) (reason: string) : Rejection = {
@@ -455,7 +609,8 @@ type internal Sender
 
     /// Sends a payload to the end: the rows that will never be taken, or why it has to be tried again later.
     let deliver
-        (table: string)
+        (track: Track)
+        (generation: int)
         (client: HttpClient)
         (compressed: MemoryStream)
         (prepared: Prepared)
@@ -478,15 +633,20 @@ type internal Sender
         let mutable isVerified = false
 
         let send (range: RowRange) = task {
-            let! heard =
-                server.Send(client, payload.Slice(range.First, range.Count), compressed, ct)
+            let! heard = task {
+                if track.Generation = generation then
+                    return! server.Send(client, payload.Slice(range.First, range.Count), compressed, ct)
+                else
+                    return Answer.Changed
+            }
 
             let! answer = task {
                 match heard with
+                | Answer.Unreachable _ when track.Generation <> generation -> return Answer.Changed
                 | Answer.BadRow _
                 | Answer.DoubtfulRow _
                 | Answer.Refused _ when not isVerified ->
-                    let! isSame = isAsPrepared table ct
+                    let! isSame = isAsPrepared track.Table ct
                     isVerified <- isSame
                     return if isSame then heard else Answer.Changed
                 | _ -> return heard
@@ -563,12 +723,23 @@ type internal Sender
 
     let run (track: Track) : Task<unit> = task {
         let ct = stopping.Token
-        use client = server.Connect()
+
+        // A look comes before the first rows, so that what a server lost is not hidden by them.
+        let made ct : Task = task {
+            let generation = track.Generation
+            do! look ct
+
+            if track.Generation <> generation then
+                raise (IOException $"what the server had of {track.Table} is sent again")
+        }
+
+        let mutable client = server.Connect made
         use compressed = new MemoryStream()
         let payloads = [| Payload(); Payload() |]
         let batch = Batch()
         let mutable encoder: RowEncoder voption = ValueNone
         let mutable preparedBy = 0
+        let mutable preparedIn = 0
         let mutable failures = 0
         let mutable isolating = false
         let mutable waiting: Prepared voption = ValueNone
@@ -614,14 +785,22 @@ type internal Sender
                     do! rest (TimeSpan.FromSeconds 10.0)
                     forgetServer ()
                 | ValueSome encoder ->
-                    let generation = track.Generation
+                    if waiting.IsNone && not isLong then
+                        do! gather track ct
+
+                    let struct (generation, position) =
+                        lock track (fun () -> struct (track.Generation, track.Position))
+
+                    if generation <> preparedIn then
+                        preparedIn <- generation
+                        waiting <- ValueNone
+                        // NOTE: over a connection that knew a table which was dropped, the first rows of the next one get lost.
+                        client.Dispose()
+                        client <- server.Connect made
 
                     if waiting.IsNone then
-                        if not isLong then
-                            do! gather track ct
-
                         let struct (position, next) =
-                            prepare track encoder batch payloads[turn] track.Position isLong
+                            prepare track encoder batch payloads[turn] position isLong
 
                         lock track (fun () ->
                             if track.Generation = generation then
@@ -632,7 +811,8 @@ type internal Sender
                     match waiting with
                     | ValueNone -> isLong <- false
                     | ValueSome current ->
-                        let sending = deliver track.Table client compressed current isolating ct
+                        let line = server.Line
+                        let sending = deliver track generation client compressed current isolating ct
                         // While it is under way, the next one is made, as if all goes well.
                         let ahead = Position.advance current.Range current.UpTo track.Position
                         turn <- 1 - turn
@@ -664,7 +844,7 @@ type internal Sender
                                     if isSame then
                                         track.Position <- position
                                         let taken = Position.taken ahead
-                                        track.Settling <- Settling.taken taken at track.Settling
+                                        track.Settling <- Settling.taken taken at line track.Settling
 
                                     isSame)
 
@@ -690,9 +870,6 @@ type internal Sender
                             | _ -> ()
 
                             do! rest (backOff failures)
-                            // Encoded rows are only kept for the same server and tables.
-                            if track.Generation <> generation then
-                                waiting <- ValueNone
             with
             | :? OperationCanceledException when ct.IsCancellationRequested -> ()
             | :? QuestDbException as error ->
@@ -713,136 +890,12 @@ type internal Sender
                     do! rest (backOff failures)
                 with :? OperationCanceledException ->
                     ()
+
+        client.Dispose()
     }
 
-    // ---- health, and what may be forgotten
-
-    let questdb =
-        match ExchangeId.Parse "questdb" with
-        | Ok id -> id
-        | Error message -> invalidOp message
-
-    let marketOf table =
-        match MarketId.Parse table with
-        | Ok id -> id
-        | Error message -> invalidOp message
-
-    /// A table that does not show what it took is a gap of its own: of the exchange `questdb`, with the table for its market.
-    let gapOf (table: string) since until : Gap = {
-        Exchange = questdb
-        Stream =
-            match table with
-            | "trades" -> Stream.Trades
-            | "orderbook_snapshots" -> Stream.Books
-            | _ -> Stream.Markets
-        Market = marketOf table
-        Token = ValueNone
-        Since = since
-        Until = until
-        Cause = Cause.StoreFailed
-        Healed = ValueNone
-    }
-
-    // The open ones, by table; those of an earlier run among them.
-    let open' = Dictionary<string, Instant>()
-
-    let record (gap: Gap) : Task<unit> = task {
-        let batch = Batch()
-        batch.Gaps.Add gap
-
-        match! local.Write [| batch |] CancellationToken.None with
-        | Ok() ->
-            for track in tracks do
-                if track.Lane.IsGaps then
-                    track.Wake 1
-        | Error _ -> () // The engine hears of that store's troubles itself.
-    }
-
-    let judge (track: Track) (state: WalState voption) (began: Instant) : Task<unit> = task {
-        let before = track.Health
-        let health = TableHealth.judge track.Wal state
-        track.Health <- health
-        track.Wal <- state
-
-        if health = TableHealth.Sound then
-            match open'.TryGetValue track.Table with
-            | true, since ->
-                open'.Remove track.Table |> ignore
-                do! record (gapOf track.Table since (ValueSome began))
-
-                if before <> TableHealth.Sound then
-                    Log.remoteNote log name (TableHealth.explain track.Table health)
-            | _ -> ()
-
-            track.SoundAt <- began
-        elif before <> health then
-            Log.remoteUnhealthy log name (TableHealth.explain track.Table health)
-
-            if not (open'.ContainsKey track.Table) then
-                let since = if track.SoundAt.Micros = 0L then began else track.SoundAt
-                open'[track.Table] <- since
-                do! record (gapOf track.Table since ValueNone)
-    }
-
-    let look ct : Task<unit> = task {
-        let began = now ()
-        let isKnown = ready.IsSome
-        let! ids = describeTables ct
-        use! answer = server.Ask("SELECT * FROM wal_tables()", ct)
-
-        let states =
-            Map.ofList [
-                for row in answer.Rows do
-                    let get column = answer.Value(row, column)
-                    let table = text (get "name")
-
-                    match Map.tryFind table ids with
-                    | Some(struct (found, _)) ->
-                        table,
-                        {
-                            Id = found.Id
-                            Suspended = isTrue (get "suspended")
-                            WriterTxn = number (get "writerTxn")
-                            SequencerTxn = number (get "sequencerTxn")
-                            ErrorTag = text (get "errorTag")
-                            ErrorMessage = text (get "errorMessage")
-                        }
-                    | None -> ()
-            ]
-
-        for track in tracks do
-            let state =
-                match Map.tryFind track.Table states with
-                | Some state -> ValueSome state
-                | None -> ValueNone
-
-            let release, applied =
-                lock track (fun () ->
-                    let struct (settling, isSame) = Settling.looked began state track.Settling
-
-                    if not isSame then
-                        // What was taken is not there any more: all that is still held goes again.
-                        track.Generation <- track.Generation + 1
-                        track.Position <- Position.start
-                        track.Settling <- settling
-                        forgetServer ()
-                        track.Wake 1
-                        ValueNone, 0L
-                    else
-                        let struct (settling, release) = Settling.release (now ()) options.Keep settling
-                        track.Settling <- settling
-                        release, Settling.applied settling)
-
-            if applied > 0L then
-                outbox.IsApplied track.Table applied
-
-            match release with
-            | ValueSome upTo -> outbox.Release track.Table upTo
-            | ValueNone -> ()
-
-            if isKnown then
-                do! judge track state began
-    }
+    // Somebody waits for what a look tells.
+    let lookSoon = Bell()
 
     let watch () : Task<unit> = task {
         let ct = stopping.Token
@@ -850,9 +903,13 @@ type internal Sender
         try
             let! gaps = local.OpenGaps()
 
+            do! looking.WaitAsync ct
+
             for gap in gaps do
                 if gap.Exchange = questdb then
                     open'[string gap.Market] <- gap.Since
+
+            looking.Release() |> ignore
 
             while not ct.IsCancellationRequested do
                 let wait =
@@ -861,7 +918,7 @@ type internal Sender
                     else
                         options.LookEvery
 
-                do! Task.Delay(wait, clock, ct)
+                do! lookSoon.Wait(wait, clock, ct)
 
                 try
                     if ready.IsSome then
@@ -901,6 +958,7 @@ type internal Sender
     /// Ends when everything that is in the outbox now can be read at the server.
     member _.Flush(ct: CancellationToken) : Task<unit> = task {
         Interlocked.Increment &flushes |> ignore
+        lookSoon.Ring()
 
         try
             let goals = [

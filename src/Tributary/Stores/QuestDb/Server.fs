@@ -9,6 +9,7 @@ open System.Net
 open System.Net.Http
 open System.Net.Http.Headers
 open System.Net.Security
+open System.Net.Sockets
 open System.Security.Cryptography.X509Certificates
 open System.Text
 open System.Text.Json
@@ -94,11 +95,24 @@ type internal Server(options: ConnectionOptions, clock: TimeProvider) =
 
         ssl
 
-    /// A client with one connection, and one request on it at a time.
-    let connect () =
+    /// A client with one connection, and one request on it at a time. Nothing goes over a new connection before `made` is done.
+    let connect (made: CancellationToken -> Task) =
+        let open' (target: DnsEndPoint) (ct: CancellationToken) : Task<IO.Stream> = task {
+            let socket = new Socket(SocketType.Stream, ProtocolType.Tcp, NoDelay = true)
+
+            try
+                do! socket.ConnectAsync(target, ct)
+                do! made ct
+                return new NetworkStream(socket, true) :> IO.Stream
+            with error ->
+                socket.Dispose()
+                return raise error
+        }
+
         let handler =
             new SocketsHttpHandler(
                 MaxConnectionsPerServer = 1,
+                ConnectCallback = (fun context ct -> ValueTask<IO.Stream>(open' context.DnsEndPoint ct)),
                 ConnectTimeout = options.AuthTimeout,
                 AllowAutoRedirect = false,
                 UseCookies = false,
@@ -126,7 +140,14 @@ type internal Server(options: ConnectionOptions, clock: TimeProvider) =
 
         client
 
-    let asking = lazy (connect ())
+    // Rises whenever questions may be answered by another server than before, or by the same one after it was started again.
+    let mutable line = 0
+
+    let asking =
+        lazy
+            (connect (fun _ ->
+                Interlocked.Increment &line |> ignore
+                Task.CompletedTask))
 
     let timeout (bytes: int) =
         let forBytes =
@@ -151,8 +172,14 @@ type internal Server(options: ConnectionOptions, clock: TimeProvider) =
     member this.MoveOn(from: Uri) =
         if addresses.Length > 1 && this.Address = from then
             current <- (current + 1) % addresses.Length
+            Interlocked.Increment &line |> ignore
 
-    member _.Connect() = connect ()
+    /// A client for rows. Nothing goes over its connection before `made` is done, also when it has to be made anew: who is at
+    /// the other end may have lost what it had.
+    member _.Connect(made: CancellationToken -> Task) = connect made
+
+    /// The number of the connection that questions go over.
+    member _.Line = Volatile.Read &line
 
     /// Sends rows over a connection. Throws only when `ct` is cancelled.
     member this.Send
