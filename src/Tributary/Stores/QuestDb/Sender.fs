@@ -597,8 +597,10 @@ type internal Sender
                         let ahead = Position.advance current.Range current.UpTo track.Position
                         turn <- 1 - turn
 
+                        let isMore = current.IsLong || Position.hasTwoEnds ahead
+
                         let struct (position, following) =
-                            if current.IsLong || track.Pending >= mostRows then
+                            if isMore || track.Pending >= mostRows then
                                 prepare track encoder batch payloads[turn] ahead current.IsLong
                             else
                                 struct (ahead, ValueNone)
@@ -614,7 +616,7 @@ type internal Sender
 
                             failures <- 0
                             isolating <- false
-                            isLong <- current.IsLong
+                            isLong <- isMore
                             let at = now ()
 
                             let isSame =
@@ -649,9 +651,13 @@ type internal Sender
                             | _ -> ()
 
                             do! rest (backOff failures)
-                            // Encoded rows are only kept for the same server and tables.
-                            if track.Generation <> generation then
-                                waiting <- ValueNone
+
+                            waiting <-
+                                match answer with
+                                | Answer.Unreachable _
+                                | Answer.Denied _ when track.Generation = generation -> waiting
+                                // Other tables than it was encoded for; or rows that came meanwhile show whether it is these.
+                                | _ -> ValueNone
             with
             | :? OperationCanceledException when ct.IsCancellationRequested -> ()
             | :? QuestDbException as error ->
@@ -774,7 +780,7 @@ type internal Sender
                 | Some state -> ValueSome state
                 | None -> ValueNone
 
-            let release, applied =
+            let release, applied, isSame =
                 lock track (fun () ->
                     let struct (settling, isSame) = Settling.looked began state track.Settling
 
@@ -785,13 +791,14 @@ type internal Sender
                         track.Settling <- settling
                         forgetServer ()
                         track.Wake 1
-                        ValueNone, 0L
+                        ValueNone, 0L, false
                     else
                         let struct (settling, release) = Settling.release (now ()) options.Keep settling
                         track.Settling <- settling
-                        release, Settling.applied settling)
+                        release, Settling.applied settling, true)
 
-            if applied > 0L then
+            // What has to be sent again is not to be forgotten early.
+            if applied > 0L || not isSame then
                 outbox.IsApplied track.Table applied
 
             match release with
