@@ -158,6 +158,8 @@ let private nowhere: Slice = { Start = 0; Length = 0 }
 type Cursor(bytes: ReadOnlyMemory<byte>) =
     let mutable at = 0
 
+    member _.Rest = bytes.Length - at
+
     member _.Take(count: int) : ReadOnlySpan<byte> =
         // A count that damage made up is out of range here, and nobody reads beyond the entry.
         let taken = bytes.Span.Slice(at, count)
@@ -177,6 +179,15 @@ type Cursor(bytes: ReadOnlyMemory<byte>) =
 
     member this.Text() : ReadOnlySpan<byte> = this.Take(this.Int32())
 
+    /// How many things follow that take so many bytes each, or more: never more than there is room for.
+    member this.Count(least: int) =
+        let count = this.Int32()
+
+        if count < 0 || int64 count * int64 least > int64 this.Rest then
+            raise (InvalidDataException "a count of more than there is")
+
+        count
+
     member this.TradeId() : TradeId =
         let id = this.Take 16
 
@@ -192,7 +203,7 @@ type Cursor(bytes: ReadOnlyMemory<byte>) =
 
     /// Levels onto the batch's; answers how many.
     member this.Levels(batch: Batch) =
-        let count = this.Int32()
+        let count = this.Count 16
 
         for _ in 1..count do
             let level: Level = {
@@ -204,9 +215,23 @@ type Cursor(bytes: ReadOnlyMemory<byte>) =
 
         count
 
-/// The head into the batch, which is cleared; then each of the rows.
-let private read (bytes: ReadOnlyMemory<byte>) (batch: Batch) (row: Cursor -> Name[] -> unit) =
+/// Works on an entry; what is not as it was written is an `InvalidDataException`.
+let damages (work: unit -> unit) =
     try
+        work ()
+    with
+    | :? ArgumentException
+    | :? IndexOutOfRangeException -> raise (InvalidDataException "it ends too early")
+
+let private oneOf (most: byte) what (value: byte) =
+    if value > most then
+        raise (InvalidDataException $"no {what} is {value}")
+
+    value
+
+/// The head into the batch, which is cleared; then each of the rows, of so many bytes or more.
+let private read (bytes: ReadOnlyMemory<byte>) (batch: Batch) least (row: Cursor -> Name[] -> unit) =
+    damages (fun () ->
         let source = Cursor bytes
 
         match source.Byte() with
@@ -216,23 +241,25 @@ let private read (bytes: ReadOnlyMemory<byte>) (batch: Batch) (row: Cursor -> Na
         batch.Clear()
         batch.Exchange <- Encoding.UTF8.GetString(source.Text())
         batch.Received <- Instant.ofMicros (source.Int64())
-        let names = Array.init (source.Int32()) (fun _ -> batch.Names.Intern(source.Text()))
+        let names = Array.init (source.Count 4) (fun _ -> batch.Names.Intern(source.Text()))
 
-        for _ in 1 .. source.Int32() do
+        for _ in 1 .. source.Count least do
             row source names
-    with
-    | :? ArgumentException
-    | :? OverflowException
-    | :? IndexOutOfRangeException -> raise (InvalidDataException "it ends too early")
+
+        if source.Rest > 0 then
+            raise (InvalidDataException "it ends too late"))
 
 /// What `Writer.Trades` wrote, as the batch's only rows. An `InvalidDataException` says what is damaged.
 let readTrades (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
-    read bytes batch (fun source names ->
+    read bytes batch 62 (fun source names ->
         let market = names[source.Int32()]
         let token = names[source.Int32()]
         let outcome = names[source.Int32()]
-        let side: Side = LanguagePrimitives.EnumOfValue(source.Byte())
-        let origin: Source = LanguagePrimitives.EnumOfValue(source.Byte())
+        let side: Side = LanguagePrimitives.EnumOfValue(oneOf 1uy "side" (source.Byte()))
+
+        let origin: Source =
+            LanguagePrimitives.EnumOfValue(oneOf 2uy "source" (source.Byte()))
+
         let flags = enum (source.Int32())
         let price = Price.ofMillionths (source.Int64())
         let size = source.Size()
@@ -262,10 +289,13 @@ let readTrades (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
 
 /// What `Writer.Books` wrote, as the batch's only rows.
 let readBooks (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
-    read bytes batch (fun source names ->
+    read bytes batch 41 (fun source names ->
         let market = names[source.Int32()]
         let token = names[source.Int32()]
-        let verdict: Verdict = LanguagePrimitives.EnumOfValue(source.Byte())
+
+        let verdict: Verdict =
+            LanguagePrimitives.EnumOfValue(oneOf 2uy "verdict" (source.Byte()))
+
         let flags = enum (source.Int32())
         let tick = Price.ofMillionths (source.Int64())
         let at = Instant.ofMicros (source.Int64())
@@ -296,7 +326,7 @@ let readBooks (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
 
 /// What `Writer.Metrics` wrote, as the batch's only rows.
 let readMetrics (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
-    read bytes batch (fun source names ->
+    read bytes batch 24 (fun source names ->
         let name = batch.Names.Text names[source.Int32()]
         let labels = batch.Names.Text names[source.Int32()]
 

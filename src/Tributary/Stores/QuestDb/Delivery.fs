@@ -38,7 +38,8 @@ module internal Answer =
         | status, _ when status >= 200 && status < 300 -> Answer.Taken
         | 400, ValueSome row -> Answer.BadRow(row, message)
         | 500, ValueSome row -> Answer.DoubtfulRow(row, message)
-        | (400 | 413 | 415), _ -> Answer.Refused $"{message} (HTTP {status})"
+        | (400 | 413), _ -> Answer.Refused $"{message} (HTTP {status})"
+        | 415, _ -> Answer.Denied "it cannot read compressed rows (HTTP 415): take gzip out of the connection"
         | (401 | 403), _ ->
             Answer.Denied
                 $"it does not accept the user or the token (HTTP {status}): check username and password, or token, of the connection"
@@ -68,58 +69,75 @@ type internal Step =
     /// Not now: the same rows are sent again later.
     | Later of Answer
 
+/// What some rows of a payload wait for.
+[<RequireQualifiedAccess>]
+type internal Errand =
+    /// To be sent.
+    | Rows of RowRange
+    /// This row failed alone. A row that was taken before is sent again, to see whether the server takes anything; so many times
+    /// together make the row bad.
+    | Check of row: int * reason: string
+
 /// How a payload gets to the server, whatever it answers: retries with one deadline for all of it, and a search for the rows that
-/// are in the way. `isolating` says that this payload failed as a whole more than once while the server answered.
+/// are in the way. A row that the server does not name for certain is only bad when it fails alone while another one gets
+/// through: else it is not the row. `isolating` says that this payload failed as a whole more than once while the server answered.
 type internal Delivery = private {
-    Began: Instant
     Deadline: Instant
     MostWait: TimeSpan
     Isolating: bool
-    Waiting: RowRange list
-    /// Rows that made the server fail, and how often.
+    Waiting: Errand list
+    /// Rows that made the server fail by its own account, and how often.
     Doubts: Map<int, int>
+    /// How often a row failed alone and another one got through after it.
+    Proofs: Map<int, int>
     Bad: (struct (int * string)) list
-    /// Rows that failed alone: bad, if others got through.
+    /// Rows that failed alone while nothing had got through.
     Suspects: (struct (int * string)) list
     Failures: int
-    HasTaken: bool
+    /// A row that was taken.
+    Control: int voption
 }
 
 [<RequireQualifiedAccess>]
 module internal Delivery =
-    /// After so many failures that name the same row, the row is to blame.
+    /// After so many failures that name the same row, it is tried alone …
     let private mostDoubts = 3
+    /// … and after so many proofs it is to blame.
+    let private mostProofs = 3
+    /// When so many rows failed alone and nothing got through, it is not the rows.
+    let private mostSuspects = 50
     let private firstWait = 10.0
 
     let start (now: Instant) (retryFor: TimeSpan) (mostWait: TimeSpan) isolating rows = {
-        Began = now
         Deadline = now + retryFor
         MostWait = mostWait
         Isolating = isolating
-        Waiting = (if rows > 0 then [ { First = 0; Count = rows } ] else [])
+        Waiting =
+            (if rows > 0 then
+                 [ Errand.Rows { First = 0; Count = rows } ]
+             else
+                 [])
         Doubts = Map.empty
+        Proofs = Map.empty
         Bad = []
         Suspects = []
         Failures = 0
-        HasTaken = false
+        Control = ValueNone
     }
 
-    let private finish (delivery: Delivery) =
-        match delivery.Suspects with
-        | [] -> Step.Done delivery.Bad
-        | suspects when delivery.HasTaken -> Step.Done(suspects @ delivery.Bad)
-        // Nothing got through: it is not the rows.
-        | struct (_, reason) :: _ -> Step.Later(Answer.Failing reason)
+    let private one row = { First = row; Count = 1 }
 
     /// What is sent first.
     let next (delivery: Delivery) =
-        match delivery.Waiting with
-        | range :: _ -> Step.Send range
-        | [] -> finish delivery
+        match delivery.Waiting, delivery.Control, delivery.Suspects with
+        | Errand.Rows range :: _, _, _ -> Step.Send range
+        | Errand.Check _ :: _, ValueSome taken, _ -> Step.Send(one taken)
+        | _, _, struct (_, reason) :: _ -> Step.Later(Answer.Failing reason) // nothing got through
+        | _ -> Step.Done delivery.Bad
 
     let private halves range = [
-        { range with Count = range.Count / 2 }
-        {
+        Errand.Rows { range with Count = range.Count / 2 }
+        Errand.Rows {
             First = range.First + range.Count / 2
             Count = range.Count - range.Count / 2
         }
@@ -134,6 +152,10 @@ module internal Delivery =
             }
         ]
         |> List.filter (fun range -> range.Count > 0)
+        |> List.map Errand.Rows
+
+    let private count row counts =
+        Map.tryFind row counts |> Option.defaultValue 0
 
     /// What follows from the answer to the last step. `jitter` lies from -1 to 1.
     let answered
@@ -142,20 +164,25 @@ module internal Delivery =
         (answer: Answer)
         (delivery: Delivery)
         : struct (Delivery * Step) =
-        let range, others = List.head delivery.Waiting, List.tail delivery.Waiting
+        let errand, others = List.head delivery.Waiting, List.tail delivery.Waiting
 
-        let go delivery = struct (delivery, next delivery)
+        let go delivery =
+            match delivery.Waiting with
+            // Now that something got through, there is something to compare with.
+            | [] when delivery.Control.IsSome && not delivery.Suspects.IsEmpty ->
+                let delivery = {
+                    delivery with
+                        Waiting = [ for struct (row, _) in delivery.Suspects -> Errand.Rows(one row) ]
+                        Suspects = []
+                }
 
-        let without row reason =
-            go {
-                delivery with
-                    Waiting = around range row @ others
-                    Bad = struct (range.First + row, reason) :: delivery.Bad
-                    Failures = 0
-            }
+                struct (delivery, next delivery)
+            | _ -> struct (delivery, next delivery)
+
+        let later () = struct (delivery, Step.Later answer)
 
         /// The same again, unless the time is over.
-        let again delivery =
+        let again range delivery =
             let doubled = firstWait * Math.Pow(2.0, float (min delivery.Failures 20))
 
             let wait =
@@ -163,60 +190,106 @@ module internal Delivery =
                     max 0.0 (min doubled delivery.MostWait.TotalMilliseconds + 5.0 * jitter)
                 )
 
-            if now + wait > delivery.Deadline then
-                struct (delivery, Step.Later answer)
+            if now + wait >= delivery.Deadline then
+                later ()
             else
                 struct ({
                             delivery with
+                                Waiting = Errand.Rows range :: others
                                 Failures = delivery.Failures + 1
                         },
                         Step.SendAfter(wait, range))
 
-        match answer with
-        | Answer.Taken ->
+        let into errands =
             go {
                 delivery with
-                    Waiting = others
-                    HasTaken = true
+                    Waiting = errands @ others
                     Failures = 0
             }
-        | Answer.BadRow(row, reason) when row < range.Count -> without row reason
-        | Answer.DoubtfulRow(row, reason) when row < range.Count ->
-            let key = range.First + row
-            let doubts = 1 + (Map.tryFind key delivery.Doubts |> Option.defaultValue 0)
 
-            if doubts >= mostDoubts then
-                without row reason
-            else
-                again {
-                    delivery with
-                        Doubts = Map.add key doubts delivery.Doubts
-                }
-        | Answer.BadRow(_, reason)
-        | Answer.DoubtfulRow(_, reason)
-        | Answer.Refused reason ->
-            if range.Count = 1 then
-                without 0 reason
+        let without range row reason =
+            go {
+                delivery with
+                    Waiting = around range row @ others
+                    Bad = struct (range.First + row, reason) :: delivery.Bad
+                    Failures = 0
+            }
+
+        /// It failed alone.
+        let suspect row reason =
+            if delivery.Control.IsSome then
+                into [ Errand.Check(row, reason) ]
+            elif delivery.Suspects.Length >= mostSuspects then
+                later ()
             else
                 go {
                     delivery with
-                        Waiting = halves range @ others
+                        Waiting = others
+                        Suspects = struct (row, reason) :: delivery.Suspects
+                        Failures = 0
                 }
-        | Answer.Failing _ when delivery.Isolating && range.Count > 1 ->
-            go {
-                delivery with
-                    Waiting = halves range @ others
-            }
-        | Answer.Failing reason when delivery.Isolating ->
+
+        match errand, answer with
+        | Errand.Check(row, reason), Answer.Taken ->
+            let proven = 1 + count row delivery.Proofs
+
+            if proven >= mostProofs then
+                go {
+                    delivery with
+                        Waiting = others
+                        Bad = struct (row, reason) :: delivery.Bad
+                        Failures = 0
+                }
+            else
+                go {
+                    delivery with
+                        // Last, so that some time goes by.
+                        Waiting = others @ [ Errand.Rows(one row) ]
+                        Proofs = Map.add row proven delivery.Proofs
+                        Failures = 0
+                }
+        | Errand.Check(row, _), (Answer.Failing _ | Answer.Unreachable _ | Answer.DoubtfulRow _) ->
+            again (one row) delivery
+        | Errand.Check _, _ -> later ()
+        | Errand.Rows range, Answer.Taken ->
             go {
                 delivery with
                     Waiting = others
-                    Suspects = struct (range.First, reason) :: delivery.Suspects
+                    Control = ValueSome range.First
+                    Failures = 0
             }
-        | Answer.Failing _
-        | Answer.Unreachable _ -> again delivery
-        | Answer.Changed
-        | Answer.Denied _ -> struct (delivery, Step.Later answer)
+        | Errand.Rows range, Answer.BadRow(row, reason) when row < range.Count -> without range row reason
+        | Errand.Rows range, Answer.DoubtfulRow(row, reason) when row < range.Count ->
+            let key = range.First + row
+            let doubts = 1 + count key delivery.Doubts
+
+            if doubts < mostDoubts then
+                again range {
+                    delivery with
+                        Doubts = Map.add key doubts delivery.Doubts
+                }
+            elif range.Count = 1 then
+                suspect key reason
+            else
+                go {
+                    delivery with
+                        Waiting = around range row @ Errand.Rows(one key) :: others
+                        Doubts = Map.add key doubts delivery.Doubts
+                        Failures = 0
+                }
+        | Errand.Rows range,
+          (Answer.BadRow(_, reason) | Answer.DoubtfulRow(_, reason) | Answer.Refused reason) ->
+            if range.Count > 1 then
+                into (halves range)
+            else
+                suspect range.First reason
+        | Errand.Rows range, Answer.Failing reason when delivery.Isolating ->
+            if range.Count > 1 then
+                into (halves range)
+            else
+                suspect range.First reason
+        | Errand.Rows range, (Answer.Failing _ | Answer.Unreachable _) -> again range delivery
+        | Errand.Rows _, (Answer.Denied _ | Answer.Changed) -> later ()
 
 /// How far the entries of a table were taken. After a long wait there are two ends: the backlog, oldest first, and what is new
 /// meanwhile, which does not wait for it.
@@ -247,7 +320,8 @@ module internal Position =
     /// Everything up to this entry was taken, and nothing behind it.
     let behind (entry: int64) = { start with Taken = entry }
 
-    let private hasTwoEnds position = position.To > position.Taken
+    /// There is a backlog, and what is new does not wait for it.
+    let hasTwoEnds position = position.To > position.Taken
 
     /// All entries up to here were taken, without a hole.
     let taken position = position.Taken
@@ -346,20 +420,7 @@ module internal Settling =
         if upTo <= settling.AppliedUpTo then
             settling
         else
-            match settling.Open with
-            // No look at the log came between: they share the next one.
-            | last :: others when last.Txn.IsNone -> {
-                settling with
-                    Open =
-                        {
-                            UpTo = max upTo last.UpTo
-                            At = at
-                            Line = last.Line
-                            Txn = ValueNone
-                        }
-                        :: others
-              }
-            | others -> {
+            {
                 settling with
                     Open =
                         {
@@ -368,8 +429,11 @@ module internal Settling =
                             Line = line
                             Txn = ValueNone
                         }
-                        :: others
-              }
+                        :: settling.Open
+            }
+
+    let private furthest (from: int64) (entries: Acknowledged list) =
+        entries |> List.fold (fun most one -> max most one.UpTo) from
 
     /// What a look at the log, which began at `began` and went over the connection `line`, says. When it answers a number,
     /// whatever is still held behind that entry has to be sent again:
@@ -390,19 +454,29 @@ module internal Settling =
             ->
             struct (start, ValueSome 0L)
         | ValueSome state ->
-            let doubted, known =
-                settling.Open |> List.partition (fun one -> one.Txn.IsNone && one.Line <> line)
+            let isDoubted =
+                settling.Open |> List.exists (fun one -> one.Txn.IsNone && one.Line <> line)
+
+            let stamped, unstamped = settling.Open |> List.partition _.Txn.IsSome
+
+            // What was taken while the look was under way waits for the next one; behind something doubted, all is doubted.
+            let fresh, unseen =
+                if isDoubted then
+                    [], []
+                else
+                    unstamped |> List.partition (fun one -> one.At >= began)
 
             let seen =
-                known
-                |> List.map (fun one ->
-                    if one.Txn.IsNone && one.At < began then
-                        {
-                            one with
-                                Txn = ValueSome state.SequencerTxn
-                        }
-                    else
-                        one)
+                match unseen with
+                | [] -> stamped
+                | _ ->
+                    {
+                        UpTo = furthest 0L unseen
+                        At = unseen |> List.map _.At |> List.max
+                        Line = line
+                        Txn = ValueSome state.SequencerTxn
+                    }
+                    :: stamped
 
             let isApplied one =
                 not state.Suspended
@@ -411,21 +485,19 @@ module internal Settling =
                     | ValueNone -> false)
 
             let applied, waiting = List.partition isApplied seen
-
-            let appliedUpTo =
-                applied |> List.fold (fun most one -> max most one.UpTo) settling.AppliedUpTo
+            let appliedUpTo = furthest settling.AppliedUpTo applied
 
             struct ({
-                        Open = waiting
+                        Open = fresh @ waiting
                         AppliedUpTo = appliedUpTo
                         Kept = applied @ settling.Kept
                         LastTxn = state.SequencerTxn
                         LastId = state.Id
                     },
-                    (if doubted.IsEmpty then
-                         ValueNone
+                    (if isDoubted then
+                         ValueSome(furthest appliedUpTo waiting)
                      else
-                         ValueSome(waiting |> List.fold (fun most one -> max most one.UpTo) appliedUpTo)))
+                         ValueNone))
 
     /// Entries up to here can be read.
     let applied settling = settling.AppliedUpTo
@@ -450,7 +522,7 @@ type internal TableHealth =
 
 [<RequireQualifiedAccess>]
 module internal TableHealth =
-    /// A log that is this far behind at two looks, and further at the second, lags.
+    /// A log that is this far behind at two looks, and did not move in between, lags.
     let private much = 100L
 
     let judge (before: WalState voption) (state: WalState voption) =

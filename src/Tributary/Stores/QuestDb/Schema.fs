@@ -122,11 +122,25 @@ let compare (protocol: int) (wanted: Tables.Table) (found: FoundTable) : Verdict
         | Some column -> column.Type
         | None -> ""
 
+    // Both sides of a book go there in one way.
+    let sides =
+        if wanted.Name = "orderbook_snapshots" then
+            [ kindOf "bids"; kindOf "asks" ] |> List.filter (fun kind -> kind <> "")
+        else
+            []
+
+    let asText = sides |> List.filter (fun side -> List.contains side texts)
+
+    let kindFor (column: Tables.Column) =
+        match asText with
+        | side :: _ when column.Kind = Tables.Kind.Levels -> side
+        | _ -> string column.Kind
+
     {
         Mend = [
             for column in missing do
                 if column.Name <> designated then
-                    $"ALTER TABLE {quoted wanted.Name} ADD COLUMN {quoted column.Name} {column.Kind}"
+                    $"ALTER TABLE {quoted wanted.Name} ADD COLUMN {quoted column.Name} {kindFor column}"
 
             if found.IsWal && isDesignated && not hasKeys then
                 let list = keys |> List.map quoted |> String.concat ", "
@@ -152,12 +166,11 @@ let compare (protocol: int) (wanted: Tables.Table) (found: FoundTable) : Verdict
                 match opinion with
                 | Error refusal -> refusal
                 | Ok _ -> ()
+
+            if not asText.IsEmpty && asText.Length < sides.Length then
+                $"table {wanted.Name} has bids and asks of different types: rename the table, and it is made anew"
         ]
-        LevelsAsText =
-            (wanted.Name = "orderbook_snapshots"
-             && kindOf "bids" <> "DOUBLE[][]"
-             && kindOf "bids" <> "")
-            || protocol < 2
+        LevelsAsText = protocol < 2 || not asText.IsEmpty
         Decimals = wanted.Name = "trades" && isDecimal (kindOf "price")
     }
 

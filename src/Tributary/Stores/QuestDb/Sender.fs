@@ -435,7 +435,7 @@ type internal Sender
                 | Some state -> ValueSome state
                 | None -> ValueNone
 
-            let release, applied =
+            let release, applied, lost =
                 lock track (fun () ->
                     let struct (settling, lost) = Settling.looked began line state track.Settling
 
@@ -452,9 +452,10 @@ type internal Sender
 
                     let struct (settling, release) = Settling.release (now ()) options.Keep settling
                     track.Settling <- settling
-                    release, Settling.applied settling)
+                    release, Settling.applied settling, lost)
 
-            if applied > 0L then
+            // What has to be sent again is not to be forgotten early.
+            if applied > 0L || lost.IsSome then
                 outbox.IsApplied track.Table applied
 
             match release with
@@ -817,8 +818,10 @@ type internal Sender
                         let ahead = Position.advance current.Range current.UpTo track.Position
                         turn <- 1 - turn
 
+                        let isMore = current.IsLong || Position.hasTwoEnds ahead
+
                         let struct (position, following) =
-                            if current.IsLong || track.Pending >= mostRows then
+                            if isMore || track.Pending >= mostRows then
                                 prepare track encoder batch payloads[turn] ahead current.IsLong
                             else
                                 struct (ahead, ValueNone)
@@ -834,7 +837,7 @@ type internal Sender
 
                             failures <- 0
                             isolating <- false
-                            isLong <- current.IsLong
+                            isLong <- isMore
                             let at = now ()
 
                             let isSame =
@@ -870,6 +873,13 @@ type internal Sender
                             | _ -> ()
 
                             do! rest (backOff failures)
+
+                            waiting <-
+                                match answer with
+                                | Answer.Unreachable _
+                                | Answer.Denied _ when track.Generation = generation -> waiting
+                                // Other tables than it was encoded for; or rows that came meanwhile show whether it is these.
+                                | _ -> ValueNone
             with
             | :? OperationCanceledException when ct.IsCancellationRequested -> ()
             | :? QuestDbException as error ->
