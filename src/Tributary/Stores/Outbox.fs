@@ -18,7 +18,7 @@ type internal Shipping =
 
 /// What happens when the outbox is full.
 and [<RequireQualifiedAccess>] internal WhenFull =
-    /// Nothing more is taken until there is room: polling stops, and the gap has the cause `store_failed`.
+    /// No more of the bulk is taken until there is room: polling stops, and the gap has the cause `store_failed`.
     | Block
     /// The oldest rows go, each flow's with a gap of cause `overrun`.
     | DropOldest
@@ -69,6 +69,8 @@ type internal OutboxWriter(db: Connection, clock: TimeProvider) =
         db.Number "SELECT coalesce(sum(length(content)), 0) FROM outbox"
 
     let mutable bytes = measure ()
+    // What the transaction under way has added, whether there was bulk in it, and the first of its entries.
+    let mutable added, isBulk, firstNew = 0L, false, Int64.MaxValue
     // How far each table was seen to be applied: those may go early when room is needed.
     let applied = Dictionary<string, int64>()
 
@@ -81,14 +83,26 @@ type internal OutboxWriter(db: Connection, clock: TimeProvider) =
         release.Run()
         bytes <- bytes - held
 
-    member _.Add(kind: string, rows: int, isWhole: bool, entry: ReadOnlySpan<byte>) =
+    /// The moment, by the clock that entries are dated with.
+    member _.Now = Instant.ofDateTimeOffset (clock.GetUtcNow())
+
+    /// A transaction begins.
+    member _.Begin() =
+        added <- 0L
+        isBulk <- false
+        firstNew <- Int64.MaxValue
+
+    member this.Add(kind: string, rows: int, isWhole: bool, entry: ReadOnlySpan<byte>) =
         insert.Text(1, kind)
-        insert.Integer(2, (Instant.ofDateTimeOffset (clock.GetUtcNow())).Micros)
+        insert.Integer(2, this.Now.Micros)
         insert.Integer(3, rows)
         insert.Integer(4, (if isWhole then 1L else 0L))
         insert.Blob(5, entry)
         insert.Run()
         bytes <- bytes + int64 entry.Length
+        added <- added + int64 entry.Length
+        isBulk <- isBulk || isWhole
+        firstNew <- min firstNew db.LastRow
 
     /// The store that is elsewhere has these, and has them for good.
     member _.Release(kind: string, upTo: int64) = drop kind upTo
@@ -96,27 +110,31 @@ type internal OutboxWriter(db: Connection, clock: TimeProvider) =
     /// The store that is elsewhere shows these.
     member _.IsApplied(kind: string, upTo: int64) = applied[kind] <- upTo
 
-    /// Sees to it that no more than the limit is held. `lost` hears of the entries that go and were not seen to be applied.
+    /// Sees to it that no more than the limit is held, but for what this transaction has added to nothing: a write that is larger
+    /// than the limit would never be taken else. `lost` hears of the entries that go and were not seen to be applied.
     member _.Fit(limit: OutboxLimit, lost: string -> byte[] -> unit) =
         if bytes > limit.Bytes then
             for KeyValue(kind, upTo) in List.ofSeq applied do
                 drop kind upTo
 
-            if bytes > limit.Bytes && limit.WhenFull = WhenFull.Block then
-                raise (OutboxFull(bytes, limit.Bytes))
+            let held = bytes - added
 
-            let mutable more = bytes > limit.Bytes
+            // What is small always has its place: it tells of the trouble, and helps to get out of it.
+            if bytes > limit.Bytes && limit.WhenFull = WhenFull.Block && isBulk && held > 0L then
+                raise (OutboxFull(held, limit.Bytes))
+
+            let mutable more = bytes > limit.Bytes && limit.WhenFull = WhenFull.DropOldest
 
             while more do
                 match oldest.Rows(fun row -> struct (row.Integer 0, row.Text 1, row.Integer 2)) with
-                | [ struct (entry, kind, length) ] ->
+                | [ struct (entry, kind, length) ] when entry < firstNew ->
                     content.Integer(1, entry)
                     lost kind (content.Rows(fun row -> row.Bytes(0).ToArray()) |> List.head)
                     delete.Integer(1, entry)
                     delete.Run()
                     bytes <- bytes - length
                     more <- bytes > limit.Bytes
-                | _ -> more <- false // What is left is small, and tells what was lost.
+                | _ -> more <- false // What is left is small, and tells what was lost; or it is new.
 
     /// The transaction was taken back.
     member _.Undone() = bytes <- measure ()

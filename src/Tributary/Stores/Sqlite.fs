@@ -163,17 +163,37 @@ type private References(table: string) =
 type private Shipped() =
     let capacity = 200_000
     let mutable trades, books = Repeats capacity, Repeats capacity
+    // Those of the transaction under way.
+    let newTrades, newBooks = HashSet<TradeId>(), HashSet<TradeId>()
+
+    let isNew (known: Repeats) (fresh: HashSet<TradeId>) id = not (known.Knows id) && fresh.Add id
 
     member _.IsNewTrade(id: TradeId, source: Source) =
         // The source is part of a sighting's identity.
-        trades.Remember {
+        isNew trades newTrades {
             id with
                 High = id.High ^^^ uint64 source
         }
 
     member _.IsNewBook(batch: Batch, row: inref<BookRow>) =
-        books.Remember(Content.bookOf batch &row)
+        isNew books newBooks (Content.bookOf batch &row)
 
+    /// What was new is in the outbox.
+    member this.Keep() =
+        for id in newTrades do
+            trades.Remember id |> ignore
+
+        for id in newBooks do
+            books.Remember id |> ignore
+
+        this.Undo()
+
+    /// What was new is not in the outbox.
+    member _.Undo() =
+        newTrades.Clear()
+        newBooks.Clear()
+
+    /// What is in the outbox no more may come again. What is new is in it.
     member _.Forget() =
         trades <- Repeats capacity
         books <- Repeats capacity
@@ -710,7 +730,7 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
         keys <- ConditionalWeakTable()
         newTrades.Clear()
         newBooks.Clear()
-        shipped.Forget()
+        shipped.Undo()
 
         for table in places do
             table.Clear()
@@ -721,8 +741,10 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     let transaction (work: unit -> unit) =
         try
             start.Run()
+            outbox.Begin()
             work ()
             commit.Run()
+            shipped.Keep()
         with _ ->
             undo ()
             reraise ()
@@ -743,16 +765,31 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
 
     let loseEntry table (content: byte[]) =
         let names = dropped.Names
+        dropped.Clear()
+
+        let read (reading: ReadOnlyMemory<byte> -> Batch -> unit) =
+            try
+                reading (ReadOnlyMemory content) dropped
+            with :? InvalidDataException as error ->
+                // Nobody can say what it was of: its bytes are kept.
+                writeRejection {
+                    Exchange = "questdb"
+                    Source = $"outbox/{table}"
+                    Offset = 0
+                    Reason = $"dropped from the outbox, and damaged: {error.Message}"
+                    Bytes = content
+                    Received = outbox.Now
+                }
 
         match table with
         | "trades" ->
-            Neutral.readTrades (ReadOnlyMemory content) dropped
+            read Neutral.readTrades
 
             for i in 0 .. dropped.Trades.Count - 1 do
                 let row = &dropped.Trades[i]
                 lose Stream.Trades dropped.Exchange (names.Text row.Market) "" row.At
         | "orderbook_snapshots" ->
-            Neutral.readBooks (ReadOnlyMemory content) dropped
+            read Neutral.readBooks
 
             for i in 0 .. dropped.Books.Count - 1 do
                 let row = &dropped.Books[i]
@@ -762,6 +799,7 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     /// Keeps the outbox within its bounds; what goes is a gap of the flow that it was of.
     let fit limit =
         outbox.Fit(limit, loseEntry)
+        rejectionPlaces.MoveTo outbox
 
         if lost.Count > 0 then
             dropped.Clear()
@@ -803,19 +841,33 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     /// again was read lately.
     member _.Recall(outbox: Outbox) =
         if shipsRows then
+            let known = Batch()
+
             for table in [ "trades"; "orderbook_snapshots" ] do
                 let last = outbox.Last table
-                let known = Batch()
+                let mutable after = last - 2_000L
 
-                for entry in outbox.Read table (last - 2_000L) last Int32.MaxValue do
-                    outbox.Open table entry known
+                // In pieces, for all of it may be much.
+                while after < last do
+                    match outbox.Read table after last 5_000 with
+                    | [] -> after <- last
+                    | entries ->
+                        for entry in entries do
+                            after <- entry.Number
 
-                    for i in 0 .. known.Trades.Count - 1 do
-                        let row = &known.Trades[i]
-                        shipped.IsNewTrade(row.Id, row.Source) |> ignore
+                            try
+                                outbox.Open table entry known
 
-                    for i in 0 .. known.Books.Count - 1 do
-                        shipped.IsNewBook(known, &known.Books[i]) |> ignore
+                                for i in 0 .. known.Trades.Count - 1 do
+                                    let row = &known.Trades[i]
+                                    shipped.IsNewTrade(row.Id, row.Source) |> ignore
+
+                                for i in 0 .. known.Books.Count - 1 do
+                                    shipped.IsNewBook(known, &known.Books[i]) |> ignore
+                            with :? InvalidDataException ->
+                                () // Whoever ships it says so.
+
+            shipped.Keep()
 
     /// The store that is elsewhere has the entries up to here for good.
     member _.Release(table: string, upTo: int64) =
@@ -1250,10 +1302,11 @@ type private Shipments(db: Connection, collector: string) =
              WHERE v.metric = ?1 AND v.at = ?2"
 
     let each (entry: OutboxEntry) (row: Neutral.Cursor -> unit) =
-        let places = Neutral.Cursor(ReadOnlyMemory entry.Content)
+        Neutral.damages (fun () ->
+            let places = Neutral.Cursor(ReadOnlyMemory entry.Content)
 
-        for _ in 1 .. entry.Rows do
-            row places
+            for _ in 1 .. entry.Rows do
+                row places)
 
     /// The one row that is meant; it may have been deleted by hand since.
     let find (statement: Statement) (read: Statement -> unit) =
@@ -1624,7 +1677,6 @@ let private outboxOf path collector (alone: (unit -> unit) -> unit) (writer: Wri
 let private startWriting path (held: FileStream) collector shipping clock (db: Connection) =
     let outboxWriter = OutboxWriter(db, clock)
     let writer = Writer(db, collector, shipping, outboxWriter)
-    let reader = Reader(new Connection(path, Access.Read), path, ValueSome collector)
     let gate = Lock()
     let mutable isOpen = true
 
@@ -1639,7 +1691,14 @@ let private startWriting path (held: FileStream) collector shipping clock (db: C
             gate.Exit()
 
     let outbox, closeOutbox = outboxOf path collector alone writer outboxWriter
-    writer.Recall outbox
+
+    let reader =
+        try
+            writer.Recall outbox
+            Reader(new Connection(path, Access.Read), path, ValueSome collector)
+        with _ ->
+            closeOutbox ()
+            reraise ()
 
     let write (batches: IReadOnlyList<Batch>) (cancelled: CancellationToken) =
         gate.Enter()
@@ -1655,7 +1714,7 @@ let private startWriting path (held: FileStream) collector shipping clock (db: C
             | :? SqliteException as error -> Task.FromResult(Error(faultOf path error))
             | OutboxFull(held, limit) ->
                 let full =
-                    $"the outbox {path} holds {held} bytes that the other store has not taken yet; its limit is {limit}"
+                    $"the outbox {path} holds {held} bytes that the other store has not taken yet, and has no room for more; its limit is {limit}"
 
                 Task.FromResult(Error(StoreFault.Full full))
             | :? OperationCanceledException -> Task.FromCanceled<Result<unit, StoreFault>> cancelled
