@@ -3,6 +3,7 @@
 module Tributary.Stores.Sqlite
 
 open System
+open System.Buffers
 open System.Buffers.Binary
 open System.Buffers.Text
 open System.Collections.Generic
@@ -809,6 +810,7 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
 
                 for entry in outbox.Read table (last - 2_000L) last Int32.MaxValue do
                     outbox.Open table entry known
+                    entry.Free()
 
                     for i in 0 .. known.Trades.Count - 1 do
                         let row = &known.Trades[i]
@@ -1250,7 +1252,7 @@ type private Shipments(db: Connection, collector: string) =
              WHERE v.metric = ?1 AND v.at = ?2"
 
     let each (entry: OutboxEntry) (row: Neutral.Cursor -> unit) =
-        let places = Neutral.Cursor(ReadOnlyMemory entry.Content)
+        let places = Neutral.Cursor entry.Content
 
         for _ in 1 .. entry.Rows do
             row places
@@ -1415,11 +1417,17 @@ type private Shipments(db: Connection, collector: string) =
 
         try
             while count < rows && entries.Step() do
+                let bytes = entries.Bytes 3
+                // Of books these are large, and garbage of that size would be collected with all the rest.
+                let buffer = ArrayPool.Shared.Rent bytes.Length
+                bytes.CopyTo(Span buffer)
+
                 let entry = {
                     Number = entries.Integer 0
                     Rows = int (entries.Integer 1)
                     IsWhole = entries.Integer 2 = 1L
-                    Content = (entries.Bytes 3).ToArray()
+                    Buffer = buffer
+                    Length = bytes.Length
                 }
 
                 found.Add entry
@@ -1431,7 +1439,7 @@ type private Shipments(db: Connection, collector: string) =
 
     member _.Open(table: string, entry: OutboxEntry, batch: Batch) =
         if entry.IsWhole then
-            let content = ReadOnlyMemory entry.Content
+            let content = entry.Content
 
             match table with
             | "trades" -> Neutral.readTrades content batch
