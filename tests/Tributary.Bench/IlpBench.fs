@@ -33,7 +33,7 @@ let private sizeOf (random: Random) =
     known (Size.parse $"{1 + random.Next 5000}.{random.Next 100}")
 
 /// Batches of rows of all markets in the order of time, whatever the kind of row.
-let private generate count (add: Random -> Batch -> Name -> Name -> Name -> Instant -> unit) =
+let generate count (add: Random -> Batch -> Name -> Name -> Name -> Instant -> unit) =
     let random = Random 20260724
     let names = Names()
 
@@ -60,7 +60,7 @@ let private generate count (add: Random -> Batch -> Name -> Name -> Name -> Inst
             batch
     |]
 
-let private addTrade (random: Random) (batch: Batch) market token outcome at =
+let addTrade (random: Random) (batch: Batch) market token outcome at =
     let row: TradeRow = {
         Market = market
         Token = token
@@ -85,7 +85,7 @@ let private addTrade (random: Random) (batch: Batch) market token outcome at =
 
 let private depth = 50
 
-let private addBook (random: Random) (batch: Batch) market token (_: Name) at =
+let addBook (random: Random) (batch: Batch) market token (_: Name) at =
     let first = batch.Levels.Count
 
     for i in 0 .. 2 * depth - 1 do
@@ -132,7 +132,7 @@ let private measured rows passes (payload: unit -> ReadOnlyMemory<byte>) (pass: 
 
 // ---- ours
 
-let private refuse (_: int) reason = failwith reason
+let refuse (_: int) reason = failwith reason
 
 let private encode lane (batches: Batch[]) (payload: Payload) =
     let encoder =

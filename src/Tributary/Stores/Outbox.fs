@@ -1,6 +1,7 @@
 namespace Tributary.Stores
 
 open System
+open System.Buffers
 open System.Collections.Generic
 open SQLitePCL
 open Tributary
@@ -32,8 +33,15 @@ type internal OutboxEntry = {
     Rows: int
     /// In neutral form; otherwise references to the rows of this file.
     IsWhole: bool
-    Content: byte[]
-}
+    /// The first `Length` bytes; the buffer is used again: see `Free`.
+    Buffer: byte[]
+    Length: int
+} with
+
+    member this.Content = ReadOnlyMemory(this.Buffer, 0, this.Length)
+
+    /// Nobody looks at the content any more. Who forgets to say so has done no harm.
+    member this.Free() = ArrayPool.Shared.Return this.Buffer
 
 /// How much of a table waits.
 type internal Waiting = {

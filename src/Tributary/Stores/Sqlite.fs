@@ -3,6 +3,7 @@
 module Tributary.Stores.Sqlite
 
 open System
+open System.Buffers
 open System.Buffers.Binary
 open System.Buffers.Text
 open System.Collections.Generic
@@ -867,6 +868,8 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
                             with :? InvalidDataException ->
                                 () // Whoever ships it says so.
 
+                            entry.Free()
+
             shipped.Keep()
 
     /// The store that is elsewhere has the entries up to here for good.
@@ -1303,7 +1306,7 @@ type private Shipments(db: Connection, collector: string) =
 
     let each (entry: OutboxEntry) (row: Neutral.Cursor -> unit) =
         Neutral.damages (fun () ->
-            let places = Neutral.Cursor(ReadOnlyMemory entry.Content)
+            let places = Neutral.Cursor entry.Content
 
             for _ in 1 .. entry.Rows do
                 row places)
@@ -1468,11 +1471,17 @@ type private Shipments(db: Connection, collector: string) =
 
         try
             while count < rows && entries.Step() do
+                let bytes = entries.Bytes 3
+                // Of books these are large, and garbage of that size would be collected with all the rest.
+                let buffer = ArrayPool.Shared.Rent bytes.Length
+                bytes.CopyTo(Span buffer)
+
                 let entry = {
                     Number = entries.Integer 0
                     Rows = int (entries.Integer 1)
                     IsWhole = entries.Integer 2 = 1L
-                    Content = (entries.Bytes 3).ToArray()
+                    Buffer = buffer
+                    Length = bytes.Length
                 }
 
                 found.Add entry
@@ -1484,7 +1493,7 @@ type private Shipments(db: Connection, collector: string) =
 
     member _.Open(table: string, entry: OutboxEntry, batch: Batch) =
         if entry.IsWhole then
-            let content = ReadOnlyMemory entry.Content
+            let content = entry.Content
 
             match table with
             | "trades" -> Neutral.readTrades content batch

@@ -821,7 +821,7 @@ let ``an entry that is damaged when it has to go is quarantined with its bytes``
     // Of a later version, and as long as before.
     execute path "UPDATE outbox SET content = CAST(x'02' || substr(content, 2) AS BLOB) WHERE entry = 1"
     let store, outbox = openAs (dropping (2L * length)) path
-    let content = (entries outbox "trades").Head.Content
+    let content = (entries outbox "trades").Head.Content.ToArray()
     write store [ one 3 30L ]
     equal [ at 20L; at 30L ] (heldTrades outbox |> List.map _.At)
 

@@ -558,11 +558,12 @@ type internal Sender
                                 encoder.Append(track.Lane, batch, 0, count, payload, reject)
                             with :? InvalidDataException as error ->
                                 unfit.Add(
-                                    struct (entry.Content,
+                                    struct (entry.Content.ToArray(),
                                             $"entry {entry.Number} of the outbox is damaged: {error.Message}")
                                 )
 
                             upTo <- entry.Number
+                            entry.Free()
                             more <- payload.RowCount < mostRows && payload.Length < mostBytes
 
             struct (position,
