@@ -23,7 +23,7 @@ type StartArguments =
             | Event _ -> "collect all markets of this event, by its slug; may be repeated."
             | Store _ -> "the SQLite file to store to, instead of the configured one."
             | QuestDb _ ->
-                "store to this QuestDB, such as \"http::addr=localhost:9000;\"; with --store, to both. Better kept in a configuration file when it holds a password."
+                "store to this QuestDB, such as \"http::addr=localhost:9000;\", or file:PATH of such a string when it holds a password; with --store, to both."
             | Exchange_Url _ ->
                 "ask this server instead of the exchange, such as a running 'tributary simulate'."
             | Progress_Log _ -> "append a line of JSON (job, watermark, rows) to this file after each commit."
@@ -46,7 +46,7 @@ type BackfillArguments =
                 "how far back: a duration such as 6h or 7d, or a time such as 2026-11-01 or 2026-11-01T12:00:00Z; default 24h."
             | Store _ -> "the SQLite file to store to, instead of the configured one."
             | QuestDb _ ->
-                "store to this QuestDB, such as \"http::addr=localhost:9000;\"; with --store, to both."
+                "store to this QuestDB, such as \"http::addr=localhost:9000;\", or file:PATH of such a string when it holds a password; with --store, to both."
             | Exchange_Url _ ->
                 "ask this server instead of the exchange, such as a running 'tributary simulate'."
 
@@ -71,7 +71,8 @@ type StatusArguments =
             match this with
             | Config _ -> "where the store is configured; default: config, if it is there."
             | Store _ -> "the SQLite file to look into, instead of the configured store."
-            | QuestDb _ -> "the QuestDB to look into, instead of the configured store."
+            | QuestDb _ ->
+                "the QuestDB to look into, instead of the configured store; or file:PATH of the string when it holds a password."
             | Json -> "one JSON document instead of tables."
 
 type MarketsArguments =
@@ -159,7 +160,7 @@ type DemoArguments =
                 "misbehaviour of the exchange: a comma list, all, or none (default); see 'tributary simulate --help'."
             | Store _ -> "sqlite (default), questdb or both."
             | QuestDb _ ->
-                "the QuestDB to store to, such as \"http::addr=localhost:9000;\", which is the default."
+                "the QuestDB to store to, such as \"http::addr=localhost:9000;\", which is the default; or file:PATH of the string when it holds a password."
             | Keep _ -> "keep the store and the exchange's ledger in this folder."
             | Recount _ ->
                 "collect nothing: account once more for what an earlier --keep left in this folder."

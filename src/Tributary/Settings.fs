@@ -82,9 +82,12 @@ module Secret =
                             "expected a proxy such as http://host:8080, ${VARIABLE} or file:PATH; got something else, not shown as it may hold a password"
     }
 
-    // A value behind one of these that is more than references.
+    // A value behind one of these, once references are gone and their defaults stand in their places.
     let private hidden =
-        Regex(@"(?:^|;|::)(?:password|pass|token|tls_roots_password)=(?!(\$\{[^}]*\})*(;|$))")
+        Regex @"(?:^|;|::)(?:password|pass|token|tls_roots_password)=(?:;;|[^;])"
+
+    let private holdsSecret (written: string) =
+        hidden.IsMatch(Regex.Replace(written, @"\$\{[^}:]*(:(?<default>[^}]*))?\}", "${default}"))
 
     /// A configuration string of QuestDB's clients. Its messages quote no password.
     let internal connection: Yaml.Kind<Secret> = {
@@ -97,7 +100,7 @@ module Secret =
                         Written = scalar.Written
                         Source = InFile(scalar.Text.Substring 5)
                     }
-                elif hidden.IsMatch scalar.Written then
+                elif holdsSecret scalar.Written then
                     Error
                         "a password or token must not stand in this file; refer to it with ${VARIABLE}, or to the whole with file:PATH"
                 else
@@ -110,9 +113,14 @@ module Secret =
                     | Error mistakes -> Error(String.concat "; " mistakes)
     }
 
-    /// For a configuration string that a person typed just now: shown without its secrets.
+    /// For a configuration string that a person typed just now, or the `file:PATH` of one: shown without its secrets.
     let internal ofConnection (text: string) : Result<Secret, string> =
         match ConfigString.parse text with
+        | _ when text.StartsWith "file:" && text.Length > 5 ->
+            Ok {
+                Written = text
+                Source = InFile(text.Substring 5)
+            }
         | Ok _ ->
             Ok {
                 Written = ConfigString.redact text

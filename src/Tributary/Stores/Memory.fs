@@ -111,6 +111,13 @@ type private Tables(collector: string) =
             struct (gap.Exchange, gap.Stream, gap.Market, gap.Token, gap.Since, gap.Cause)
 
         match gaps.TryGetValue key with
+        // What was dropped of our own making grows with every drop, and what was healed before is torn open again.
+        | true, known when gap.Cause = Cause.Overrun && gap.Until > known.Until && known.Until.IsSome ->
+            gaps[key] <- {
+                known with
+                    Until = gap.Until
+                    Healed = ValueNone
+            }
         | true, known ->
             gaps[key] <- {
                 known with

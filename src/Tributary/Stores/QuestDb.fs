@@ -5,6 +5,7 @@ module Tributary.Stores.QuestDb.Store
 
 open System
 open System.IO
+open System.Security.Cryptography
 open System.Threading
 open System.Threading.Tasks
 open Microsoft.Extensions.Logging
@@ -17,8 +18,17 @@ let private connection (settings: QuestDbSettings) : Result<ConnectionOptions, O
     match Secret.reveal settings.Connection with
     | Error message -> Error(OpenFault.Unreachable(shown, message))
     | Ok text ->
-        ConfigString.parse text
-        |> Result.mapError (fun mistakes -> OpenFault.Unreachable(shown, String.concat "; " mistakes))
+        match ConfigString.parse text with
+        | Error mistakes -> Error(OpenFault.Unreachable(shown, String.concat "; " mistakes))
+        | Ok options ->
+            try
+                Server.LoadRoots options |> ignore
+                Ok options
+            with
+            | :? IOException
+            | :? UnauthorizedAccessException
+            | :? CryptographicException as error ->
+                Error(OpenFault.Unreachable(shown, $"tls_roots cannot be read: {error.Message}"))
 
 let private isOurs (gap: Gap) = string gap.Exchange = "questdb"
 
@@ -64,27 +74,31 @@ let private writing (local: Store) (sender: Sender) batches ct = task {
     | Error fault -> return Error fault
 }
 
-/// What waits gets a moment to go out; the rest goes with the next start.
-let private closing (log: ILogger) (path: string) (local: Store) (sender: Sender) =
-    ValueTask(
-        task {
-            if not sender.IsAway then
-                use soon = new CancellationTokenSource(TimeSpan.FromSeconds 2.0)
-
+/// What waits gets a moment to go out; the rest goes with the next start. Closing again is waiting for the first time.
+let private closing (log: ILogger) (path: string) (local: Store) (sender: Sender) : unit -> Task =
+    let closed =
+        lazy
+            (task {
                 try
-                    do! sender.Flush soon.Token
-                with :? OperationCanceledException ->
-                    ()
+                    if not sender.IsAway then
+                        use soon = new CancellationTokenSource(TimeSpan.FromSeconds 2.0)
 
-            match sender.Unseen with
-            | 0L -> ()
-            | rows -> Log.remoteLeft log "QuestDB" rows path
+                        try
+                            do! sender.Flush soon.Token
+                        with :? OperationCanceledException ->
+                            ()
 
-            do! sender.StopAsync()
-            do! local.Close()
-        }
-        :> Task
-    )
+                    match sender.Unseen with
+                    | 0L -> ()
+                    | rows -> Log.remoteLeft log "QuestDB" rows path
+
+                    do! sender.StopAsync()
+                finally
+                    local.Close().AsTask().Wait()
+            }
+            :> Task)
+
+    fun () -> closed.Force()
 
 /// The gaps of our own tables are not of any flow.
 let private openGaps (local: Store) () = task {
@@ -111,6 +125,7 @@ let openForWriting
     |> Result.map (fun (local, sender, connection) ->
         let server = new Server(connection, clock)
         let reader = Reader server
+        let close = closing log settings.QuestDb.Outbox local sender
 
         {
             Name = "questdb"
@@ -127,14 +142,22 @@ let openForWriting
                 fun () -> task {
                     let! checkpoints = local.Checkpoints()
                     let! held = local.Status()
-                    return! reader.Status(checkpoints, held.Bytes, held.Notes @ sender.Notes)
+
+                    try
+                        return! reader.Status(checkpoints, held.Bytes, held.Notes @ sender.Notes)
+                    with :? QuestDbException as error ->
+                        // What is here can be told all the same.
+                        return {
+                            held with
+                                Notes = error.Message :: held.Notes @ sender.Notes
+                        }
                 }
             Flush = sender.Flush
             Close =
                 fun () ->
                     ValueTask(
                         task {
-                            do! closing log settings.QuestDb.Outbox local sender
+                            do! close ()
                             (server :> IDisposable).Dispose()
                         }
                         :> Task
@@ -149,23 +172,26 @@ let openBoth
     (log: ILogger)
     : Result<Store, OpenFault> =
     start settings collector clock log settings.Path Shipping.References
-    |> Result.map (fun (local, sender, _) -> {
-        local with
-            Name = "sqlite and questdb"
-            Write = writing local sender
-            OpenGaps = openGaps local
-            Status =
-                fun () -> task {
-                    let! status = local.Status()
+    |> Result.map (fun (local, sender, _) ->
+        let close = closing log settings.Path local sender
 
-                    return {
-                        status with
-                            Notes = status.Notes @ sender.Notes
+        {
+            local with
+                Name = "sqlite and questdb"
+                Write = writing local sender
+                OpenGaps = openGaps local
+                Status =
+                    fun () -> task {
+                        let! status = local.Status()
+
+                        return {
+                            status with
+                                Notes = status.Notes @ sender.Notes
+                        }
                     }
-                }
-            Flush = sender.Flush
-            Close = fun () -> closing log settings.Path local sender
-    })
+                Flush = sender.Flush
+                Close = fun () -> ValueTask(close ())
+        })
 
 /// Opens the server for reading. Checkpoints are those of the collector on this machine, if its outbox is here.
 let openForReading (settings: StoreSettings) (clock: TimeProvider) : Result<Store, OpenFault> =

@@ -271,6 +271,12 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
              WHERE (until IS NULL AND excluded.until IS NOT NULL)
                 OR (healed_at IS NULL AND excluded.healed_at IS NOT NULL)"
 
+    // What the outbox dropped grows with every drop, and what was healed before is torn open again.
+    let overrun =
+        db.Prepare
+            "UPDATE gaps SET until = ?6, healed_at = NULL, healed_by = NULL
+             WHERE collector = ?1 AND market = ?2 AND stream = ?3 AND token = ?4 AND since = ?5 AND cause = 'overrun' AND until < ?6"
+
     // The same run twice is one run.
     let checkpoint =
         db.Prepare
@@ -634,8 +640,21 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
         gap.IntegerOrNull(8, row.Healed |> ValueOption.map (fun struct (at, _) -> at.Micros))
         gap.TextOrNull(9, row.Healed |> ValueOption.map (fun struct (_, by) -> by))
         gap.Run()
+        let mutable isChanged = db.Changes = 1
 
-        if ships && db.Changes = 1 then
+        match row.Until with
+        | ValueSome until when row.Cause = Cause.Overrun && not isChanged ->
+            overrun.Text(1, collector)
+            overrun.Integer(2, key)
+            overrun.Text(3, string row.Stream)
+            overrun.Integer(4, token)
+            overrun.Integer(5, row.Since.Micros)
+            overrun.Integer(6, until.Micros)
+            overrun.Run()
+            isChanged <- db.Changes = 1
+        | _ -> ()
+
+        if ships && isChanged then
             gapPlaces.Number key
             gapPlaces.Number token
             gapPlaces.Number row.Since.Micros
@@ -1314,8 +1333,13 @@ type private Shipments(db: Connection, collector: string) =
     /// The one row that is meant; it may have been deleted by hand since.
     let find (statement: Statement) (read: Statement -> unit) =
         try
-            if statement.Step() then
-                read statement
+            try
+                if statement.Step() then
+                    read statement
+            with
+            | :? SqliteException as error when error.Primary = raw.SQLITE_CORRUPT ->
+                raise (InvalidDataException error.Message)
+            | :? JsonException as error -> raise (InvalidDataException error.Message)
         finally
             statement.Reset()
 

@@ -643,15 +643,6 @@ let ``rows that are taken during every look do not keep earlier ones from being 
         equal (2L * number - 1L) (Settling.applied settling)
 
 [<Test>]
-let ``a suspended table applies nothing, and goes on when it is resumed`` () =
-    let settling = Settling.start |> Settling.taken 5L (at 100L) 1
-
-    let suspended = settling |> look 200L { wal 10L 10L with Suspended = true } |> same
-
-    equal 0L (Settling.applied suspended)
-    equal 5L (suspended |> look 300L (wal 10L 10L) |> same |> Settling.applied)
-
-[<Test>]
 let ``a log that is shorter, another one, or gone says that all must be sent again`` () =
     let settling =
         Settling.start
@@ -670,6 +661,42 @@ let ``a log that is shorter, another one, or gone says that all must be sent aga
         equal (ValueSome 0L) again
         equal 0L (Settling.applied anew)
         equal struct (anew, ValueNone) (Settling.release (at 10_000_000_000L) keep anew)
+
+[<Test>]
+let ``what a suspended log held is sent again when it is resumed, for transactions may have been skipped``
+    ()
+    =
+    let suspended = { wal 10L 12L with Suspended = true }
+
+    let settling =
+        Settling.start |> Settling.taken 5L (at 100L) 1 |> look 200L suspended |> same
+
+    let struct (anew, again) =
+        Settling.looked (at 300L) 1 (ValueSome(wal 12L 12L)) settling
+
+    equal (ValueSome 0L) again
+    equal 0L (Settling.applied anew)
+
+[<Test>]
+let ``a server that finds fault with row after row is at fault itself`` () =
+    let mutable delivery =
+        Delivery.start (at 0L) (TimeSpan.FromSeconds 10.0) (TimeSpan.FromSeconds 1.0) false 5_000
+
+    let mutable step, sent = Delivery.next delivery, 0
+
+    while (match step with
+           | Step.Send _ -> true
+           | _ -> false) do
+        sent <- sent + 1
+
+        let struct (next, following) =
+            Delivery.answered (at 0L) 0.0 (Answer.BadRow(0, "gzip?")) delivery
+
+        delivery <- next
+        step <- following
+
+    Assert.That(sent, Is.LessThan 100)
+    Assert.That(step.IsLater)
 
 [<Test>]
 let ``after a new connection, what no look had seen is sent again, and what was seen is not`` () =

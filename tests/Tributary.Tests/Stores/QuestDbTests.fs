@@ -306,6 +306,102 @@ let ``a batch that makes the server fail is searched, and only its bad row stays
     close store
 
 [<Test>]
+let ``a look at the table that fails while a backlog goes out mixes up no rows`` () =
+    use bench = new Bench(plain)
+    bench.Fake.StopAsync().Wait()
+    let store = bench.Open(bench.Connected "auto_flush_rows=10;")
+
+    for first in 0..10..90 do
+        write store [
+            batch [ for number in first .. first + 9 -> fill "m1" number (int64 number) ]
+        ]
+
+    bench.Fake.Faults.Add(Fault.onWrite (FaultKind.RejectRow(transaction 15)))
+
+    bench.Fake.Faults.Add(
+        Fault.onExec FaultKind.Abort
+        |> Fault.containing "table_columns('trades')"
+        |> Fault.after 1
+        |> Fault.times 3
+    )
+
+    bench.Fake.StartAgainAsync(CancellationToken.None).Wait()
+    bench.Flush store
+
+    equal
+        (List.except [ 15L ] [ 0L .. 99L ])
+        (trades store |> List.map (fun row -> row.At.Micros - (at 0L).Micros))
+
+    bench.Flush store
+    equal 1 (result (store.Quarantine())).Length
+    close store
+
+[<Test>]
+let ``an outbox that drops its oldest rows while they go out comes to its end, and says what is missing`` () =
+    use bench = new Bench(plain)
+    bench.Fake.Faults.Add(Fault.onWrite (FaultKind.Slow(TimeSpan.FromMilliseconds 15.0)) |> Fault.always)
+
+    let small (settings: StoreSettings) = {
+        bench.Connected "auto_flush_rows=10;" settings with
+            StoreSettings.QuestDb.OutboxSize = 20_000L
+            StoreSettings.QuestDb.OutboxFull = OutboxFull.DropOldest
+    }
+
+    let store = bench.Open small
+
+    for number in 0..399 do
+        write store [
+            batch [ for i in 0..4 -> fill "m1" (5 * number + i) (int64 (5 * number + i)) ]
+        ]
+
+    bench.Fake.Faults.Clear()
+    bench.Flush store
+    let there = trades store |> List.map (fun row -> row.At.Micros) |> Set.ofList
+
+    let missing = [
+        for number in 0..1999 do
+            let moment = (at (int64 number)).Micros
+
+            if not (there.Contains moment) then
+                moment
+    ]
+
+    let dropped =
+        gaps store
+        |> List.map _.Gap
+        |> List.filter (fun gap -> gap.Cause = Cause.Overrun)
+
+    Assert.That(missing, Is.Not.Empty)
+
+    for moment in missing do
+        isTrue (
+            dropped
+            |> List.exists (fun gap -> gap.Since.Micros <= moment && moment < gap.Until.Value.Micros)
+        )
+
+    close store
+
+[<Test>]
+let ``roots that cannot be read are said when the store is opened, and closing twice is closing once`` () =
+    use bench = new Bench(plain)
+
+    let settings = settingsFor bench.Folder bench.Server "questdb" |> bench.Connected ""
+
+    let wrong: StoreSettings = {
+        settings with
+            QuestDb.Connection = sound (Secret.ofConnection "https::addr=localhost:1;tls_roots=/nowhere.pem;")
+    }
+
+    match Store.openForWriting wrong "main" TimeProvider.System bench.Lines with
+    | Ok _ -> Assert.Fail "it was opened"
+    | Error fault -> isTrue ((string fault).Contains "tls_roots cannot be read")
+
+    let store = bench.Open()
+    write store (contents ())
+    close store
+    close store
+
+[<Test>]
 let ``a table in trouble holds up no other, and loses nothing`` () =
     use bench = new Bench(plain)
 

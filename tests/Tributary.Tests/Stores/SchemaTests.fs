@@ -26,7 +26,7 @@ let private golden = [
     "CREATE TABLE IF NOT EXISTS \"gaps\" (\"since\" TIMESTAMP, \"collector\" SYMBOL, \"exchange\" SYMBOL, \"stream\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"cause\" SYMBOL, \"token\" VARCHAR, \"until\" TIMESTAMP, \"healed_at\" TIMESTAMP, \"healed_by\" VARCHAR) TIMESTAMP(\"since\") PARTITION BY MONTH WAL DEDUP UPSERT KEYS(\"since\", \"collector\", \"exchange\", \"stream\", \"market\", \"cause\", \"token\")"
     "CREATE TABLE IF NOT EXISTS \"prices\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"token\" SYMBOL CAPACITY 131072, \"kind\" SYMBOL, \"price\" DOUBLE, \"received\" TIMESTAMP) TIMESTAMP(\"at\") PARTITION BY DAY WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\", \"token\", \"kind\")"
     "CREATE TABLE IF NOT EXISTS \"quarantine\" (\"received\" TIMESTAMP, \"exchange\" SYMBOL, \"source\" VARCHAR, \"position\" LONG, \"reason\" VARCHAR, \"bytes\" VARCHAR, \"content\" VARCHAR) TIMESTAMP(\"received\") PARTITION BY MONTH WAL DEDUP UPSERT KEYS(\"received\", \"content\")"
-    "CREATE TABLE IF NOT EXISTS \"collection_metrics\" (\"at\" TIMESTAMP, \"collector\" SYMBOL, \"name\" SYMBOL, \"labels\" SYMBOL, \"value\" DOUBLE) TIMESTAMP(\"at\") PARTITION BY MONTH WAL DEDUP UPSERT KEYS(\"at\", \"collector\", \"name\", \"labels\")"
+    "CREATE TABLE IF NOT EXISTS \"collection_metrics\" (\"at\" TIMESTAMP, \"collector\" SYMBOL, \"name\" SYMBOL, \"labels\" SYMBOL, \"value\" DOUBLE) TIMESTAMP(\"at\") PARTITION BY DAY WAL DEDUP UPSERT KEYS(\"at\", \"collector\", \"name\", \"labels\")"
 ]
 
 [<Test>]
@@ -51,27 +51,6 @@ let ``decimals are for the prices and sizes of trades`` () =
         equal (doubles.Replace("\" DOUBLE", "\" DECIMAL(19,6)")) decimals
         Assert.That(decimals, Does.StartWith "CREATE TABLE IF NOT EXISTS \"trades\"")
     | other -> failwith $"%A{other}"
-
-[<Test>]
-let ``a time to live is for the bulk, in hours, rounded up`` () =
-    for ttl, hours in [ TimeSpan.FromDays 90.0, 2160; TimeSpan.FromMinutes 61.0, 2 ] do
-        let living = statements 2 false (ValueSome ttl)
-
-        let expiring = [
-            "trades"
-            "orderbook_snapshots"
-            "orderbook_deltas"
-            "trade_links"
-            "prices"
-            "collection_metrics"
-        ]
-
-        equal expiring [
-            for table, statement in List.zip (Tables.all 2 false) living do
-                if statement.Contains "TTL" then
-                    Assert.That(statement, Does.Contain $" TTL {hours} HOURS WAL ")
-                    table.Name
-        ]
 
 [<Test>]
 let ``every table has a timestamp first, and keys among its columns that are no arrays`` () =
@@ -567,3 +546,23 @@ let ``views are made of the tables, and a second time nothing happens`` () : Tas
 
         equal [ "trades_1m"; "trades_1h"; "trades_1d" ] (List.map fst Schema.views)
     })
+
+[<Test>]
+let ``rows live for whole partitions`` () =
+    let lives (hours: float) =
+        Tables.all 2 false
+        |> List.choose (fun table ->
+            match Tables.timeToLive (ValueSome(TimeSpan.FromHours hours)) table with
+            | ValueSome(struct (_, text)) -> Some(table.Name, text)
+            | ValueNone -> None)
+
+    equal
+        [
+            "trades", "2 DAYS"
+            "orderbook_snapshots", "36 HOURS"
+            "orderbook_deltas", "36 HOURS"
+            "trade_links", "2 DAYS"
+            "prices", "2 DAYS"
+            "collection_metrics", "2 DAYS"
+        ]
+        (lives 35.5)

@@ -214,6 +214,25 @@ type StoreContractTests(kind: string) =
         equal [ { Collector = "main"; Gap = healed } ] (gaps store)
 
     [<Test>]
+    member _.``what was dropped grows with every drop``() =
+        let dropped until = {
+            gap with
+                Cause = Cause.Overrun
+                Until = ValueSome(at until)
+        }
+
+        let healed = {
+            dropped 300L with
+                Healed = ValueSome(struct (at 900L, "backfill"))
+        }
+
+        write store [ batch [ hole (dropped 300L) ]; batch [ hole healed ] ]
+        write store [ batch [ hole (dropped 200L) ] ]
+        equal [ healed ] (gaps store |> List.map _.Gap)
+        write store [ batch [ hole (dropped 500L) ] ]
+        equal [ dropped 500L ] (gaps store |> List.map _.Gap)
+
+    [<Test>]
     member _.``gaps of another token, stream, cause or beginning are other gaps``() =
         let others = [
             gap

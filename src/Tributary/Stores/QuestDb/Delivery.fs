@@ -258,6 +258,9 @@ module internal Delivery =
                     Control = ValueSome range.First
                     Failures = 0
             }
+        // A server that finds a fault in row after row and takes none: the rows are not what it minds.
+        | Errand.Rows _, Answer.BadRow _ when delivery.Control.IsNone && delivery.Bad.Length >= mostSuspects ->
+            later ()
         | Errand.Rows range, Answer.BadRow(row, reason) when row < range.Count -> without range row reason
         | Errand.Rows range, Answer.DoubtfulRow(row, reason) when row < range.Count ->
             let key = range.First + row
@@ -403,6 +406,7 @@ type internal Settling = private {
     Kept: Acknowledged list
     LastTxn: int64
     LastId: int64
+    WasSuspended: bool
 }
 
 [<RequireQualifiedAccess>]
@@ -413,6 +417,7 @@ module internal Settling =
         Kept = []
         LastTxn = -1L
         LastId = -1L
+        WasSuspended = false
     }
 
     /// Entries up to here were taken, at this moment; `line` is the connection that questions go over.
@@ -437,7 +442,7 @@ module internal Settling =
 
     /// What a look at the log, which began at `began` and went over the connection `line`, says. When it answers a number,
     /// whatever is still held behind that entry has to be sent again:
-    /// 1. All of it, when the log is another one than before, or older.
+    /// 1. All of it, when the log is another one than before, or older; or when it is resumed: transactions may have been skipped.
     /// 2. What no look has seen in the log, when the connection is another one: a server that was started again meanwhile may
     ///    have lost it, and shows nothing of that.
     let looked
@@ -447,7 +452,9 @@ module internal Settling =
         settling
         : struct (Settling * int64 voption) =
         match state with
+        | ValueNone when settling.LastTxn < 0L && settling.Open.IsEmpty -> struct (start, ValueNone)
         | ValueNone -> struct (start, ValueSome 0L)
+        | ValueSome state when settling.WasSuspended && not state.Suspended -> struct (start, ValueSome 0L)
         | ValueSome state when
             settling.LastTxn >= 0L
             && (state.SequencerTxn < settling.LastTxn || state.Id <> settling.LastId)
@@ -493,6 +500,7 @@ module internal Settling =
                         Kept = applied @ settling.Kept
                         LastTxn = state.SequencerTxn
                         LastId = state.Id
+                        WasSuspended = state.Suspended
                     },
                     (if isDoubted then
                          ValueSome(furthest appliedUpTo waiting)

@@ -414,7 +414,8 @@ type internal Reader(server: Server) =
             let described = Map.ofList described
 
             let! quarantined =
-                rows "SELECT DISTINCT content FROM quarantine" (fun get -> Value.text (get "content"))
+                rows "SELECT count_distinct(content) AS amount FROM quarantine" (fun get ->
+                    Value.integer (get "amount"))
 
             let! metrics = this.Metrics()
 
@@ -468,7 +469,7 @@ type internal Reader(server: Server) =
                             Checkpoints = find key own []
                         }
                 ]
-                Quarantined = quarantined.Length
+                Quarantined = List.sum quarantined
                 Metrics = metrics
                 Bytes = bytes
                 Notes = notes

@@ -140,7 +140,7 @@ type internal Sender
     // ---- the server as a whole
 
     let gate = new SemaphoreSlim(1)
-    let mutable ready: Ready voption = ValueNone
+    let mutable ready: Ready option = None
     let mutable preparations = 0
     let told = HashSet<string>()
 
@@ -222,7 +222,7 @@ type internal Sender
                         Columns = []
                     }
 
-                    called, struct (found, hours)
+                    called.ToLowerInvariant(), struct (found, hours)
             ]
     }
 
@@ -271,12 +271,12 @@ type internal Sender
                 for note in verdict.Notes do
                     tellOnce (Log.remoteNote log name) note
 
-                match options.TimeToLive with
-                | ValueSome wanted when table.Expires && hours <> int (ceil wanted.TotalHours) ->
-                    do!
-                        execute
-                            $"ALTER TABLE \"{table.Name}\" SET TTL {int (ceil wanted.TotalHours)} HOURS"
-                            ct
+                match Tables.timeToLive options.TimeToLive table with
+                | ValueSome(struct (wanted, text)) when hours <> wanted ->
+                    try
+                        do! execute $"ALTER TABLE \"{table.Name}\" SET TTL {text}" ct
+                    with :? QuestDbException as error ->
+                        tellOnce (Log.remoteNote log name) $"the time to live is not set: {error.Message}"
                 | ValueNone when hours > 0 ->
                     tellOnce
                         (Log.remoteNote log name)
@@ -286,8 +286,11 @@ type internal Sender
                 verdicts[table.Name] <- verdict
 
         if options.Views then
-            for _, statement in Schema.views do
-                do! execute statement ct
+            for view, statement in Schema.views do
+                try
+                    do! execute statement ct
+                with :? QuestDbException as error ->
+                    tellOnce (Log.remoteNote log name) $"{view} is not made: {error.Message}"
 
         return
             verdicts
@@ -301,8 +304,8 @@ type internal Sender
 
         try
             match ready with
-            | ValueSome ready -> return ready
-            | ValueNone ->
+            | Some ready -> return ready
+            | None ->
                 let! protocol = server.Negotiate ct
 
                 if options.Decimals && protocol < 3 then
@@ -322,13 +325,13 @@ type internal Sender
                     Verdicts = verdicts
                 }
 
-                ready <- ValueSome found
+                ready <- Some found
                 return found
         finally
             gate.Release() |> ignore
     }
 
-    let forgetServer () = ready <- ValueNone
+    let forgetServer () = ready <- None
 
     // ---- health, and what may be forgotten
 
@@ -361,7 +364,7 @@ type internal Sender
     // The open ones, by table; those of an earlier run among them.
     let open' = Dictionary<string, Instant>()
 
-    let record (gap: Gap) : Task<unit> = task {
+    let record (gap: Gap) : Task<bool> = task {
         let batch = Batch()
         batch.Gaps.Add gap
 
@@ -370,7 +373,9 @@ type internal Sender
             for track in tracks do
                 if track.Lane.IsGaps then
                     track.Wake 1
-        | Error _ -> () // The engine hears of that store's troubles itself.
+
+            return true
+        | Error _ -> return false // The engine hears of that store's troubles itself; the next look tries again.
     }
 
     let judge (track: Track) (state: WalState voption) (began: Instant) : Task<unit> = task {
@@ -382,21 +387,27 @@ type internal Sender
         if health = TableHealth.Sound then
             match open'.TryGetValue track.Table with
             | true, since ->
-                open'.Remove track.Table |> ignore
-                do! record (gapOf track.Table since (ValueSome began))
+                let! isRecorded = record (gapOf track.Table since (ValueSome began))
+
+                if isRecorded then
+                    open'.Remove track.Table |> ignore
 
                 if before <> TableHealth.Sound then
                     Log.remoteNote log name (TableHealth.explain track.Table health)
             | _ -> ()
 
             track.SoundAt <- began
-        elif before <> health then
-            Log.remoteUnhealthy log name (TableHealth.explain track.Table health)
+        else
+            // How far it lags is no news.
+            if before <> health && not (before.IsLagging && health.IsLagging) then
+                Log.remoteUnhealthy log name (TableHealth.explain track.Table health)
 
             if not (open'.ContainsKey track.Table) then
                 let since = if track.SoundAt.Micros = 0L then began else track.SoundAt
-                open'[track.Table] <- since
-                do! record (gapOf track.Table since ValueNone)
+                let! isRecorded = record (gapOf track.Table since ValueNone)
+
+                if isRecorded then
+                    open'[track.Table] <- since
     }
 
     // Two looks at a time could not tell which is the newer one.
@@ -413,7 +424,7 @@ type internal Sender
             Map.ofList [
                 for row in answer.Rows do
                     let get column = answer.Value(row, column)
-                    let table = text (get "name")
+                    let table = (text (get "name")).ToLowerInvariant()
 
                     match Map.tryFind table ids with
                     | Some(struct (found, _)) ->
@@ -528,7 +539,7 @@ type internal Sender
             payload.Clear()
             let unfit = List<struct (byte[] * string)>()
             let mutable upTo = range.After
-            let mutable more = true
+            let mutable more, isFull = true, false
 
             while more do
                 // In pieces, so that a long wait is not read into memory at once.
@@ -564,15 +575,16 @@ type internal Sender
 
                             upTo <- entry.Number
                             entry.Free()
-                            more <- payload.RowCount < mostRows && payload.Length < mostBytes
+                            isFull <- payload.RowCount >= mostRows || payload.Length >= mostBytes
+                            more <- not isFull
 
             struct (position,
                     ValueSome {
                         Payload = payload
                         Range = range
-                        // Numbers in between may be of other tables.
-                        UpTo = (if more then range.UpTo else upTo)
-                        IsLong = not more && upTo < range.UpTo
+                        // Numbers in between are of other tables, or of entries that were dropped.
+                        UpTo = (if isFull then upTo else range.UpTo)
+                        IsLong = isFull && upTo < range.UpTo
                         Unfit = List.ofSeq unfit
                     })
 
@@ -585,8 +597,8 @@ type internal Sender
     /// Whether a table is still the one that rows are made for: what looks like a bad row may be another table.
     let isAsPrepared (table: string) ct : Task<bool> = task {
         match ready with
-        | ValueNone -> return false
-        | ValueSome known ->
+        | None -> return false
+        | Some known ->
             let! tables = describeTables ct
 
             match Map.tryFind table tables with
@@ -746,7 +758,6 @@ type internal Sender
         let mutable isolating = false
         let mutable waiting: Prepared voption = ValueNone
         let mutable isLong = false
-        let mutable turn = 0
 
         let rest (wait: TimeSpan) = Task.Delay(wait, clock, ct)
 
@@ -802,7 +813,7 @@ type internal Sender
 
                     if waiting.IsNone then
                         let struct (position, next) =
-                            prepare track encoder batch payloads[turn] position isLong
+                            prepare track encoder batch payloads[0] position isLong
 
                         lock track (fun () ->
                             if track.Generation = generation then
@@ -817,20 +828,31 @@ type internal Sender
                         let sending = deliver track generation client compressed current isolating ct
                         // While it is under way, the next one is made, as if all goes well.
                         let ahead = Position.advance current.Range current.UpTo track.Position
-                        turn <- 1 - turn
-
                         let isMore = current.IsLong || Position.hasTwoEnds ahead
 
-                        let struct (position, following) =
-                            if isMore || track.Pending >= mostRows then
-                                prepare track encoder batch payloads[turn] ahead current.IsLong
+                        // Never the one that is on its way.
+                        let spare =
+                            if obj.ReferenceEquals(current.Payload, payloads[0]) then
+                                payloads[1]
                             else
+                                payloads[0]
+
+                        let struct (position, following) =
+                            try
+                                if isMore || track.Pending >= mostRows then
+                                    prepare track encoder batch spare ahead current.IsLong
+                                else
+                                    struct (ahead, ValueNone)
+                            with _ ->
+                                // What is under way is waited for first; then it is tried again, and said.
                                 struct (ahead, ValueNone)
 
                         match! sending with
                         | Ok bad ->
                             do! quarantine track (current.Unfit @ bad)
-                            isBack ()
+
+                            if current.Payload.RowCount > 0 then
+                                isBack ()
 
                             if track.IsFailing then
                                 track.IsFailing <- false
@@ -854,7 +876,6 @@ type internal Sender
 
                             waiting <- if isSame then following else ValueNone
                         | Error answer ->
-                            turn <- 1 - turn
                             failures <- failures + 1
 
                             isolating <-
@@ -885,6 +906,7 @@ type internal Sender
             | :? OperationCanceledException when ct.IsCancellationRequested -> ()
             | :? QuestDbException as error ->
                 failures <- failures + 1
+                waiting <- ValueNone
                 isAway error.Message
 
                 try
@@ -911,17 +933,23 @@ type internal Sender
     let watch () : Task<unit> = task {
         let ct = stopping.Token
 
+        let mutable knowsGaps = false
+
+        /// Those that an earlier run left open.
+        let recall () = task {
+            if not knowsGaps then
+                let! gaps = local.OpenGaps()
+                do! looking.WaitAsync ct
+
+                for gap in gaps do
+                    if gap.Exchange = questdb then
+                        open'.TryAdd(string gap.Market, gap.Since) |> ignore
+
+                looking.Release() |> ignore
+                knowsGaps <- true
+        }
+
         try
-            let! gaps = local.OpenGaps()
-
-            do! looking.WaitAsync ct
-
-            for gap in gaps do
-                if gap.Exchange = questdb then
-                    open'[string gap.Market] <- gap.Since
-
-            looking.Release() |> ignore
-
             while not ct.IsCancellationRequested do
                 let wait =
                     if Volatile.Read &flushes > 0 then
@@ -932,6 +960,8 @@ type internal Sender
                 do! lookSoon.Wait(wait, clock, ct)
 
                 try
+                    do! recall ()
+
                     if ready.IsSome then
                         do! look ct
                 with

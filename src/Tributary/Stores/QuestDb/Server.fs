@@ -63,21 +63,7 @@ type internal Server(options: ConnectionOptions, clock: TimeProvider) =
     // The address that answered last; all users move on together when it does not.
     let mutable current = 0
 
-    let roots =
-        lazy
-            (match options.Roots with
-             | Roots.System -> null
-             | Roots.File(path, password) ->
-                 let certificates = X509Certificate2Collection()
-
-                 match password with
-                 | ValueSome password ->
-                     certificates.AddRange(
-                         X509CertificateLoader.LoadPkcs12CollectionFromFile(path, password.Reveal())
-                     )
-                 | ValueNone -> certificates.ImportFromPemFile path
-
-                 certificates)
+    let roots = lazy (Server.LoadRoots options)
 
     let ssl () =
         let ssl = SslClientAuthenticationOptions()
@@ -164,6 +150,22 @@ type internal Server(options: ConnectionOptions, clock: TimeProvider) =
         | null -> error.Message
         | inner when (error :? HttpRequestException) || (error :? IOException) -> words inner
         | _ -> error.Message
+
+    /// The authorities that are trusted; null means the system's. Throws what .NET says of the file.
+    static member LoadRoots(options: ConnectionOptions) : X509Certificate2Collection | null =
+        match options.Roots with
+        | Roots.System -> null
+        | Roots.File(path, password) ->
+            let certificates = X509Certificate2Collection()
+
+            match password with
+            | ValueSome password ->
+                certificates.AddRange(
+                    X509CertificateLoader.LoadPkcs12CollectionFromFile(path, password.Reveal())
+                )
+            | ValueNone -> certificates.ImportFromPemFile path
+
+            certificates
 
     member _.Options = options
     member _.Address = addresses[current % addresses.Length]

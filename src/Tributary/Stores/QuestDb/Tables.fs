@@ -254,7 +254,7 @@ let private tables ofNumbers ofLevels : Table list = [
             symbol "labels"
             double "value"
         ]
-        Partition = Partition.Month
+        Partition = Partition.Day
         Keys = [ "collector"; "name"; "labels" ]
         Expires = true
     }
@@ -265,6 +265,23 @@ let all (protocol: int) (decimals: bool) =
     tables
         (column (if decimals then Kind.Decimal else Kind.Double))
         (column (if protocol >= 2 then Kind.Levels else Kind.Varchar))
+
+/// How long the rows of a table live, in hours and as DDL says it: whole partitions, for the server takes nothing else. Nothing when
+/// they live for ever.
+let timeToLive (ttl: TimeSpan voption) (table: Table) : struct (int * string) voption =
+    match ttl with
+    | ValueSome ttl when table.Expires ->
+        match table.Partition with
+        | Partition.Hour ->
+            let hours = int (ceil ttl.TotalHours)
+            ValueSome(struct (hours, $"{hours} HOURS"))
+        | Partition.Day ->
+            let days = int (ceil ttl.TotalDays)
+            ValueSome(struct (24 * days, $"{days} DAYS"))
+        | Partition.Month ->
+            let months = int (ceil (ttl.TotalDays / 30.0))
+            ValueSome(struct (30 * 24 * months, $"{months} MONTHS"))
+    | _ -> ValueNone
 
 /// The statement that makes a table. Names are quoted, because some are words of SQL.
 let create (ttl: TimeSpan voption) (table: Table) =
@@ -285,9 +302,9 @@ let create (ttl: TimeSpan voption) (table: Table) =
     let designated = table.Columns.Head.Name
 
     let lives =
-        match ttl with
-        | ValueSome ttl when table.Expires -> $" TTL {int (ceil ttl.TotalHours)} HOURS"
-        | _ -> ""
+        match timeToLive ttl table with
+        | ValueSome(struct (_, text)) -> $" TTL {text}"
+        | ValueNone -> ""
 
     let keys = designated :: table.Keys |> List.map quoted |> String.concat ", "
 
