@@ -115,6 +115,7 @@ module Schedule =
             | Stream.Markets -> 1UL
             | Stream.Books -> 2UL
             | Stream.Trades -> 3UL
+            | Stream.Depth -> 4UL
 
         let mutable z =
             seed

@@ -330,6 +330,8 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
                     <
                     0
 
+            let verdict = PolymarketHash.verify json &parts moment
+
             let row: BookRow = {
                 Market = batch.Names.Intern(json.Slice(parts.Market.Start, parts.Market.Length))
                 Token = batch.Names.Intern(json.Slice(parts.Token.Start, parts.Token.Length))
@@ -340,7 +342,15 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
                 AskCount = askCount
                 Hash = batch.Keep(json.Slice(parts.Hash.Start, max 0 parts.Hash.Length))
                 Tick = Price.ofMillionths tick
-                Verdict = PolymarketHash.verify json &parts moment
+                Received = batch.Received
+                Verdict = verdict
+                Doubt =
+                    match verdict with
+                    | Verdict.Verified -> Doubt.None
+                    | Verdict.Mismatched -> Doubt.Hash
+                    | _ when parts.Hash.Length = 40 && not parts.Verbatim -> Doubt.NotCanonical
+                    | _ -> Doubt.NoHash
+                Reason = Reason.Poll
                 Flags = flags
                 Inserted = false
             }
