@@ -81,6 +81,9 @@ type BookRow = {
     Hash: Slice
     /// Zero when the exchange did not say.
     Tick: Price
+    /// The price of the last fill as the exchange wrote it, in the batch's buffer: its hash covers the very text. A negative length when it
+    /// did not say; not stored.
+    LastTrade: Slice
     Verdict: Verdict
     Doubt: Doubt
     Reason: Reason

@@ -342,6 +342,11 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
                 AskCount = askCount
                 Hash = batch.Keep(json.Slice(parts.Hash.Start, max 0 parts.Hash.Length))
                 Tick = Price.ofMillionths tick
+                LastTrade =
+                    if parts.LastTrade.Length < 0 then
+                        parts.LastTrade
+                    else
+                        batch.Keep(json.Slice(parts.LastTrade.Start, parts.LastTrade.Length))
                 Received = batch.Received
                 Verdict = verdict
                 Doubt =
@@ -358,7 +363,8 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
             batch.Books.Add &row
             null
 
-let private bookReader = RowReader(fun json at batch -> book json &at batch)
+/// Reads one book as a row of the batch.
+let bookReader = RowReader(fun json at batch -> book json &at batch)
 
 let decode (request: Request) asked (body: ReadOnlyMemory<byte>) (batch: Batch) =
     let json = body.Span
