@@ -1044,6 +1044,16 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             | book -> ValueSome(struct (book, t.At, t.Verdict, t.Doubt))
         | _ -> ValueNone
 
+    /// The token's book is followed.
+    member _.Follows(token: Name) : bool =
+        match find token with
+        | null -> false
+        | _ -> true
+
+    /// No token's book comes over this connection.
+    member _.IsIdle(connection: int) : bool =
+        tracked.Values |> Seq.forall (fun t -> t.Connection <> connection)
+
     /// Whether a gap is open for the token: since when, and why.
     member _.TryGap(token: TokenId) =
         match tracked.TryGetValue(string token) with

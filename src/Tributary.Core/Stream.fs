@@ -92,6 +92,8 @@ type BookProof() =
 type StreamPart = {
     /// The setting that holds the address, such as `ws_url`.
     Host: string
+    /// The path below it.
+    Path: string
     /// The most tokens on one connection that are known to work.
     MostTokens: int
     /// The frame that begins a connection, with its first tokens.

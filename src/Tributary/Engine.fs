@@ -287,6 +287,28 @@ type Engine
         }
     }
 
+    // The live part of each exchange that has one.
+    let lives = Dictionary<ExchangeId, Live>()
+
+    let liveOf exchange =
+        match lives.TryGetValue exchange with
+        | true, live -> ValueSome live
+        | _ -> ValueNone
+
+    // What an earlier run left of live books that have not begun in this one: by token.
+    let earlierDepth = Dictionary<string, struct (Instant * Instant * Cause)>()
+
+    let follow (venue: Venue) (markets: Market list) =
+        liveOf venue.Asker.Collector.Exchange
+        |> ValueOption.iter (fun live ->
+            live.Follow markets
+
+            for market in markets do
+                for token in market.Tokens do
+                    match earlierDepth.Remove(string token) with
+                    | true, struct (since, good, cause) -> live.Resume(token, since, good, cause)
+                    | _ -> ())
+
     let polled (job: Job) due (flow: Flow) outcome =
         options.Polled {
             Job = job
@@ -390,6 +412,8 @@ type Engine
 
             if batch.Rejections.Count > 0 then
                 isDamaged.Value <- true
+
+            liveOf collector.Exchange |> ValueOption.iter (fun live -> live.Polled batch)
 
             for i in 0 .. batch.Books.Count - 1 do
                 let row = batch.Books[i]
@@ -652,6 +676,15 @@ type Engine
             Log.marketAdded log market.Slug (string market.Market)
             begin' venue market batch
 
+        follow venue changes.Added
+
+        liveOf exchange
+        |> ValueOption.iter (fun live ->
+            live.Unfollow changes.Closed
+
+            for market in universe.Known.Values do
+                live.Describe market)
+
         for market in changes.Closed do
             Log.marketClosed log market.Slug (string market.Market)
 
@@ -799,6 +832,74 @@ type Engine
         do! durable
     }
 
+    /// Whole books of some tokens, to compare with.
+    let compare (venue: Venue) (live: Live) (tokens: TokenId list) () = task {
+        let page (batch: Batch) (_: Progress) = task {
+            live.Polled batch
+            batch.Books.Truncate 0
+
+            if batch.RowCount > 0 then
+                let! durable = store batch ignore
+                do! durable
+            else
+                pool.Return batch
+        }
+
+        let! _ =
+            venue.Asker.WalkAll(venue.Asker.Collector.Ask(Need.Books tokens), true, page, asking.Token)
+
+        ()
+    }
+
+    /// Whether an announced market may be one that is wanted.
+    let isWanted (venue: Venue) (slug: string) =
+        List.contains slug venue.Picks.Slugs
+        || (match venue.Picks.Discovery with
+            | ValueSome wanted -> wanted.Slugs |> List.exists (fun pattern -> Universe.matches pattern slug)
+            | ValueNone -> false)
+
+    do
+        for venue in venues do
+            let exchange = venue.Asker.Collector.Exchange
+
+            match venue.Asker.Collector.Stream with
+            | ValueSome part when venue.Settings.Live.Enabled ->
+                match Setup.live venue.Settings settings.Collector part with
+                | Error message -> invalidArg (nameof options) $"{venue.Settings.Exchange}: {message}"
+                | Ok how ->
+                    let live = ref ValueNone
+
+                    let events = {
+                        Store =
+                            fun batch -> task {
+                                let! durable = store batch ignore
+
+                                // A store that is given up takes nothing more, and says so itself.
+                                durable.ContinueWith(fun (done': Task<unit>) -> done'.Exception |> ignore)
+                                |> ignore
+                            }
+                        Compare =
+                            fun tokens ->
+                                live.Value
+                                |> ValueOption.iter (fun live ->
+                                    start "compare" (compare venue live tokens))
+                        Announced =
+                            fun slug ->
+                                if isWanted venue slug then
+                                    Log.announced log (string exchange) slug
+                                    hear (Signal.Refresh(now (), exchange))
+                        Resolved =
+                            fun market ->
+                                if venue.Universe.Known.ContainsKey(string market) then
+                                    hear (Signal.Refresh(now (), exchange))
+                        Traded = ignore
+                    }
+
+                    let made = Live(exchange, part, how, events, pool, clock, meters, log)
+                    live.Value <- ValueSome made
+                    lives[exchange] <- made
+            | _ -> ()
+
     let mutable isCounting = 0
 
     let countsTimer =
@@ -835,8 +936,29 @@ type Engine
             ]
             |> HashSet
 
+        for checkpoint in checkpoints do
+            if checkpoint.Stream = Stream.Depth then
+                checkpoint.Token
+                |> ValueOption.iter (fun token ->
+                    earlierDepth[string token] <-
+                        struct (checkpoint.Since, checkpoint.Watermark, Cause.Stopped))
+
+        for gap in openGaps do
+            if gap.Stream = Stream.Depth then
+                gap.Token
+                |> ValueOption.iter (fun token ->
+                    let since =
+                        match earlierDepth.TryGetValue(string token) with
+                        | true, struct (since, _, _) -> since
+                        | _ -> gap.Since
+
+                    earlierDepth[string token] <- struct (since, gap.Since, gap.Cause))
+
         hear <- scheduler.Hear
         intake.Start()
+
+        for live in lives.Values do
+            live.Start()
 
         for venue in venues do
             let exchange = exchangeOf venue
@@ -857,6 +979,7 @@ type Engine
                 for market in resumed do
                     begin' venue market batch
 
+                follow venue resumed
                 let! _ = store batch ignore
                 hear (Signal.Add(now (), exchange, resumed |> List.map _.Market))
 
@@ -935,6 +1058,10 @@ type Engine
 
         let! _ =
             Task.WhenAny(Task.WhenAll(Seq.toArray working.Keys), Task.Delay(limit / 4.0, clock))
+
+        for live in lives.Values do
+            let! _ = Task.WhenAny(live.StopAsync(), Task.Delay(limit / 4.0, clock))
+            ()
 
         let! _ = Task.WhenAny(storeCounts (), Task.Delay(limit / 4.0, clock))
 

@@ -700,6 +700,7 @@ let unsubscribe (tokens: TokenId list) =
 
 let part: StreamPart = {
     Host = "ws_url"
+    Path = "market"
     MostTokens = 400
     Open = openWith
     Subscribe = subscribe
