@@ -125,6 +125,7 @@ module Recordings =
         let decode (collector: Collector) kind walk (place: int -> string) (json: ReadOnlyMemory<byte>) =
             let exchange = string collector.Exchange
             let trades, books = batch.Trades.Count, batch.Books.Count
+            let deltas = batch.Deltas.Count
             let markets, rejections = batch.Markets.Count, batch.Rejections.Count
 
             let request: Request = {
@@ -138,7 +139,9 @@ module Recordings =
             let decoded = collector.Decode request json (Instant.ofMicros 0L) batch
 
             let rows =
-                batch.Trades.Count - trades + batch.Books.Count - books + batch.Markets.Count
+                batch.Trades.Count - trades + batch.Books.Count - books + batch.Deltas.Count
+                - deltas
+                + batch.Markets.Count
                 - markets
 
             for i in rejections .. batch.Rejections.Count - 1 do
@@ -218,6 +221,9 @@ module Recordings =
 
             for i in 0 .. batch.Books.Count - 1 do
                 onEvent (MarketEvent.Book(batch.Book i))
+
+            for i in 0 .. batch.Deltas.Count - 1 do
+                onEvent (MarketEvent.Delta(batch.Delta i))
 
             for market in batch.Markets do
                 onEvent (MarketEvent.Market market)
