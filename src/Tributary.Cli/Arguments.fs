@@ -124,6 +124,10 @@ type SimulateArguments =
     | [<Unique>] Fault_Rate of float
     | [<Unique>] No_Limits
     | [<Unique>] V1_Only
+    | [<Unique>] Messages of float
+    | [<Unique>] Stream_Faults of names: string
+    | [<Unique>] Stream_Fault_Rate of float
+    | [<Unique>] New_Market_Every of duration: string
 
     interface IArgParserTemplate with
         member this.Usage =
@@ -139,6 +143,13 @@ type SimulateArguments =
             | Fault_Rate _ -> "the share of requests that each kind strikes; default 0.03."
             | No_Limits -> "do not count requests."
             | V1_Only -> "serve trades by Data API v1 alone."
+            | Messages _ ->
+                "price changes a second on the market channel, over all markets and beside the ordinary ones; default 0."
+            | Stream_Faults _ ->
+                "misbehaviour of the market channel: a comma list of withheld, silent-assets, silent-socket, half-open, dropped, duplicated, reordered, wrong-best, hash-race, delta-first, crossed, close, tick-size, repeats; all; none (default)."
+            | Stream_Fault_Rate _ -> "the share of messages that each kind strikes; default 0.01."
+            | New_Market_Every _ ->
+                "how often the market of the next 15-minute window appears, such as 30s or 15m; default: never."
 
 type DemoArguments =
     | [<Unique>] Seconds of int

@@ -584,6 +584,24 @@ let simulate (_: Common) (arguments: ParseResults<SimulateArguments>) = task {
                 |> Option.defaultValue fallback.FaultRate
             Limits = not (arguments.Contains SimulateArguments.No_Limits)
             V2 = not (arguments.Contains SimulateArguments.V1_Only)
+            MessagesPerSecond =
+                arguments.TryGetResult SimulateArguments.Messages
+                |> Option.defaultValue fallback.MessagesPerSecond
+            StreamFaults =
+                match
+                    arguments.TryGetResult SimulateArguments.Stream_Faults
+                    |> Option.defaultValue "none"
+                    |> StreamFault.parse
+                with
+                | Ok faults -> faults
+                | Error message -> refuse Exit.Usage message
+            StreamFaultRate =
+                arguments.TryGetResult SimulateArguments.Stream_Fault_Rate
+                |> Option.defaultValue fallback.StreamFaultRate
+            NewMarketEvery =
+                arguments.TryGetResult SimulateArguments.New_Market_Every
+                |> Option.map (duration)
+                |> Option.defaultValue fallback.NewMarketEvery
     }
 
     let within name least most (value: float) =
@@ -595,6 +613,8 @@ let simulate (_: Common) (arguments: ParseResults<SimulateArguments>) = task {
     within "speed" 0.01 1_000.0 options.Speed
     within "trades" 0.0 100_000.0 options.TradesPerSecond
     within "fault-rate" 0.0 1.0 options.FaultRate
+    within "messages" 0.0 1_000_000.0 options.MessagesPerSecond
+    within "stream-fault-rate" 0.0 1.0 options.StreamFaultRate
 
     use interrupt = new Interrupt()
 
@@ -610,6 +630,7 @@ let simulate (_: Common) (arguments: ParseResults<SimulateArguments>) = task {
     Console.WriteLine
         $"{options.Markets} markets, seed {options.Seed}; collect with: tributary start --exchange-url {simulator.Address}"
 
+    Console.WriteLine $"market channel: {simulator.Channel}"
     Console.Out.Flush()
 
     try
