@@ -314,9 +314,11 @@ type Engine
 
             for market in markets do
                 for token in market.Tokens do
-                    match earlierDepth.Remove(string token) with
-                    | true, struct (since, good, cause) -> live.Resume(token, since, good, cause)
-                    | _ -> ())
+                    let mutable left = struct (Instant.ofMicros 0L, Instant.ofMicros 0L, Cause.Stopped)
+
+                    if earlierDepth.Remove(string token, &left) then
+                        let struct (since, good, cause) = left
+                        live.Resume(token, since, good, cause))
 
     let polled (job: Job) due (flow: Flow) outcome =
         options.Polled {

@@ -454,11 +454,11 @@ type internal Live
                     Side = event.Side
                     Source = Source.Stream
                     Price = Price.ofMillionths event.Price
-                    Size = Size.trusted event.Size
+                    Size = (Size.tryOfMillionths event.Size).Value
                     At = event.At
                     Received = received
                     Transaction = out.Keep(ReadOnlySpan(bytes, event.Detail.Start, event.Detail.Length))
-                    Wallet = Slice.none
+                    Wallet = { Start = 0; Length = 0 }
                     Flags = Flags.None
                     Occurrence = 0
                     Id = { High = 0UL; Low = 0UL }

@@ -377,6 +377,7 @@ let readBooks (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
             AskCount = asks
             Hash = hash
             Tick = tick
+            LastTrade = { Start = 0; Length = -1 }
             Verdict = verdict
             Doubt = doubt
             Reason = reason

@@ -1698,6 +1698,7 @@ type private Shipments(db: Connection, collector: string) =
                     AskCount = batch.Levels.Count - firstAsk
                     Hash = batch.Keep(ReadOnlySpan(Encoding.UTF8.GetBytes(hexOrText "" found 5)))
                     Tick = Price.zero
+                    LastTrade = { Start = 0; Length = -1 }
                     Verdict = LanguagePrimitives.EnumOfValue(byte (found.Integer 6))
                     Doubt = doubtOf (found.Integer 11)
                     Reason = reasonOf (found.Text 10)
