@@ -100,6 +100,23 @@ type private Held = {
     HeldHash: byte[]
 }
 
+/// What a fill took, as far as a connection told of it.
+[<Struct>]
+type private FillSeen = { FilledAt: Instant; Filled: int64 }
+
+/// A whole book that differs from the one before by what a taker took, as long as the fills for it are not all known.
+[<Struct>]
+type private Sweep = {
+    SweptAt: Instant
+    /// The total of all levels together.
+    Taken: int64
+    /// Levels that were touched: of each, makers may have taken back a rest that is too small.
+    Touched: int
+    /// The last proven state before it.
+    GoodBefore: Instant
+    Since: Instant
+}
+
 /// One token's live book, and what is known about it.
 [<Sealed; AllowNullLiteral>]
 type private Tracked(market: MarketId, token: TokenId, marketName: Name, tokenName: Name, mode: DepthMode, proof: BookProof) =
@@ -110,6 +127,11 @@ type private Tracked(market: MarketId, token: TokenId, marketName: Name, tokenNa
     member _.Mode = mode
     member _.Proof = proof
     member val Complement: Tracked = null with get, set
+    /// The fills of the market, both tokens' together.
+    member val Fills = List<FillSeen>() with get, set
+    /// Those before this one have explained an earlier change.
+    member val FillsUsed = 0 with get, set
+    member val Sweeps: List<Sweep> | null = null with get, set
     /// Nothing before the first book.
     member val Book: Book | null = null with get, set
     /// When the book last changed, by the exchange's clock.
@@ -162,6 +184,9 @@ type private Tracked(market: MarketId, token: TokenId, marketName: Name, tokenNa
 /// a gap begins at the last proven state, and ends with the next one. All its rows go to the batch that the caller owns.
 [<Sealed>]
 type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Names) =
+    static let sides = [| Side.Buy; Side.Sell |]
+    // The levels of a sweep: used again and again.
+    let touched = List<struct (Side * int64 * int64)>()
     let counts = DepthCounts()
     let orders = List<DepthOrder>()
     let tracked = Dictionary<string, Tracked>()
@@ -576,6 +601,122 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             if isChanged then
                 store t book side price size rank had received out
 
+    // ---- books that come after fills
+
+    /// Whether a side, best first, is what is left of ours when a taker took from the best on: how much was taken, from how many
+    /// levels. Nothing when it is anything else.
+    let swept (worst: ReadOnlySpan<Level>) (left: ReadOnlySpan<Level>) : (struct (int64 * int)) voption =
+        let count = worst.Length
+        let mutable ours, theirs = 0, 0
+        let mutable taken, touched = 0L, 0
+        let mutable ok = left.Length <= count
+        // What is gone altogether.
+        let gone = count - left.Length
+
+        while ok && ours < gone do
+            taken <- taken + worst[count - 1 - ours].Size.Millionths
+            touched <- touched + 1
+            ours <- ours + 1
+
+        while ok && theirs < left.Length do
+            let before, now = worst[count - 1 - ours], left[theirs]
+
+            if before.Price.Millionths <> now.Price.Millionths then
+                ok <- false
+            elif before.Size.Millionths <> now.Size.Millionths then
+                if theirs = 0 && now.Size.Millionths < before.Size.Millionths then
+                    taken <- taken + before.Size.Millionths - now.Size.Millionths
+                    touched <- touched + 1
+                else
+                    ok <- false
+
+            ours <- ours + 1
+            theirs <- theirs + 1
+
+        if ok then
+            ValueSome(struct (taken, touched))
+        else
+            ValueNone
+
+    /// The most that a maker takes back of a level because it is too small to stand.
+    let dust = 10_000L
+
+    /// For so long are the fills of a sweep waited for: they come on their own, before or after it.
+    let patienceForFills = TimeSpan.FromSeconds 2.0
+
+    /// Whether fills that are known by now are what was taken.
+    let isExplained (t: Tracked) (sweep: Sweep) =
+        let fills = t.Fills
+        let mutable from, found = t.FillsUsed, false
+
+        while not found && from < fills.Count do
+            let mutable until, sum = from, 0L
+            let near (fill: FillSeen) = abs (fill.FilledAt.Micros - sweep.SweptAt.Micros) <= 1_000_000L
+
+            while not found && until < fills.Count && near fills[until] && sum <= sweep.Taken do
+                sum <- sum + fills[until].Filled
+                until <- until + 1
+                found <- sum <= sweep.Taken && sweep.Taken - sum <= dust * int64 sweep.Touched
+
+            if found then
+                t.FillsUsed <- until
+            else
+                from <- from + 1
+
+        found
+
+    /// Nobody told of the fills: something else may have changed the book, too. From the last proven state before on, it was not
+    /// known.
+    let unexplained (t: Tracked) (book: Book) (sweep: Sweep) (received: Instant) (out: Batch) =
+        if t.Gap.IsNone && t.Verdict = Verdict.Verified then
+            let gap = struct (sweep.GoodBefore, Cause.Mismatch)
+            out.Gaps.Add(gapRow t gap (ValueSome t.At) ValueNone)
+            counts.GapsOpened <- counts.GapsOpened + 1L
+            counts.GapsClosed <- counts.GapsClosed + 1L
+            snapshot t book Reason.Resync received out
+        else
+            // It goes over into the hole that is open, or that is about to be.
+            t.GoodAt <- ValueSome sweep.GoodBefore
+
+            match t.Gap with
+            | ValueSome(struct (since, cause)) when since > sweep.GoodBefore ->
+                out.Gaps.Add(gapRow t (struct (sweep.GoodBefore, cause)) (ValueSome since) ValueNone)
+                counts.GapsOpened <- counts.GapsOpened + 1L
+                counts.GapsClosed <- counts.GapsClosed + 1L
+            | _ -> ()
+
+    let explainSweeps (t: Tracked) (now: Instant) (out: Batch) =
+        match t.Sweeps, t.Book with
+        | null, _
+        | _, null -> ()
+        | sweeps, book ->
+            let mutable i = 0
+
+            while i < sweeps.Count do
+                let sweep = sweeps[i]
+
+                if isExplained t sweep then
+                    sweeps.RemoveAt i
+                elif now - sweep.Since > patienceForFills then
+                    sweeps.RemoveAt i
+                    unexplained t book sweep now out
+                else
+                    i <- i + 1
+
+    let forgetFills (t: Tracked) (now: Instant) =
+        if t.Fills.Count > 0 && t.FillsUsed > 256 then
+            let others = if isNull t.Complement then t.FillsUsed else t.Complement.FillsUsed
+            let drop = min t.FillsUsed others
+
+            if drop > 0 then
+                t.Fills.RemoveRange(0, drop)
+                t.FillsUsed <- t.FillsUsed - drop
+
+                if not (isNull t.Complement) then
+                    t.Complement.FillsUsed <- t.Complement.FillsUsed - drop
+
+        ignore now
+
     /// Takes a whole book for the state, and applies what came after it.
     let adopt
         (t: Tracked)
@@ -704,6 +845,86 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             if isProven || hash.Length > 0 && t.Proof.IsReady && t.Proof.Agrees(book, row.At, hash, -1L) then
                 prove t false received out
         | _ when row.At = t.At && isSeen t (keyOf hash) -3 -> () // a state of this very millisecond that is past
+        | book when
+            (match swept (book.Levels Side.Buy) bids, swept (book.Levels Side.Sell) asks with
+             | ValueSome(struct (0L, _)), ValueSome _
+             | ValueSome _, ValueSome(struct (0L, _)) -> t.Failed = 0
+             | _ -> false)
+            ->
+            // What a taker left of it: the exchange tells of that by a whole book.
+            let before = t.GoodAt
+
+            if row.At > t.At then
+                t.At <- row.At
+                t.Ordinal <- 0
+                t.Seen <- 0
+
+            setHash t hash
+            see t (keyOf hash) -1
+            let mutable taken = 0L
+            touched.Clear()
+
+            for side in sides do
+                let after = if side = Side.Buy then bids else asks
+                let levels = book.Levels side
+                let gone = levels.Length - after.Length
+                // Worst of what is touched last, as it was taken.
+                let last = if after.Length = 0 then gone else gone + 1
+
+                for k in 1..last do
+                    let level = (book.Levels side)[book.Count side - 1]
+                    let price = level.Price.Millionths
+
+                    let size =
+                        if k <= gone then 0L else after[0].Size.Millionths
+
+                    if size <> level.Size.Millionths then
+                        taken <- taken + level.Size.Millionths - size
+                        book.Set(side, price, size) |> ignore
+                        touched.Add(struct (side, price, size))
+
+            counts.Changes <- counts.Changes + int64 touched.Count
+
+            if isProven || hash.Length > 0 && t.Proof.IsReady && t.Proof.Agrees(book, row.At, hash, -1L) then
+                prove t false received out
+
+                let sweep = {
+                    SweptAt = row.At
+                    Taken = taken
+                    Touched = touched.Count
+                    GoodBefore = ValueOption.defaultValue t.At before
+                    Since = received
+                }
+
+                if not (isExplained t sweep) then
+                    match t.Sweeps with
+                    | null ->
+                        let made = List()
+                        made.Add sweep
+                        t.Sweeps <- made
+                    | sweeps -> sweeps.Add sweep
+            else
+                t.Failed <- t.Failed + 1
+                t.Verdict <- Verdict.Unverifiable
+                t.Doubt <- Doubt.Pending
+                t.SuspectSince <- ValueSome received
+
+            // The verdict is on the whole of it: what is between is a part of one change.
+            let verdict, doubt = t.Verdict, t.Doubt
+
+            for i in 0 .. touched.Count - 1 do
+                let struct (side, price, size) = touched[i]
+
+                if i < touched.Count - 1 then
+                    t.Verdict <- Verdict.Unverifiable
+                    t.Doubt <- Doubt.NotChecked
+                else
+                    t.Verdict <- verdict
+                    t.Doubt <- doubt
+
+                store t book side price size 0 1L received out
+
+            count t
         | _ ->
             // It differs from what the changes led to: something between the last proven state and this book did not come.
             doubt t Verdict.Mismatched Doubt.Hash Cause.Mismatch received out
@@ -786,6 +1007,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         | [ one; other ] ->
             one.Complement <- other
             other.Complement <- one
+            other.Fills <- one.Fills
         | _ -> ()
 
     /// What an earlier run left: the last proven state of a token, and the hole since then, whose cause is that no collector ran, unless
@@ -906,7 +1128,19 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             | StreamKind.Trade ->
                 match find event.Token with
                 | null -> ()
+                // Another connection's word of the same fill.
+                | t when t.Connection <> connection -> ()
                 | t ->
+                    t.Fills.Add {
+                        FilledAt = event.At
+                        Filled = event.Size
+                    }
+
+                    for one in [| t; t.Complement |] do
+                        if not (isNull one) then
+                            explainSweeps one received out
+                            forgetFills one received
+
                     t.Proof.Traded(bytes.Slice(event.Text.Start, event.Text.Length))
 
                     // The fill that a doubted hash covered already.
@@ -968,6 +1202,8 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         let compare = List<TokenId>()
 
         for t in tracked.Values do
+            explainSweeps t now out
+
             // A hash that nothing explains.
             if t.Gap.IsNone && isSuspectFor t now rules.Grace then
                 match t.Doubt with

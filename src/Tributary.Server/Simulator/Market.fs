@@ -308,8 +308,12 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
 
         transactions <- transactions + 1
         updated <- at
-        refill ()
+        // A moment of its own: the exchange tells of it with whole books, and of what makers add in the same instant with changes.
         touch at
+        refill ()
+
+        if moment.Count > 0 then
+            touch at
 
     do
         if closed.IsNone then
