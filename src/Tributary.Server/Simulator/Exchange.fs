@@ -109,6 +109,8 @@ type internal Exchange(options: SimulatorOptions) =
     let hub = Hub(world, (fun () -> faults.Switches.Contains FaultSwitch.Resolve))
 
     let mutable sessions = 0
+    // A tenth of a real second.
+    let stride = int64 (1e5 * max 1.0 options.Speed)
 
     let openSession () =
         lock world (fun () ->
@@ -364,6 +366,6 @@ type internal Exchange(options: SimulatorOptions) =
     /// Answers one HTTP request.
     member _.Handle(http: HttpContext) : Task =
         match Wire.pathOf http with
-        | [ "ws"; "market" ] -> Socket.serve simulated openSession http
+        | [ "ws"; "market" ] -> Socket.serve simulated stride openSession http
         | ("ledger" | "control") :: _ as path -> control http path
         | path -> exchange http path

@@ -107,7 +107,8 @@ type Ledger internal (trades: unit -> LedgerTrade[], truth: Truth) =
     member _.Trades = trades ()
 
     /// The true book of a token after every change whose millisecond is not later than this one; none when the token is
-    /// unknown, or the instant lies before the start or before what is remembered (`SimulatorOptions.LedgerChanges`).
+    /// unknown, or the instant lies before the start or before what is remembered (`SimulatorOptions.LedgerChanges`). After a
+    /// resolution it stays the last book.
     member _.BookAt(token: string, atMillis: int64) = truth.BookAt token atMillis
 
     /// Every true state of a token's book that the ledger remembers, oldest first, as the market channel tells them: each

@@ -66,13 +66,15 @@ module FaultSwitch =
 /// One way in which the market channel misbehaves on request. Every time one strikes, the ledger has an `Injection`.
 [<RequireQualifiedAccess>]
 type StreamFault =
-    /// One token in five gets no book until it is subscribed anew; its deltas come.
+    /// One token in five gets no book until it is subscribed anew; its deltas come. For the subscriptions made while it
+    /// is on.
     | WithheldBooks
-    /// One market in five says nothing more from some moment on, until it is subscribed anew.
+    /// One market in five says nothing more from some moment 1 to 30 s after its subscription on, until it is subscribed
+    /// anew. For the subscriptions made while it is on.
     | SilentAssets
-    /// The connection answers PONG and says nothing more.
+    /// The connection answers PONG and says nothing more: each second with a chance of one in thirty.
     | SilentSocket
-    /// The connection neither answers PONG nor closes, and says nothing more.
+    /// The connection neither answers PONG nor closes, and says nothing more: each second with a chance of one in thirty.
     | HalfOpen
     /// A price change is never sent.
     | Dropped
@@ -80,19 +82,21 @@ type StreamFault =
     | Duplicated
     /// A price change is sent after one to three of its successors.
     | Reordered
-    /// A best_bid_ask, or the bests inside a price change, are not those of the book.
+    /// The bests in a best_bid_ask, and more rarely those in a price change, are not the book's.
     | WrongBest
-    /// Trades are told some 88 ms after the books whose hashes contain them.
+    /// Three trades in ten, and those that follow them closely, are told some 88 ms after the books whose hashes contain
+    /// them.
     | HashRace
-    /// The first book of some tokens comes up to 300 ms after the subscription, and deltas come before it.
+    /// The first books of three markets in ten come 50 to 300 ms after the subscription, and deltas come before them.
     | DeltaFirst
-    /// For some milliseconds a book is truly crossed.
+    /// Up to four times a second a book is truly crossed, for 2 to 40 ms.
     | Crossed
-    /// The connection is closed with 1000, 1001, 1011 or 1012, or breaks off (1006).
+    /// The connection is closed with 1000, 1001, 1011 or 1012, or breaks off (1006): each second with a chance of one in
+    /// thirty.
     | Close
-    /// The tick of a market truly becomes finer.
+    /// Up to once in five seconds the tick of a market truly becomes finer.
     | TickSize
-    /// A market is announced up to 146 times.
+    /// Every new market, and others from time to time, are announced up to 146 times within 45 s.
     | Repeats
 
 [<RequireQualifiedAccess>]

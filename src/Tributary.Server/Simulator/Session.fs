@@ -32,10 +32,10 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
     let mutable isOld = false
     let mutable wasDumped = false
 
-    // A reader that is so far behind would be put out by the real exchange too.
-    let mostFrames = 1_000_000
+    // Bounds the memory: a reader that is so far behind would be put out by the real exchange, too.
+    let mostFrames = 500_000
 
-    let on fault = world.StreamFaults.Contains fault
+    let on fault = world.Has fault
 
     let inject kind tokens misleads detail =
         world.Injections.Add {
@@ -68,6 +68,7 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
         enqueue payload 0
 
         if frames.Count > mostFrames then
+            inject StreamFault.Close [||] false "1008, too slow"
             close 1008
         elif echoes.Count > 0 then
             for i in echoes.Count - 1 .. -1 .. 0 do

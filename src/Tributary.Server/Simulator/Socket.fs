@@ -123,6 +123,7 @@ module internal Socket =
     /// Runs a session in real time on an accepted socket.
     let private run
         (now: unit -> int64)
+        (stride: int64)
         (session: Session)
         (socket: WebSocket)
         (stream: Coalescing)
@@ -132,10 +133,9 @@ module internal Socket =
         let heard = ConcurrentQueue<string>()
         let listening = listen socket heard ct
         let mutable isOpen = true
+        let mutable told = now ()
 
         let finish (code: int) = task {
-            isOpen <- false
-
             if code = 1006 then
                 abort ()
             else
@@ -151,7 +151,10 @@ module internal Socket =
             while heard.TryDequeue &text do
                 session.Hear text
 
-            let frames = session.Advance(now ())
+            // What a slow client left undone is done piece by piece, so that it does not fill the memory at once.
+            let present = now ()
+            told <- min present (told + stride)
+            let frames = session.Advance told
 
             for frame in frames do
                 if isOpen then
@@ -164,6 +167,7 @@ module internal Socket =
                                 ct
                             )
                     else
+                        isOpen <- false
                         do! finish frame.Close
 
             if isOpen then
@@ -177,11 +181,12 @@ module internal Socket =
                         abort ()
                     else
                         do! finish 1000
-                else
+                elif told = present then
                     do! Task.Delay(rest, ct)
     }
 
-    let serve (now: unit -> int64) (openSession: unit -> Session) (http: HttpContext) : Task = task {
+    /// Serves one connection. `now` is the simulated time, and `stride` the longest piece of it that is told at once.
+    let serve now (stride: int64) (openSession: unit -> Session) (http: HttpContext) : Task = task {
         if not http.WebSockets.IsWebSocketRequest then
             http.Response.StatusCode <- 400
         else
@@ -198,7 +203,7 @@ module internal Socket =
                 match http.Items[key] with
                 | :? Coalescing as stream ->
                     // The upgrade's own answer goes out before the first frame.
-                    do! run now session socket stream http.Abort http.RequestAborted
+                    do! run now stride session socket stream http.Abort http.RequestAborted
                 | _ -> ()
             with
             | :? WebSocketException

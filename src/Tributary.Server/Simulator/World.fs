@@ -311,7 +311,8 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset, injections
     let setMessages perSecond at =
         if perSecond <> messages then
             messages <- perSecond
-            load perSecond at
+            // Whoever looks last may bring a time before one that was played.
+            load perSecond (max at advanced)
 
     do
         play (Micros.ofDate start)
@@ -334,6 +335,10 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset, injections
     member _.Injections = injections
     /// Markets that appeared and resolved, in order.
     member _.Announced = announced
+
+    /// Whether a fault of the market channel is on.
+    member _.Has fault =
+        not faults.IsEmpty && faults.Contains fault
 
     /// The faults of the market channel that are on.
     member _.StreamFaults
