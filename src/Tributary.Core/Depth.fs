@@ -146,6 +146,8 @@ type private Tracked(market: MarketId, token: TokenId, marketName: Name, tokenNa
     /// The last state that was proven.
     member val GoodAt: Instant voption = ValueNone with get, set
     member val GoodSince: Instant voption = ValueNone with get, set
+    /// Microseconds that tell apart the holes that begin with the same proven state: one for each that turned out to be none.
+    member val Unchanged = 0L with get, set
     /// The hole since then.
     member val Gap: (struct (Instant * Cause)) voption = ValueNone with get, set
     /// Since when (our clock) hashes disagree without a better explanation.
@@ -299,7 +301,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         if unexplained > 0 && t.Gap.IsNone then
             match t.GoodAt with
             | ValueSome good ->
-                let gap = struct (good, Cause.Mismatch)
+                let gap = struct (good + TimeSpan(10L * t.Unchanged), Cause.Mismatch)
                 t.Gap <- ValueSome gap
                 counts.GapsOpened <- counts.GapsOpened + 1L
             | ValueNone -> ()
@@ -316,8 +318,16 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         | held -> held.Clear()
 
         match t.Gap with
-        | ValueNone -> ()
+        | ValueNone ->
+            if t.GoodAt <> ValueSome t.At then
+                t.Unchanged <- 0L
         | ValueSome(struct (since, _) as gap) ->
+            t.Unchanged <-
+                if t.At <= since then
+                    min 900L (t.Unchanged + 1L)
+                else
+                    0L
+
             // Nothing had changed meanwhile: the book is still as it was at its beginning.
             let healed =
                 if t.At <= since then
@@ -343,7 +353,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         if t.Gap.IsNone then
             let since =
                 match t.GoodAt, t.Awaits with
-                | ValueSome good, _ -> good
+                | ValueSome good, _ -> good + TimeSpan(10L * t.Unchanged)
                 | ValueNone, ValueSome subscribed -> subscribed
                 | ValueNone, ValueNone -> now
 
@@ -947,7 +957,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 Market = t.Market
                 Token = ValueSome t.Token
                 Since = since
-                Watermark = good
+                Watermark = good + TimeSpan(10L * t.Unchanged)
                 Rows = 0
                 Error =
                     match t.Gap with
@@ -1015,7 +1025,8 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
     member _.Resume(token: TokenId, since: Instant, good: Instant, cause: Cause, out: Batch) =
         match tracked.TryGetValue(string token) with
         | true, t when t.GoodAt.IsNone && t.Gap.IsNone ->
-            t.GoodAt <- ValueSome good
+            t.Unchanged <- good.Micros % 1_000L
+            t.GoodAt <- ValueSome(good - TimeSpan(10L * t.Unchanged))
             t.GoodSince <- ValueSome since
             doubt t Verdict.Unverifiable Doubt.Missed cause good out
         | _ -> ()
