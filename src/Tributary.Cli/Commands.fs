@@ -287,6 +287,9 @@ let private statusJson (now: Instant) (path: string) (status: StoreStatus) = {|
                 books = market.Books
                 first_book = iso market.FirstBook
                 last_book = iso market.LastBook
+                deltas = market.Deltas
+                first_delta = iso market.FirstDelta
+                last_delta = iso market.LastDelta
                 gaps = market.Gaps
                 open_gaps = market.OpenGaps
                 jobs = [
@@ -409,7 +412,7 @@ let status (_: Common) (arguments: ParseResults<StatusArguments>) = task {
         let sum (pick: MarketSummary -> int64) = status.Markets |> List.sumBy pick
 
         Console.WriteLine
-            $"{status.Markets.Length} markets, {sum _.Trades} trades, {sum _.Books} books, {sum _.OpenGaps} open of {sum _.Gaps} gaps, {status.Quarantined} quarantined, {status.Bytes / 1024L} KiB in {path}"
+            $"{status.Markets.Length} markets, {sum _.Trades} trades, {sum _.Books} books, {sum _.Deltas} book changes, {sum _.OpenGaps} open of {sum _.Gaps} gaps, {status.Quarantined} quarantined, {status.Bytes / 1024L} KiB in {path}"
 
         for note in status.Notes do
             Console.WriteLine $"Note: {note}"

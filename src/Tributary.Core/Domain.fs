@@ -394,6 +394,8 @@ type TradeLink = {
     Trade: TradeId
     /// The other one.
     Other: TradeId
+    /// When the fill was, as the sighting that counts says it.
+    At: Instant
 }
 
 /// Where a market is in its life.

@@ -218,6 +218,10 @@ type Engine
                         if batch.Books[i].Inserted then
                             MarketEvent.Book(batch.Book i)
 
+                    for i in 0 .. batch.Deltas.Count - 1 do
+                        if batch.Deltas[i].Inserted then
+                            MarketEvent.Delta(batch.Delta i)
+
                     for gap in batch.Gaps do
                         MarketEvent.Gap gap
             ]
@@ -233,7 +237,7 @@ type Engine
                     |> ignore
 
     let committed (batches: IReadOnlyList<Batch>) =
-        let mutable trades, books = 0, 0
+        let mutable trades, books, deltas = 0, 0, 0
 
         for batch in batches do
             sieve.Acknowledge batch
@@ -246,12 +250,17 @@ type Engine
                 if batch.Books[i].Inserted then
                     books <- books + 1
 
+            for i in 0 .. batch.Deltas.Count - 1 do
+                if batch.Deltas[i].Inserted then
+                    deltas <- deltas + 1
+
             for rejection in batch.Rejections do
                 Log.quarantined log rejection.Source rejection.Reason
                 meters.Add(Count.quarantined, "")
 
         meters.Add(Count.eventsStored, "stream=trades", int64 trades)
         meters.Add(Count.eventsStored, "stream=books", int64 books)
+        meters.Add(Count.eventsStored, "stream=depth", int64 deltas)
         meters.Add(Count.commits, "")
         publish batches
         progress |> Option.iter (fun progress -> progress.Committed batches)
@@ -334,7 +343,8 @@ type Engine
                 match Map.tryFind (string market) venue.Universe.Known with
                 | Some known -> yield! known.Tokens |> Seq.choose (string >> find)
                 | None -> ()
-            | Stream.Markets -> ()
+            | Stream.Markets
+            | Stream.Depth -> () // not polled
     ]
 
     /// Flows whose poll brought nothing, in one batch.
@@ -733,6 +743,7 @@ type Engine
                     | Stream.Books -> pollBooks venue job due markets account
                     | Stream.Trades -> pollTrades venue job due account
                     | Stream.Markets -> refresh venue
+                    | Stream.Depth -> Task.FromResult(struct ([], ValueNone)) // not polled
 
                 finished results fault
             with error when not (error :? OperationCanceledException) ->

@@ -70,6 +70,7 @@ let addTrade (random: Random) (batch: Batch) market token outcome at =
         Price = Price.ofMillionths (int64 (1 + random.Next 999) * 1_000L)
         Size = sizeOf random
         At = at
+        Received = batch.Received
         Transaction = batch.Keep(utf8 $"0x{hex random 32}")
         Wallet = { Start = 0; Length = 0 }
         Flags = if random.Next 50 = 0 then Flags.OffGrid else Flags.None
@@ -103,6 +104,7 @@ let addBook (random: Random) (batch: Batch) market token (_: Name) at =
         Market = market
         Token = token
         At = at
+        Received = batch.Received
         FirstBid = first
         BidCount = depth
         FirstAsk = first + depth
@@ -110,6 +112,8 @@ let addBook (random: Random) (batch: Batch) market token (_: Name) at =
         Hash = batch.Keep(utf8 (hex random 20))
         Tick = Price.ofMillionths 1_000L
         Verdict = Verdict.Verified
+        Doubt = Doubt.None
+        Reason = Reason.Poll
         Flags = Flags.None
         Inserted = false
     }
