@@ -25,7 +25,7 @@ type RecordingClass =
         | Failed -> "failed"
 
 /// Why something could not be read, and where it stands: `file:line`, or `file@byte` in a file that is not read by lines.
-type Reason = { Place: string; Text: string }
+type RecordingReason = { Place: string; Text: string }
 
 /// The values of one kind in one file.
 type Finding = {
@@ -42,7 +42,7 @@ type Finding = {
     Mismatched: int64
     Unverifiable: int64
     /// The first few.
-    Reasons: Reason list
+    Reasons: RecordingReason list
 }
 
 type RecordingReport = {
@@ -56,14 +56,14 @@ type RecordingReport = {
 type private Tally(file: string, exchange: string, kind: string, outcome: RecordingClass) =
     /// Enough to see what is wrong; a file can hold a million failures.
     static let mostReasons = 5
-    let reasons = List<Reason>()
+    let reasons = List<RecordingReason>()
     member val Count = 0L with get, set
     member val Rows = 0L with get, set
     member val Verified = 0L with get, set
     member val Mismatched = 0L with get, set
     member val Unverifiable = 0L with get, set
 
-    member _.Because(reason: Reason) =
+    member _.Because(reason: RecordingReason) =
         if reasons.Count < mostReasons then
             reasons.Add reason
 

@@ -458,6 +458,19 @@ let run (plan: Plan) : Outcome =
                            | ValueSome book -> printed book.Bids book.Asks = row.Levels
                            | ValueNone -> false
 
+                    if not isTrue && wrong.Count < 3 && not (isNull (Environment.GetEnvironmentVariable "CHAOS")) then
+                        let near (at: int64) = abs (at - moment) < 1500L
+                        for i in exchange.Ledger.Injections do
+                            if near (i.At / 1000L) && (i.Tokens.Length = 0 || Array.contains token i.Tokens) then
+                                eprintfn "  injection %s %d session %d %s" i.Kind (i.At / 1000L - moment) i.Session i.Detail
+                        for g in gaps.Values do
+                            if string g.Token.Value = token && (near (g.Since.Micros / 1000L) || g.Until.IsSome && near (g.Until.Value.Micros / 1000L)) then
+                                eprintfn "  gap %d .. %A %O" (g.Since.Micros / 1000L - moment) (g.Until |> ValueOption.map (fun u -> u.Micros / 1000L - moment)) g.Cause
+                        for r in ordered do
+                            if near r.At then eprintfn "  record %d %s %A #%d" (r.At - moment) (r.Hash.Substring(0, min 6 r.Hash.Length)) r.Verdict r.Order
+                        for st in truth do
+                            if near st.Timestamp then eprintfn "  truth %d %s" (st.Timestamp - moment) (st.Hash.Substring(0, 6))
+
                     if not isTrue then
                         wrong.Add
                             $"seed {plan.Seed}: {token} at {moment} was {state.Hash} and is recorded as {row.Verdict} {row.Hash} of {row.At}, in no gap"

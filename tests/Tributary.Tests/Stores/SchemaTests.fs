@@ -376,6 +376,15 @@ let private differences
             LevelsAsText = true
     }
 
+    "a table from before doubts",
+    2,
+    snapshots,
+    without "doubt",
+    {
+        fine with
+            Mend = [ "ALTER TABLE \"orderbook_snapshots\" ADD COLUMN \"doubt\" SYMBOL" ]
+    }
+
     "one side missing",
     2,
     snapshots,

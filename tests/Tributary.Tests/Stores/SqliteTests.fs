@@ -4,7 +4,10 @@ open System
 open System.Diagnostics
 open System.IO
 open System.Threading
+open FsCheck
+open FsCheck.FSharp
 open NUnit.Framework
+open FsCheck.NUnit
 open Tributary
 open Tributary.Stores
 open Tributary.Tests.Stores.Vocabulary
@@ -849,6 +852,71 @@ let ``rows that are deleted by hand are no longer counted`` () =
 
         let summary = (result (store.Status())).Markets.Head
         equal (1L, 0L, 2L) (summary.Trades, summary.Books, summary.Deltas))
+
+[<Property(MaxTest = 40)>]
+let ``whatever is written and asked for, the answers are those of memory`` () =
+    let any = Gen.choose (0, 4)
+
+    let row = gen {
+        let! market = Gen.elements [ "m1"; "m2" ]
+        let! ordinal = any
+        let! time = any
+        let! side = Gen.elements [ Side.Buy; Side.Sell ]
+        let! cents = any
+
+        return deltaOf market side $"0.{cents}" $"{cents}" ordinal (hash ordinal) (int64 time)
+    }
+
+    let other = gen {
+        let! market = Gen.elements [ "m1"; "m2" ]
+        let! number = any
+        let! time = any
+        return! Gen.elements [ fill market number (int64 time); book market number (int64 time) ]
+    }
+
+    let question = gen {
+        let! market =
+            Gen.elements [ ValueNone; ValueSome(marketId "m1"); ValueSome(marketId "m9") ]
+
+        let! token =
+            Gen.elements [ ValueNone; ValueSome(tokenId "m1-yes"); ValueSome(tokenId "m2-yes") ]
+
+        let! since = any
+        let! length = any
+        let! limit = Gen.elements [ 0; 1; 2; 5; Int32.MaxValue ]
+        let! latest = Gen.elements [ false; true ]
+
+        return {
+            Query.everything with
+                Market = market
+                Token = token
+                Since = at (int64 since)
+                Until = at (int64 (since + length))
+                Limit = limit
+                Latest = latest
+        }
+    }
+
+    let batches = Gen.oneof [ row; other ] |> Gen.listOf |> Gen.listOf
+
+    Prop.forAll (Arb.fromGen (Gen.zip batches (Gen.listOfLength 8 question))) (fun (batches, questions) ->
+        withStore (fun _ store ->
+            let memory = Memory.create "main"
+
+            for contents in batches do
+                let ours, theirs = batch contents, batch contents
+                write store [ ours ]
+                write memory [ theirs ]
+
+                for i in 0 .. ours.Deltas.Count - 1 do
+                    equal theirs.Deltas[i].Inserted ours.Deltas[i].Inserted
+
+            for question in questions do
+                equal (result (memory.Trades question)) (result (store.Trades question))
+                equal (result (memory.Books question)) (result (store.Books question))
+                equal (result (memory.Deltas question)) (result (store.Deltas question))
+
+            equal (result (memory.Status())).Markets (result (store.Status())).Markets))
 
 [<Test>]
 let ``what a token's outcome is called is learned from whoever says it first`` () =
