@@ -154,6 +154,8 @@ type private Tracked(market: MarketId, token: TokenId, marketName: Name, tokenNa
     member val SuspectSince: Instant voption = ValueNone with get, set
     /// States since the last proven one whose proof disagreed: one that is proven later does not prove these.
     member val Failed = 0 with get, set
+    /// The first of them.
+    member val FailedAt = Instant.ofMicros 0L with get, set
     member val Unchecked = 0 with get, set
     /// The beginnings of the hashes of this millisecond, and the messages that they came with.
     member val SeenHash: uint64[] = Array.Empty() with get, set
@@ -402,6 +404,12 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             ^^^ (System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(hash.Slice 8)
                  * 0x9E3779B97F4A7C15UL)
 
+    let failed (t: Tracked) =
+        if t.Failed = 0 then
+            t.FailedAt <- t.At
+
+        t.Failed <- t.Failed + 1
+
     /// Whether an earlier message of this millisecond had this hash.
     let isSeen (t: Tracked) (key: uint64) message =
         let mutable i, found = 0, false
@@ -475,6 +483,25 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         then
             snapshot t book Reason.Periodic received out
 
+    /// A change that is older than the book. Should it be a repeat after all, it is one of a row that is there.
+    let late (t: Tracked) at (side: Side) (price: int64) (size: int64) (hash: ReadOnlySpan<byte>) received (out: Batch) =
+        let row: DeltaRow = {
+            Market = t.MarketName
+            Token = t.TokenName
+            At = at
+            Received = received
+            Ordinal = 0
+            Side = side
+            Price = Price.ofMillionths price
+            Size = Size.trusted size
+            Hash = out.Keep hash
+            Verdict = Verdict.Unverifiable
+            Doubt = Doubt.NotChecked
+            Inserted = false
+        }
+
+        out.Deltas.Add &row
+
     /// One change of a book that is there. `message` tells the entries of one message from those of others.
     let change
         (t: Tracked)
@@ -495,12 +522,42 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
         if at.Micros < t.At.Micros then
             counts.Late <- counts.Late + 1L
+
+            // Overtaken on its way, if it is no repeat. Its row has its place in time all the same, and where it is what a doubted
+            // book lacked, nothing is missing any more.
+            if key <> 0UL && t.Gap.IsNone && t.Mode = DepthMode.Full then
+                let had = book.Size(side, price)
+
+                if
+                    t.Failed > 0
+                    && book.Set(side, price, size)
+                    && not (
+                        t.HashLength > 0
+                        && t.Proof.IsReady
+                        && t.Proof.Agrees(book, t.At, ReadOnlySpan(t.Hash, 0, t.HashLength), price)
+                    )
+                then
+                    book.Set(side, price, had) |> ignore
+                elif t.Failed > 0 && had <> size then
+                    late t at side price size hash received out
+                    // It explains what it preceded; what failed before it lacked something else.
+                    let isAll = at <= t.FailedAt
+
+                    if isAll then
+                        t.Failed <- 0
+
+                    prove t false received out
+
+                    if not isAll then
+                        snapshot t book Reason.Resync received out
+                elif t.Failed = 0 then
+                    late t at side price size hash received out
         elif at.Micros = t.At.Micros && key <> 0UL && isSeen t key message then
             // It came before: a second delivery. Where it would change the book, it may also be the same change made again.
             counts.Repeats <- counts.Repeats + 1L
 
             if t.Verdict = Verdict.Verified && isLast && book.Size(side, price) <> size then
-                t.Failed <- t.Failed + 1
+                failed t
                 t.Verdict <- Verdict.Unverifiable
                 t.Doubt <- Doubt.Ambiguous
 
@@ -552,7 +609,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     if isBroken then
                         snapshot t book Reason.Resync received out
                 elif not isBest && isLast then
-                    t.Failed <- t.Failed + 1
+                    failed t
                     fail t Doubt.BestPrice received out
                 elif t.Gap.IsNone then
                     t.Verdict <- Verdict.Unverifiable
@@ -579,7 +636,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     t.Verdict <- Verdict.Unverifiable
                     t.Doubt <- Doubt.NotChecked
             elif t.Gap.IsNone then
-                t.Failed <- t.Failed + 1
+                failed t
                 t.Verdict <- Verdict.Unverifiable
                 t.Doubt <- Doubt.Pending
 
@@ -914,7 +971,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                         t.Sweeps <- made
                     | sweeps -> sweeps.Add sweep
             else
-                t.Failed <- t.Failed + 1
+                failed t
                 t.Verdict <- Verdict.Unverifiable
                 t.Doubt <- Doubt.Pending
                 t.SuspectSince <- ValueSome received

@@ -45,6 +45,8 @@ type Outcome = {
     /// True states at the end of their millisecond, and how many of them lie in a gap.
     States: int
     InGap: int
+    /// Lost changes that the next change of the same level overwrote: nothing can tell of them.
+    Overwritten: int
     /// Recorded, not verified, and not in a gap: they must be true all the same.
     Unproven: int
     Wrong: string list
@@ -108,6 +110,7 @@ type private Recorded = {
     Verdict: Verdict
     /// The book after it.
     Levels: string
+    Kind: string
 }
 
 let private printed (bids: struct (int64 * int64) seq) (asks: struct (int64 * int64) seq) =
@@ -189,6 +192,8 @@ let run (plan: Plan) : Outcome =
             rebuilt[token] <- Rebuilt()
             record
 
+    let rows = List<struct (int64 * int * string * Choice<OrderBookDelta, OrderBookSnapshot>)>()
+
     /// Takes the rows as a store would get them.
     let collect () =
         for gap in out.Gaps do
@@ -198,29 +203,48 @@ let run (plan: Plan) : Outcome =
             | true, known when known.Until.IsSome && gap.Until.IsNone -> wrong.Add $"a closed gap is opened: {gap}"
             | _ -> gaps[key] <- gap
 
-        // In the order of their moments, whole books behind the changes of their millisecond: that is how they are read.
-        let rows = [
-            for i in 0 .. out.Deltas.Count - 1 do
-                let delta = out.Delta i
-                struct (delta.At.Micros, 0, delta.Ordinal), string delta.Token, Choice1Of2 delta
-            for i in 0 .. out.Books.Count - 1 do
-                let book = out.Book i
-                struct (book.At.Micros, 1, 0), string book.Token, Choice2Of2 book
-        ]
+        for i in 0 .. out.Deltas.Count - 1 do
+            let delta = out.Delta i
+            order <- order + 1
+            rows.Add(struct (delta.At.Micros, order, string delta.Token, Choice1Of2 delta))
 
-        for struct (at, _, _), token, row in rows do
+        for i in 0 .. out.Books.Count - 1 do
+            let book = out.Book i
+            order <- order + 1
+            rows.Add(struct (book.At.Micros, order, string book.Token, Choice2Of2 book))
+
+        out.Clear()
+
+    /// Reads the rows in the order of their moments, as whoever rebuilds a book does.
+    let rebuild () =
+        // A whole book has its place right behind the change that has its hash, if there is one in its millisecond.
+        let changes = Dictionary<struct (string * int64 * string), int>()
+
+        for struct (at, order, token, row) in rows do
+            match row with
+            | Choice1Of2 delta -> changes.TryAdd(struct (token, at, delta.Hash), order) |> ignore
+            | Choice2Of2 _ -> ()
+
+        let placed (struct (at, order, token, row): struct (int64 * int * string * Choice<OrderBookDelta, OrderBookSnapshot>)) =
+            match row with
+            | Choice2Of2 snapshot ->
+                match changes.TryGetValue(struct (token, at, snapshot.Hash)) with
+                | true, change -> struct (at, change, 1)
+                | _ -> struct (at, order, 1)
+            | Choice1Of2 _ -> struct (at, order, 0)
+
+        for struct (at, order, token, row) in rows |> Seq.sortBy placed do
             let record = recordOf token
             let book = rebuilt[token]
-            order <- order + 1
 
-            let hash, verdict =
+            let hash, verdict, kind =
                 match row with
                 | Choice1Of2 delta ->
                     book.Apply delta
-                    delta.Hash, delta.Verdict
+                    delta.Hash, delta.Verdict, $"{delta.Side} {delta.Price} {delta.Size}"
                 | Choice2Of2 snapshot ->
                     book.Load snapshot
-                    snapshot.Hash, snapshot.Verdict
+                    snapshot.Hash, snapshot.Verdict, Reason.text snapshot.Reason
 
             record.Add {
                 At = at / 1000L
@@ -228,9 +252,8 @@ let run (plan: Plan) : Outcome =
                 Hash = hash
                 Verdict = verdict
                 Levels = book.Text
+                Kind = kind
             }
-
-        out.Clear()
 
     // Connections by number; what is said on each, and when it was heard last.
     let sessions = Dictionary<int, Session>()
@@ -382,9 +405,26 @@ let run (plan: Plan) : Outcome =
     exchange.World.StreamFaults <- Set.empty
     play (heard + plan.Messages / 10 + 200)
 
+    rebuild ()
+
     // ---- the exchange's own word
 
-    let mutable states, inGap, unproven = 0, 0, 0
+    let mutable states, inGap, unproven, overwritten = 0, 0, 0, 0
+    let dropped = exchange.Ledger.Injections |> Array.filter (fun one -> one.Kind = StreamFault.name StreamFault.Dropped)
+    let debug (token: string) (moment: int64) (ordered: Recorded[]) (truth: TrueState[]) =
+        if wrong.Count < 1 && not (isNull (Environment.GetEnvironmentVariable "CHAOS")) then
+                        let near (at: int64) = at - moment < 10L && moment - at < 120L
+                        eprintfn "%s" token
+                        for i in exchange.Ledger.Injections do
+                            if near (i.At / 1000L) && (i.Tokens.Length = 0 || Array.contains token i.Tokens) then
+                                eprintfn "  injection %s %d session %d %s" i.Kind (i.At / 1000L - moment) i.Session i.Detail
+                        for g in gaps.Values do
+                            if string g.Token.Value = token && (near (g.Since.Micros / 1000L) || g.Until.IsSome && near (g.Until.Value.Micros / 1000L)) then
+                                eprintfn "  gap %d .. %A %O" (g.Since.Micros / 1000L - moment) (g.Until |> ValueOption.map (fun u -> u.Micros / 1000L - moment)) g.Cause
+                        for r in ordered do
+                            if near r.At then eprintfn "  record %d %s %A #%d %s" (r.At - moment) (r.Hash.Substring(0, min 6 r.Hash.Length)) r.Verdict r.Order r.Kind
+                        for st in truth do
+                            if near st.Timestamp then eprintfn "  truth %d %s" (st.Timestamp - moment) (st.Hash.Substring(0, 6))
     let misleading = exchange.Ledger.Injections |> Array.filter _.Misleads
 
     let gapsOf =
@@ -425,7 +465,7 @@ let run (plan: Plan) : Outcome =
 
         if record.Length > 0 then
             let first = record[0].At
-            let ordered = record |> Array.sortBy (fun row -> struct (row.At, row.Order))
+            let ordered = record
             // The last state of each millisecond, until all that was sent has been heard.
             let last = now / 1000L - 3_000L
 
@@ -453,25 +493,25 @@ let run (plan: Plan) : Outcome =
 
                     let isTrue =
                         // An order that came and went leaves the book as it was, with a new time and hash: nothing to store.
-                        row.Verdict = Verdict.Verified && row.At = moment && row.Hash = state.Hash
-                        || match exchange.Ledger.BookAt(token, moment) with
-                           | ValueSome book -> printed book.Bids book.Asks = row.Levels
-                           | ValueNone -> false
+                        match exchange.Ledger.BookAt(token, moment) with
+                        | ValueSome book -> printed book.Bids book.Asks = row.Levels
+                        | ValueNone -> false
 
-                    if not isTrue && wrong.Count < 3 && not (isNull (Environment.GetEnvironmentVariable "CHAOS")) then
-                        let near (at: int64) = abs (at - moment) < 1500L
-                        for i in exchange.Ledger.Injections do
-                            if near (i.At / 1000L) && (i.Tokens.Length = 0 || Array.contains token i.Tokens) then
-                                eprintfn "  injection %s %d session %d %s" i.Kind (i.At / 1000L - moment) i.Session i.Detail
-                        for g in gaps.Values do
-                            if string g.Token.Value = token && (near (g.Since.Micros / 1000L) || g.Until.IsSome && near (g.Until.Value.Micros / 1000L)) then
-                                eprintfn "  gap %d .. %A %O" (g.Since.Micros / 1000L - moment) (g.Until |> ValueOption.map (fun u -> u.Micros / 1000L - moment)) g.Cause
-                        for r in ordered do
-                            if near r.At then eprintfn "  record %d %s %A #%d" (r.At - moment) (r.Hash.Substring(0, min 6 r.Hash.Length)) r.Verdict r.Order
-                        for st in truth do
-                            if near st.Timestamp then eprintfn "  truth %d %s" (st.Timestamp - moment) (st.Hash.Substring(0, 6))
+                    // A change that was lost, and overwritten by the next one of the same level: no message tells of it.
+                    let isUnnoticeable =
+                        next < ordered.Length
+                        && ordered[next].Verdict = Verdict.Verified
+                        && dropped
+                           |> Array.exists (fun injection ->
+                               injection.At / 1000L > row.At
+                               && injection.At / 1000L <= moment
+                               && Array.contains token injection.Tokens)
 
-                    if not isTrue then
+                    if not isTrue && isUnnoticeable then
+                        overwritten <- overwritten + 1
+                    elif not isTrue then
+                        debug token moment ordered truth
+
                         wrong.Add
                             $"seed {plan.Seed}: {token} at {moment} was {state.Hash} and is recorded as {row.Verdict} {row.Hash} of {row.At}, in no gap"
 
@@ -486,6 +526,7 @@ let run (plan: Plan) : Outcome =
         Misleading = misleading.Length
         States = states
         InGap = inGap
+        Overwritten = overwritten
         Unproven = unproven
         Wrong = List.ofSeq wrong
     }
