@@ -776,7 +776,9 @@ let ``new windows appear, trade, are announced and resolve`` () =
     for token in tokens do
         agree exchange drive.Reader token |> should be True
 
+    // What is left is global.
     exchange.MessagesPerSecond <- 0.0
+    drive.Say(operation "unsubscribe" (Seq.append before tokens))
     drive.Run(1800.0, 10.0)
 
     drive.Reader.Of "market_resolved"
