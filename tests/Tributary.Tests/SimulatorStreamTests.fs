@@ -776,7 +776,9 @@ let ``new windows appear, trade, are announced and resolve`` () =
     for token in tokens do
         agree exchange drive.Reader token |> should be True
 
+    // What is left is global.
     exchange.MessagesPerSecond <- 0.0
+    drive.Say(operation "unsubscribe" (Seq.append before tokens))
     drive.Run(1800.0, 10.0)
 
     drive.Reader.Of "market_resolved"
@@ -844,7 +846,9 @@ let ``over a socket, compressed or not, the books are those of the ledger and of
 
         match socket.HttpResponseHeaders with
         | null -> Assert.Fail "no headers"
-        | headers -> headers.ContainsKey "Sec-WebSocket-Extensions" |> should equal isCompressed
+        | headers ->
+            headers.ContainsKey "Sec-WebSocket-Extensions" |> should equal isCompressed
+            headers["Simulator-Session"] |> Seq.exactlyOne |> should equal "1"
 
         let! markets = client.GetStringAsync "gamma/markets?limit=100&closed=false"
         use document = JsonDocument.Parse markets
@@ -886,6 +890,11 @@ let ``over a socket, compressed or not, the books are those of the ledger and of
 
         do! socket.CloseAsync(WebSocketCloseStatus.NormalClosure, "", CancellationToken.None)
         socket.CloseStatus |> should equal (Nullable WebSocketCloseStatus.NormalClosure)
+        let connection = simulator.Ledger.Connections |> Array.exactlyOne
+        connection.Session |> should equal 1
+        connection.Frames |> should be (greaterThan 2L)
+        let! lines = client.GetStringAsync "ledger/connections"
+        lines |> should startWith "{\"session\":1,"
     })
 
 [<Test>]

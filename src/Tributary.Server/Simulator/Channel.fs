@@ -333,7 +333,7 @@ type internal Hub(world: World, isResolving: unit -> bool) =
     /// The instant that is being told.
     member _.Now = now
 
-    /// Simulated microseconds until which everything was told.
+    /// Plays the world until this instant, in microseconds, and tells all that happened.
     member _.Advance(until: int64) =
         world.Advance(until, isResolving ())
         let until = max until world.Advanced

@@ -58,6 +58,8 @@ type internal Exchange(options: SimulatorOptions) =
         |> Seq.sortBy _.Timestamp // stable, which Array.sortBy is not
         |> Array.ofSeq
 
+    let opened = ResizeArray<Session>()
+
     let truth = {
         BookAt =
             fun token at ->
@@ -83,40 +85,47 @@ type internal Exchange(options: SimulatorOptions) =
             fun token ->
                 let states = ResizeArray<TrueState>()
 
-                atNow (fun _ ->
-                    match world.MarketByToken token with
-                    | Some struct (market, side) ->
-                        market.Tape
-                        |> ValueOption.iter (fun tape ->
-                            tape.Walk(
-                                market.Tell,
-                                fun replay ->
-                                    let page = market.PageOf(replay, side)
+                // Copied first: to hash many states takes a while, and the exchange goes on.
+                let found =
+                    atNow (fun _ ->
+                        match world.MarketByToken token with
+                        | Some struct (market, side) ->
+                            market.Tape |> ValueOption.map (fun tape -> struct (market, side, tape.Copy()))
+                        | None -> ValueNone)
 
-                                    states.Add {
-                                        Timestamp = page.Timestamp
-                                        Hash = BookJson.hash page
-                                    }
-                            ))
-                    | None -> ())
+                match found with
+                | ValueSome struct (market, side, copy) ->
+                    Tape.Walk(
+                        copy,
+                        market.Tell,
+                        fun replay ->
+                            let page = market.PageOf(replay, side)
+
+                            states.Add {
+                                Timestamp = page.Timestamp
+                                Hash = BookJson.hash page
+                            }
+                    )
+                | ValueNone -> ()
 
                 states.ToArray()
         Injections = fun () -> atNow (fun _ -> injections.All)
+        Connections = fun () -> lock world (fun () -> [| for session in opened -> session.Connection |])
     }
 
     let ledger = Ledger(trades, truth)
 
     let hub = Hub(world, (fun () -> faults.Switches.Contains FaultSwitch.Resolve))
 
-    let mutable sessions = 0
     // A tenth of a real second.
     let stride = int64 (1e5 * max 1.0 options.Speed)
 
     let openSession () =
         lock world (fun () ->
             hub.Advance world.Advanced
-            sessions <- sessions + 1
-            Session(hub, sessions, options.StreamFaultRate))
+            let session = Session(hub, opened.Count + 1, options.StreamFaultRate)
+            opened.Add session
+            session)
 
     let answer (ask: Ask) (writer: Utf8JsonWriter) now =
         match ask.Path with
@@ -273,6 +282,7 @@ type internal Exchange(options: SimulatorOptions) =
         writer.WriteNumber("markets", options.Markets)
         writer.WriteNumber("trades", trades)
         writer.WriteNumber("requests", Volatile.Read &sequence)
+        writer.WriteNumber("connections", opened.Count)
         writer.WriteEndObject()
 
     /// What `POST /control/faults` asks for: `set` for requests (also when nothing is named), `stream` and `messages` for
@@ -326,6 +336,7 @@ type internal Exchange(options: SimulatorOptions) =
         | "GET", [ "ledger"; "requests" ] -> Wire.sendLines http ledger.Requests LedgerJson.request
         | "GET", [ "ledger"; "book" ] -> bookAt http
         | "GET", [ "ledger"; "injections" ] -> Wire.sendLines http ledger.Injections LedgerJson.injection
+        | "GET", [ "ledger"; "connections" ] -> Wire.sendLines http ledger.Connections LedgerJson.connection
         | "POST", [ "control"; "freeze" ] ->
             freeze ()
             Wire.sendJson http 200 state

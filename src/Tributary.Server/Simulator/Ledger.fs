@@ -79,11 +79,26 @@ type TrueState = {
     Hash: string
 }
 
+/// A connection of the market channel.
+type LedgerConnection = {
+    /// From 1 on; the answer to the upgrade says it in the header `Simulator-Session`.
+    Session: int
+    /// Simulated microseconds since 1970.
+    Opened: int64
+    /// Simulated microseconds of its end, on whichever side.
+    Ended: int64 voption
+    /// Frames that were sent, with PONG and the farewell.
+    Frames: int64
+    /// The tokens that it is subscribed to now.
+    Tokens: string[]
+}
+
 /// What the ledger knows of books, however it is kept.
 type internal Truth = {
     BookAt: string -> int64 -> TrueBook voption
     States: string -> TrueState[]
     Injections: unit -> Injection[]
+    Connections: unit -> LedgerConnection[]
 }
 
 /// What truly happened, on the exchange's side. Safe to read from any thread.
@@ -117,6 +132,9 @@ type Ledger internal (trades: unit -> LedgerTrade[], truth: Truth) =
 
     /// The latest misbehaviours of the market channel, oldest first; 500,000 at most.
     member _.Injections = truth.Injections()
+
+    /// Every connection of the market channel, oldest first.
+    member _.Connections = truth.Connections()
 
     /// The latest requests, oldest first, without those to `/ledger` and `/control`.
     member _.Requests = lock requests requests.ToArray

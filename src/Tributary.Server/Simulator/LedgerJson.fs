@@ -81,3 +81,16 @@ module internal LedgerJson =
         writer.WriteBoolean("misleads", injection.Misleads)
         writer.WriteString("detail", injection.Detail)
         writer.WriteEndObject()
+
+    let connection (writer: Utf8JsonWriter) (connection: LedgerConnection) =
+        writer.WriteStartObject()
+        writer.WriteNumber("session", connection.Session)
+        writer.WriteNumber("opened", connection.Opened)
+
+        match connection.Ended with
+        | ValueSome at -> writer.WriteNumber("ended", at)
+        | ValueNone -> writer.WriteNull "ended"
+
+        writer.WriteNumber("frames", connection.Frames)
+        writer.Array("tokens", connection.Tokens, writer.WriteStringValue)
+        writer.WriteEndObject()

@@ -159,8 +159,8 @@ type SimulatorOptions = {
     StreamFaults: Set<StreamFault>
     /// How likely each of them is to strike a message; those that strike connections and tokens have their own rates.
     StreamFaultRate: float
-    /// How often the next market of the windows `btc-updown-15m-*` appears, 400 at most; zero for never. Each resolves
-    /// two minutes after its window.
+    /// How often the market of a next window `btc-updown-15m-*` appears, 400 at most; zero for never. With a quarter of an
+    /// hour every window gets its market before it opens. Each resolves two minutes after its window.
     NewMarketEvery: TimeSpan
     /// How many changes of books the ledger remembers, over all markets; some 24 bytes each. Older ones are forgotten
     /// by the markets that have many.

@@ -31,6 +31,9 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
     let mutable custom = false
     let mutable isOld = false
     let mutable wasDumped = false
+    let opened = hub.Now
+    let mutable ended: int64 voption = ValueNone
+    let mutable sent = 0L
 
     // Bounds the memory: a reader that is so far behind would be put out by the real exchange, too.
     let mostFrames = 500_000
@@ -61,6 +64,7 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
         listeners.Clear()
         hub.Quit this
         mood <- Mood.Closed
+        ended <- ValueSome hub.Now
         enqueue [||] code
 
     /// Sends a message, and the copies whose turn it is.
@@ -174,7 +178,7 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
             hub.At(
                 listener.TradesFrom,
                 fun _ ->
-                    if mood = Mood.Open then
+                    if mood = Mood.Open && listener.Wants[message.Token] then
                         send message.Payload
             )
         else
@@ -429,6 +433,15 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
         with get () = isOld
         and set value = isOld <- value
 
+    /// What the ledger says of it.
+    member _.Connection: LedgerConnection = {
+        Session = number
+        Opened = opened
+        Ended = ended
+        Frames = sent
+        Tokens = listeners.Values |> Seq.collect tokensOf |> Array.ofSeq
+    }
+
     member _.IsClosed = (mood = Mood.Closed)
 
     /// Whether it does not even answer a farewell.
@@ -461,6 +474,7 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
             while frames.Count > 0 && frames.Peek().At <= now do
                 due.Add(frames.Dequeue())
 
+            sent <- sent + int64 due.Count
             due)
 
     /// The client went away.

@@ -19,7 +19,7 @@ type internal NoLifetime() =
 
 /// A simulated exchange on a real socket of 127.0.0.1. It speaks Polymarket's REST protocol under `/gamma`, `/clob` and
 /// `/data` and its market channel at `/ws/market`, and tells what truly happened under `/ledger`. Disposing it closes the socket.
-/// For other processes: `GET /ledger/trades`, `/ledger/requests` and `/ledger/injections` (a line of JSON each),
+/// For other processes: `GET /ledger/trades`, `/ledger/requests`, `/ledger/connections` and `/ledger/injections` (JSON Lines),
 /// `/ledger/book?token=…&at=MILLISECONDS`, `GET /control/state`, `POST /control/freeze` and
 /// `POST /control/faults?set=…&stream=…&messages=…`.
 [<Sealed>]

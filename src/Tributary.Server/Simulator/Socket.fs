@@ -190,25 +190,27 @@ module internal Socket =
         if not http.WebSockets.IsWebSocketRequest then
             http.Response.StatusCode <- 400
         else
-            let! accepted =
-                http.WebSockets.AcceptWebSocketAsync(
-                    WebSocketAcceptContext(DangerousEnableCompression = true)
-                )
-
-            use socket = accepted
             let session = openSession ()
             session.EraOld <- string http.Request.Query["era"] = "old"
+            http.Response.Headers["Simulator-Session"] <- string session.Number
 
             try
-                match http.Items[key] with
-                | :? Coalescing as stream ->
-                    // The upgrade's own answer goes out before the first frame.
-                    do! run now stride session socket stream http.Abort http.RequestAborted
-                | _ -> ()
-            with
-            | :? WebSocketException
-            | :? OperationCanceledException
-            | :? IOException -> ()
+                try
+                    let! accepted =
+                        http.WebSockets.AcceptWebSocketAsync(
+                            WebSocketAcceptContext(DangerousEnableCompression = true)
+                        )
 
-            session.Leave()
+                    use socket = accepted
+
+                    match http.Items[key] with
+                    | :? Coalescing as stream ->
+                        do! run now stride session socket stream http.Abort http.RequestAborted
+                    | _ -> ()
+                with
+                | :? WebSocketException
+                | :? OperationCanceledException
+                | :? IOException -> ()
+            finally
+                session.Leave()
     }

@@ -148,29 +148,34 @@ type internal Tape(room: TapeRoom, start: Still) =
 
             ValueSome replay
 
-    /// Every state that the channel tells, oldest first: each entry of a moment, or the whole of a moment with a fill or
-    /// a new tick. `see` is called with the book at each.
-    member _.Walk(tell, see: Replay -> unit) =
-        let first = Replay reels[0].Start
-        see first
+    /// Where it begins, and every entry since.
+    member _.Copy() : struct (Still * Change[]) =
+        let all = List<Change>()
 
         for reel in reels do
-            let changes = reel.Changes
-            let mutable i = 0
+            all.AddRange reel.Changes
 
-            while i < changes.Count do
-                let mutable j = i
-                let mutable whole = changes[i].Kind <> ChangeKind.Level
+        struct (reels[0].Start, all.ToArray())
 
-                while not changes[j].Ends do
-                    j <- j + 1
-                    whole <- whole || changes[j].Kind <> ChangeKind.Level
+    /// Every state that the channel tells, oldest first: each entry of a moment, or the whole of a moment with a fill or
+    /// a new tick. `see` is called with the book at each.
+    static member Walk(struct (start, changes: Change[]), tell, see: Replay -> unit) =
+        let replay = Replay start
+        see replay
+        let mutable i = 0
 
-                for k in i..j do
-                    let change = changes[k]
-                    first.Play(&change, tell)
+        while i < changes.Length do
+            let mutable j = i
+            let mutable whole = changes[i].Kind <> ChangeKind.Level
 
-                    if (not whole || k = j) && change.Kind <> ChangeKind.Resolved then
-                        see first
+            while not changes[j].Ends do
+                j <- j + 1
+                whole <- whole || changes[j].Kind <> ChangeKind.Level
 
-                i <- j + 1
+            for k in i..j do
+                replay.Play(&changes[k], tell)
+
+                if (not whole || k = j) && changes[k].Kind <> ChangeKind.Resolved then
+                    see replay
+
+            i <- j + 1

@@ -23,55 +23,55 @@ module internal Newcomers =
         let mutable eventId = catalog.Events |> Seq.map _.Id |> Seq.max
         let mutable marketId = catalog.Markets |> Seq.map _.Id |> Seq.max
         let count = min most (int (TimeSpan.FromDays 4.0 / every))
-        // The window that is open at the start has its market no more; the next has not yet.
-        let mutable window = length * (start.ToUnixTimeSeconds() / length + 1L)
+        let mutable window = 0L
 
         [|
             for number in 1..count do
+                let appears = start + every * float number
+                // The next window at that instant, or the next that has no market yet.
+                window <- max window (length * (appears.ToUnixTimeSeconds() / length + 1L))
+
                 while taken.Contains $"btc-updown-15m-{window}" do
                     window <- window + length
 
                 let slug = $"btc-updown-15m-{window}"
                 let opens = DateTimeOffset.FromUnixTimeSeconds window
-                let appears = start + every * float number
                 window <- window + length
                 eventId <- eventId + random.Between(1, 9)
                 marketId <- marketId + random.Between(1, 7)
                 let title = $"Bitcoin Up or Down - 15 minutes from {opens:``HH:mm``} UTC"
 
-                // A window that would be over before its market appears never has one.
-                if appears < opens.AddSeconds(float length) then
-                    struct (Micros.ofDate appears,
-                            {
-                                Index = 0
-                                Id = marketId
-                                Condition = "0x" + random.Hex 32
-                                Question = "0x" + random.Hex 32
+                struct (Micros.ofDate appears,
+                        {
+                            Index = 0
+                            Id = marketId
+                            Condition = "0x" + random.Hex 32
+                            Question = "0x" + random.Hex 32
+                            Slug = slug
+                            Title = title
+                            GroupTitle = ""
+                            Outcomes = [| "Up"; "Down" |]
+                            Tokens = Array.init 2 (fun _ -> random.Digits 77)
+                            Tick = 10_000L
+                            MinimumSize = 5
+                            Event = {
+                                Id = eventId
                                 Slug = slug
                                 Title = title
-                                GroupTitle = ""
-                                Outcomes = [| "Up"; "Down" |]
-                                Tokens = Array.init 2 (fun _ -> random.Digits 77)
-                                Tick = 10_000L
-                                MinimumSize = 5
-                                Event = {
-                                    Id = eventId
-                                    Slug = slug
-                                    Title = title
-                                    Tags =
-                                        catalog.Tags
-                                        |> Array.filter (fun tag ->
-                                            tag.Slug = "crypto" || tag.Slug = "up-or-down")
-                                    NegRisk = false
-                                    Created = appears
-                                    Ends = opens.AddSeconds(float length)
-                                }
-                                Window = ValueSome opens
-                                Game = ValueNone
-                                Volume = 0.0
-                                Liquidity = 500.0
-                                ClosedAt = ValueNone
-                            })
+                                Tags =
+                                    catalog.Tags
+                                    |> Array.filter (fun tag ->
+                                        tag.Slug = "crypto" || tag.Slug = "up-or-down")
+                                NegRisk = false
+                                Created = appears
+                                Ends = opens.AddSeconds(float length)
+                            }
+                            Window = ValueSome opens
+                            Game = ValueNone
+                            Volume = 0.0
+                            Liquidity = 500.0
+                            ClosedAt = ValueNone
+                        })
         |]
         |> Array.mapi (fun i struct (at, info) ->
             struct (at,
