@@ -117,6 +117,17 @@ type private Sweep = {
     Since: Instant
 }
 
+/// What a new connection said of a book that the old one is still telling of: its first whole book, which is ahead, and what followed.
+type private Handover = {
+    BookAt: Instant
+    BookHash: byte[]
+    BookBids: Level[]
+    BookAsks: Level[]
+    BookIsProven: bool
+    HeardAt: Instant
+    Following: List<Held>
+}
+
 /// One token's live book, and what is known about it.
 [<Sealed; AllowNullLiteral>]
 type private Tracked(market: MarketId, token: TokenId, marketName: Name, tokenName: Name, mode: DepthMode, proof: BookProof) =
@@ -145,6 +156,8 @@ type private Tracked(market: MarketId, token: TokenId, marketName: Name, tokenNa
     member val Doubt = Doubt.Missed with get, set
     /// The last state that was proven.
     member val GoodAt: Instant voption = ValueNone with get, set
+    /// The first book of all.
+    member val FirstAt = Instant.ofMicros 0L with get, set
     member val GoodSince: Instant voption = ValueNone with get, set
     /// Microseconds that tell apart the holes that begin with the same proven state: one for each that turned out to be none.
     member val Unchanged = 0L with get, set
@@ -154,6 +167,8 @@ type private Tracked(market: MarketId, token: TokenId, marketName: Name, tokenNa
     member val SuspectSince: Instant voption = ValueNone with get, set
     /// States since the last proven one whose proof disagreed: one that is proven later does not prove these.
     member val Failed = 0 with get, set
+    /// An update came late since then, and was not what the book lacked: it is not recorded.
+    member val IsMissing = false with get, set
     /// The first of them.
     member val FailedAt = Instant.ofMicros 0L with get, set
     member val Unchecked = 0 with get, set
@@ -161,10 +176,15 @@ type private Tracked(market: MarketId, token: TokenId, marketName: Name, tokenNa
     member val SeenHash: uint64[] = Array.Empty() with get, set
     member val SeenMessage: int[] = Array.Empty() with get, set
     member val Seen = 0 with get, set
+    /// The beginnings of the latest hashes, whatever their millisecond: a ring.
+    member val Lately: uint64[] = Array.Empty() with get, set
+    member val LatelyNext = 0 with get, set
     member val Held: List<Held> | null = null with get, set
     /// The connection that it is subscribed on, and the one that it is about to move to; -1 is none.
     member val Connection = -1 with get, set
     member val Next = -1 with get, set
+    /// The new connection is ahead; the old one may catch up.
+    member val Handover: Handover voption = ValueNone with get, set
     /// Since when (our clock) the first book of the newest subscription is waited for.
     member val Awaits: Instant voption = ValueNone with get, set
     /// A poll showed a later state than the stream: its moment, and since when (our clock) that is known.
@@ -175,6 +195,11 @@ type private Tracked(market: MarketId, token: TokenId, marketName: Name, tokenNa
     member val RungAt = Instant.ofMicros 0L with get, set
     member val SnapshotAt = Instant.ofMicros 0L with get, set
     member val SinceSnapshot = 0 with get, set
+    /// A whole book is to be stored as soon as a message is over: so its place among the changes of its millisecond is behind those that
+    /// came before it.
+    member val Owes: Reason voption = ValueNone with get, set
+    /// When its tick size changed.
+    member val TickAt = Instant.ofMicros 0L with get, set
     member val CrossedSince: Instant voption = ValueNone with get, set
     member val IsCrossed = false with get, set
     /// Changed since the last checkpoint.
@@ -301,14 +326,16 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
         // States between the proven ones were not what the exchange had, and nobody noticed which update was missing.
         if unexplained > 0 && t.Gap.IsNone then
-            match t.GoodAt with
-            | ValueSome good ->
-                let gap = struct (good + TimeSpan(10L * t.Unchanged), Cause.Mismatch)
-                t.Gap <- ValueSome gap
-                counts.GapsOpened <- counts.GapsOpened + 1L
-            | ValueNone -> ()
+            let since =
+                match t.GoodAt with
+                | ValueSome good -> good + TimeSpan(10L * t.Unchanged)
+                | ValueNone -> t.FirstAt
+
+            t.Gap <- ValueSome(struct (since, Cause.Mismatch))
+            counts.GapsOpened <- counts.GapsOpened + 1L
 
         t.Failed <- 0
+        t.IsMissing <- false
         t.Verdict <- Verdict.Verified
         t.Doubt <- Doubt.None
         t.SuspectSince <- ValueNone
@@ -404,6 +431,10 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             ^^^ (System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(hash.Slice 8)
                  * 0x9E3779B97F4A7C15UL)
 
+    /// Whether an update with this hash came lately.
+    let isKnown (t: Tracked) (key: uint64) =
+        MemoryExtensions.Contains(ReadOnlySpan t.Lately, key)
+
     let failed (t: Tracked) =
         if t.Failed = 0 then
             t.FailedAt <- t.At
@@ -429,6 +460,11 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             t.SeenHash <- hashes
             t.SeenMessage <- messages
 
+        if t.Lately.Length = 0 then
+            t.Lately <- Array.zeroCreate 128
+
+        t.Lately[t.LatelyNext] <- key
+        t.LatelyNext <- (t.LatelyNext + 1) &&& 127
         t.SeenHash[t.Seen] <- key
         t.SeenMessage[t.Seen] <- message
         t.Seen <- t.Seen + 1
@@ -480,8 +516,17 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             t.Verdict = Verdict.Verified
             && (t.SinceSnapshot >= rules.SnapshotChanges
                 || received.Micros - t.SnapshotAt.Micros > rules.SnapshotEvery.Ticks / 10L)
+            && t.Owes.IsNone
         then
-            snapshot t book Reason.Periodic received out
+            t.Owes <- ValueSome Reason.Periodic
+
+    /// Stores the whole book that is owed, when it is proven.
+    let settle (t: Tracked) (book: Book) (received: Instant) (out: Batch) =
+        match t.Owes with
+        | ValueSome reason when t.Verdict = Verdict.Verified ->
+            t.Owes <- ValueNone
+            snapshot t book reason received out
+        | _ -> ()
 
     /// A change that is older than the book. Should it be a repeat after all, it is one of a row that is there.
     let late (t: Tracked) at (side: Side) (price: int64) (size: int64) (hash: ReadOnlySpan<byte>) received (out: Batch) =
@@ -528,7 +573,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             if key <> 0UL && t.Gap.IsNone && t.Mode = DepthMode.Full then
                 let had = book.Size(side, price)
 
-                if
+                if t.Failed > 0 && had = size then
+                    t.IsMissing <- t.IsMissing || not (isKnown t key)
+                elif
                     t.Failed > 0
                     && book.Set(side, price, size)
                     && not (
@@ -538,10 +585,11 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     )
                 then
                     book.Set(side, price, had) |> ignore
-                elif t.Failed > 0 && had <> size then
+                    t.IsMissing <- t.IsMissing || not (isKnown t key)
+                elif t.Failed > 0 then
                     late t at side price size hash received out
                     // It explains what it preceded; what failed before it lacked something else.
-                    let isAll = at <= t.FailedAt
+                    let isAll = at <= t.FailedAt && not t.IsMissing
 
                     if isAll then
                         t.Failed <- 0
@@ -550,8 +598,13 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
                     if not isAll then
                         snapshot t book Reason.Resync received out
-                elif t.Failed = 0 then
-                    late t at side price size hash received out
+                elif t.Failed = 0 && t.Verdict = Verdict.Verified && not (isKnown t key) then
+                    // What overtook it overwrote it, so the book is right; what it was in between is not recorded.
+                    let gap = struct (at, Cause.Mismatch)
+                    out.Gaps.Add(gapRow t gap (ValueSome t.At) ValueNone)
+                    counts.GapsOpened <- counts.GapsOpened + 1L
+                    counts.GapsClosed <- counts.GapsClosed + 1L
+                    snapshot t book Reason.Resync received out
         elif at.Micros = t.At.Micros && key <> 0UL && isSeen t key message then
             // It came before: a second delivery. Where it would change the book, it may also be the same change made again.
             counts.Repeats <- counts.Repeats + 1L
@@ -607,7 +660,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     prove t false received out
 
                     if isBroken then
-                        snapshot t book Reason.Resync received out
+                        t.Owes <- ValueSome Reason.Resync
                 elif not isBest && isLast then
                     failed t
                     fail t Doubt.BestPrice received out
@@ -630,7 +683,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 prove t false received out
 
                 if isBroken then
-                    snapshot t book Reason.Resync received out
+                    t.Owes <- ValueSome Reason.Resync
             elif not isLast then
                 if t.Gap.IsNone then
                     t.Verdict <- Verdict.Unverifiable
@@ -667,6 +720,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             if isChanged then
                 store t book side price size rank had received out
+
+            if isLast then
+                settle t book received out
 
     // ---- books that come after fills
 
@@ -798,14 +854,16 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         =
         let held =
             match t.Held with
-            | null -> Array.Empty()
-            | held -> held.ToArray()
+            | null -> []
+            // Overtaken ones have their place again.
+            | held -> List.ofSeq held |> List.sortBy _.HeldAt
 
         let book =
             match t.Book with
             | null ->
                 let made = Book()
                 t.Book <- made
+                t.FirstAt <- at
                 made
             | book -> book
 
@@ -850,14 +908,59 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     -1L
                     -1L
                     (ReadOnlySpan one.HeldHash)
-                    false
+                    true
                     received
                     out
 
-        // The last of them has to agree, or something is missing still.
-        if held.Length > 0 && held[held.Length - 1].HeldAt > at && t.Verdict <> Verdict.Verified then
-            if t.Gap.IsNone then
-                doubt t Verdict.Unverifiable Doubt.Missed Cause.Mismatch received out
+    /// The token's book comes over the new connection from now on.
+    let switch (t: Tracked) =
+        if t.Next >= 0 then
+            if t.Connection >= 0 && t.Connection <> t.Next then
+                orders.Add(DepthOrder.Unsubscribe(t.Connection, t.Token))
+
+            t.Connection <- t.Next
+            t.Next <- -1
+            t.Awaits <- ValueNone
+
+    /// The old connection has come as far as the new one began, so nothing is missing in between; or it never will.
+    let handOver (t: Tracked) (now: Instant) isOver (out: Batch) =
+        match t.Handover, t.Book with
+        | ValueSome handover, NonNull book when t.At >= handover.BookAt ->
+            t.Handover <- ValueNone
+            switch t
+
+            for one in List.ofSeq handover.Following |> List.sortBy _.HeldAt do
+                change
+                    t
+                    book
+                    one.HeldAt
+                    -4
+                    one.HeldSide
+                    one.HeldPrice
+                    one.HeldSize
+                    -1L
+                    -1L
+                    (ReadOnlySpan one.HeldHash)
+                    true
+                    now
+                    out
+        | ValueSome handover, _ when isOver || now - handover.HeardAt > patienceForFills ->
+            t.Handover <- ValueNone
+            doubt t Verdict.Unverifiable Doubt.Missed Cause.Starved now out
+            switch t
+            t.Held <- handover.Following
+
+            adopt
+                t
+                handover.BookAt
+                (ReadOnlySpan handover.BookHash)
+                (ReadOnlySpan handover.BookBids)
+                (ReadOnlySpan handover.BookAsks)
+                handover.BookIsProven
+                Reason.Resync
+                now
+                out
+        | _ -> ()
 
     let bookEvent (t: Tracked) (connection: int) (row: inref<BookRow>) (from: Batch) (received: Instant) (out: Batch) =
         let bids = from.Levels.Slice(row.FirstBid, row.BidCount)
@@ -869,20 +972,30 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         if row.LastTrade.Length >= 0 then
             t.Proof.Traded(from.Utf8 row.LastTrade)
 
-        // The first book of a move: the old subscription is not needed any more.
-        if t.Next = connection then
-            if t.Connection >= 0 && t.Connection <> connection then
-                orders.Add(DepthOrder.Unsubscribe(t.Connection, t.Token))
+        let isProven = row.Verdict = Verdict.Verified
+        let isNext = t.Next = connection
+        let isAhead = isNext && t.Gap.IsNone && not (isNull t.Book) && row.At > t.At
 
-            t.Connection <- connection
-            t.Next <- -1
+        // The first book of a move: the old subscription is not needed any more, once nothing can be missing in between.
+        if isNext && not isAhead then
+            switch t
 
         if t.Connection = connection then
             t.Awaits <- ValueNone
 
-        let isProven = row.Verdict = Verdict.Verified
-
         match t.Book with
+        | _ when isAhead ->
+            if t.Handover.IsNone then
+                t.Handover <-
+                    ValueSome {
+                        BookAt = row.At
+                        BookHash = hash.ToArray()
+                        BookBids = bids.ToArray()
+                        BookAsks = asks.ToArray()
+                        BookIsProven = isProven
+                        HeardAt = received
+                        Following = List()
+                    }
         | null ->
             adopt
                 t
@@ -908,9 +1021,21 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 t.Seen <- 0
 
             setHash t hash
+            // Something came and went meanwhile that no change told of, unless it is the tick size that is new.
+            let isHole = isNew && t.TickAt <> row.At
+
+            if isHole then
+                failed t
 
             if isProven || hash.Length > 0 && t.Proof.IsReady && t.Proof.Agrees(book, row.At, hash, -1L) then
                 prove t false received out
+
+                if isHole then
+                    snapshot t book Reason.Resync received out
+            elif isHole then
+                t.Verdict <- Verdict.Unverifiable
+                t.Doubt <- Doubt.Pending
+                t.SuspectSince <- ValueSome received
         | _ when row.At = t.At && isSeen t (keyOf hash) -3 -> () // a state of this very millisecond that is past
         | book when
             (match swept (book.Levels Side.Buy) bids, swept (book.Levels Side.Sell) asks with
@@ -1139,8 +1264,11 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         for t in tracked.Values do
             if t.Next = connection then
                 t.Next <- -1
+                t.Handover <- ValueNone
 
-            if t.Connection = connection then
+            if t.Connection = connection && t.Handover.IsSome then
+                handOver t now true out
+            elif t.Connection = connection then
                 t.Connection <- t.Next
                 t.Next <- -1
                 t.Ahead <- ValueNone
@@ -1171,6 +1299,18 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     | null ->
                         counts.Early <- counts.Early + 1L
                         hold t event.At event.Side event.Price event.Size hash
+                    // A connection whose first book has not come: what it tells has no beginning.
+                    | _ when t.Next = connection ->
+                        match t.Handover with
+                        | ValueSome handover ->
+                            handover.Following.Add {
+                                HeldAt = event.At
+                                HeldSide = event.Side
+                                HeldPrice = event.Price
+                                HeldSize = event.Size
+                                HeldHash = hash.ToArray()
+                            }
+                        | ValueNone -> counts.Early <- counts.Early + 1L
                     | book ->
                         change
                             t
@@ -1186,6 +1326,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                             event.IsLast
                             received
                             out
+
+                        if t.Handover.IsSome then
+                            handOver t received false out
             | StreamKind.Book ->
                 match find event.Token with
                 | null -> ()
@@ -1193,6 +1336,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 | t ->
                     let row = &frame.Batch.Books[event.Row]
                     bookEvent t connection &row frame.Batch received out
+
+                    if t.Handover.IsSome then
+                        handOver t received false out
             | StreamKind.Trade ->
                 match find event.Token with
                 | null -> ()
@@ -1229,7 +1375,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             | StreamKind.TickSize ->
                 match find event.Token with
                 | null -> ()
-                | t -> t.Proof.Tick(bytes.Slice(event.Text.Start, event.Text.Length))
+                | t ->
+                    t.TickAt <- event.At
+                    t.Proof.Tick(bytes.Slice(event.Text.Start, event.Text.Length))
             | _ -> ()
 
     /// A whole book that was asked for, with its own verdict: the witness that the stream cannot forge.
@@ -1271,6 +1419,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
         for t in tracked.Values do
             explainSweeps t now out
+
+            if t.Handover.IsSome then
+                handOver t now false out
 
             // A hash that nothing explains.
             if t.Gap.IsNone && isSuspectFor t now rules.Grace then

@@ -347,8 +347,8 @@ let run (plan: Plan) : Outcome =
     let mutable ticks = 0
     let limit = exchange.Now + 3_600L * second
 
-    let rec play until =
-        while (heard < until) && now < limit do
+    let rec play until limit =
+        while heard < until && now < limit do
             now <- now + 20_000L
             ticks <- ticks + 1
 
@@ -400,20 +400,23 @@ let run (plan: Plan) : Outcome =
 
             collect ()
 
-    play plan.Messages
-    // Quiet at the end, so that what was struck last is noticed.
+    play plan.Messages limit
+    // Well-behaved and quieter at the end, so that what was struck last is noticed.
     exchange.World.StreamFaults <- Set.empty
-    play (heard + plan.Messages / 10 + 200)
+    exchange.MessagesPerSecond <- 10.0
+    play Int32.MaxValue (now + 60L * second)
 
     rebuild ()
 
     // ---- the exchange's own word
 
     let mutable states, inGap, unproven, overwritten = 0, 0, 0, 0
-    let dropped = exchange.Ledger.Injections |> Array.filter (fun one -> one.Kind = StreamFault.name StreamFault.Dropped)
+    // What is held back may never come: its connection may end before.
+    let lossy = [ StreamFault.Dropped; StreamFault.Reordered ] |> List.map StreamFault.name
+    let dropped = exchange.Ledger.Injections |> Array.filter (fun one -> List.contains one.Kind lossy)
     let debug (token: string) (moment: int64) (ordered: Recorded[]) (truth: TrueState[]) =
         if wrong.Count < 1 && not (isNull (Environment.GetEnvironmentVariable "CHAOS")) then
-                        let near (at: int64) = at - moment < 10L && moment - at < 120L
+                        let near (at: int64) = at - moment < 9000L && moment - at < 60L
                         eprintfn "%s" token
                         for i in exchange.Ledger.Injections do
                             if near (i.At / 1000L) && (i.Tokens.Length = 0 || Array.contains token i.Tokens) then
@@ -424,7 +427,7 @@ let run (plan: Plan) : Outcome =
                         for r in ordered do
                             if near r.At then eprintfn "  record %d %s %A #%d %s" (r.At - moment) (r.Hash.Substring(0, min 6 r.Hash.Length)) r.Verdict r.Order r.Kind
                         for st in truth do
-                            if near st.Timestamp then eprintfn "  truth %d %s" (st.Timestamp - moment) (st.Hash.Substring(0, 6))
+                            if near st.Timestamp && st.Timestamp < 0L then eprintfn "  truth %d %s" (st.Timestamp - moment) (st.Hash.Substring(0, 6))
     let misleading = exchange.Ledger.Injections |> Array.filter _.Misleads
 
     let gapsOf =
@@ -466,8 +469,8 @@ let run (plan: Plan) : Outcome =
         if record.Length > 0 then
             let first = record[0].At
             let ordered = record
-            // The last state of each millisecond, until all that was sent has been heard.
-            let last = now / 1000L - 3_000L
+            // The last state of each millisecond, as far as there was time to notice what is wrong with it.
+            let last = now / 1000L - 30_000L
 
             let ends =
                 truth
@@ -476,6 +479,8 @@ let run (plan: Plan) : Outcome =
                 |> Array.filter (fun (moment, _) -> moment >= first && moment <= last)
 
             let mutable next = 0
+            let mutable lastTrue = 0L
+            let doubted = List<string>()
 
             for moment, state in ends do
                 while next < ordered.Length && ordered[next].At <= moment do
@@ -485,6 +490,16 @@ let run (plan: Plan) : Outcome =
 
                 if isInGap moment then
                     inGap <- inGap + 1
+
+                    // The state with which a hole begins is proven.
+                    if holes |> Array.exists (fun struct (since, _) -> since = moment) then
+                        overwritten <- overwritten + doubted.Count
+                    else
+                        for one in doubted do
+                            wrong.Add $"seed {plan.Seed}: {token} at {one}, before the gap that it belongs to"
+
+                    doubted.Clear()
+                    lastTrue <- moment
                 else
                     let row = ordered[next - 1]
 
@@ -497,23 +512,29 @@ let run (plan: Plan) : Outcome =
                         | ValueSome book -> printed book.Bids book.Asks = row.Levels
                         | ValueNone -> false
 
-                    // A change that was lost, and overwritten by the next one of the same level: no message tells of it.
-                    let isUnnoticeable =
-                        next < ordered.Length
-                        && ordered[next].Verdict = Verdict.Verified
-                        && dropped
-                           |> Array.exists (fun injection ->
-                               injection.At / 1000L > row.At
-                               && injection.At / 1000L <= moment
-                               && Array.contains token injection.Tokens)
+                    // A change that was lost, and overwritten by the next one of the same level: no message tells of it. It shows in
+                    // that the record is true again with its next row, without a gap.
+                    if isTrue then
+                        overwritten <- overwritten + doubted.Count
+                        doubted.Clear()
+                        lastTrue <- moment
+                    else
+                        if
+                            dropped
+                            |> Array.exists (fun injection ->
+                                injection.At / 1000L > lastTrue
+                                && injection.At / 1000L <= moment
+                                && Array.contains token injection.Tokens)
+                        then
+                            doubted.Add $"{moment} was {state.Hash} and is recorded as {row.Verdict} {row.Hash} of {row.At}"
+                        else
+                            debug token moment ordered truth
 
-                    if not isTrue && isUnnoticeable then
-                        overwritten <- overwritten + 1
-                    elif not isTrue then
-                        debug token moment ordered truth
+                            wrong.Add
+                                $"seed {plan.Seed}: {token} at {moment} was {state.Hash} and is recorded as {row.Verdict} {row.Hash} of {row.At}, in no gap"
 
-                        wrong.Add
-                            $"seed {plan.Seed}: {token} at {moment} was {state.Hash} and is recorded as {row.Verdict} {row.Hash} of {row.At}, in no gap"
+            for one in doubted do
+                wrong.Add $"seed {plan.Seed}: {token} at {one}, in no gap, and never again as it was"
 
     {
         Messages = heard
