@@ -103,9 +103,10 @@ module History =
         |> List.sortBy (fun book -> struct (book.At, book.Reason <> Reason.Poll, book.Received))
         |> List.tryLast
 
-    /// The changes behind a whole book. Of its own millisecond these are the ones behind that with its very hash. Where none has it: the ones
-    /// that came later, if the book came on the stream, too; else all of them, because in their order they lead to the end of it.
-    let private behind (book: OrderBookSnapshot) (changes: OrderBookDelta list) =
+    /// The changes behind a whole book. Of its own millisecond these are the ones behind that with its very hash. Where none has it: all of
+    /// them, because in their order they lead to the end of it; but where updates may be missing (the book came on the stream, or ends a
+    /// hole) those that came later than the book.
+    let private behind (book: OrderBookSnapshot) endsHole (changes: OrderBookDelta list) =
         let same, later =
             changes
             |> List.filter (fun change -> change.At >= book.At)
@@ -117,7 +118,7 @@ module History =
                 |> List.tryFindIndexBack (fun change -> book.Hash <> "" && change.Hash = book.Hash)
             with
             | Some index -> List.skip (index + 1) same
-            | None when book.Reason <> Reason.Poll ->
+            | None when endsHole || book.Reason <> Reason.Poll ->
                 same |> List.filter (fun change -> change.Received >= book.Received)
             | None -> same
 
@@ -167,7 +168,9 @@ module History =
                 let since = between |> List.map _.Since |> List.min
                 BookAt.NotKnown(ValueSome since, past.Next |> ValueOption.map _.At, Ignorance.Gap hole.Cause)
             else
-                let changes = behind start past.Changes
+                let endsHole = holes |> List.exists (fun gap -> gap.Until = ValueSome start.At)
+
+                let changes = behind start endsHole past.Changes
                 let book = Book()
                 book.Load(ReadOnlySpan start.Bids, ReadOnlySpan start.Asks)
 
