@@ -34,7 +34,7 @@ let private mistaken (mistakes: Mistake list) =
     refuse Exit.Configuration $"the configuration has {count}, listed above"
 
 /// The configuration in a path, or the folder `config` if it is there, or the defaults.
-let private settingsFrom (path: string option) =
+let settingsFrom (path: string option) =
     let place =
         match path with
         | None when Directory.Exists "config" -> Some "config"
@@ -86,13 +86,13 @@ let storeName (settings: Settings) =
     | "memory" -> "memory"
     | _ -> settings.Store.Path
 
-let private duration (text: string) =
+let duration (text: string) =
     match Yaml.tryDuration text with
     | Some span -> span
     | None -> refuse Exit.Usage $"'{text}' is not a duration such as 30s, 5m or 1h30m"
 
 /// One JSON document on standard output.
-let private json value =
+let json value =
     Console.WriteLine(JsonSerializer.Serialize(value, JsonSerializerOptions(WriteIndented = true)))
 
 // ---------------------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ let private flags (flags: Flags) = [|
 |]
 
 /// One event as one line of JSON: names in full, numbers as decimal texts, times as ISO texts.
-let private line event =
+let line event =
     match event with
     | MarketEvent.Trade trade ->
         JsonSerializer.Serialize {|

@@ -478,7 +478,7 @@ module Yaml =
     // ---- reading
 
     /// How many letters must be changed, added, dropped or swapped with their neighbour to make one word of the other.
-    let private distance (one: string) (other: string) =
+    let distance (one: string) (other: string) =
         let table =
             Array2D.init (one.Length + 1) (other.Length + 1) (fun i j ->
                 if i = 0 then j

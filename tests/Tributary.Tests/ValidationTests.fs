@@ -75,6 +75,7 @@ let private judgeBook (tick: string) (at: Instant) bids asks =
         AskCount = List.length asks
         Hash = none
         Tick = price tick
+        LastTrade = { Start = 0; Length = -1 }
         Verdict = Verdict.Unverifiable
         Doubt = Doubt.NoHash
         Reason = Reason.Poll

@@ -162,6 +162,7 @@ let private anyBook (batch: Batch) = gen {
             AskCount = asks
             Hash = batch.Keep(utf8 hash)
             Tick = tick
+            LastTrade = { Start = 0; Length = -1 }
             Verdict = verdict
             Doubt = doubt
             Reason = reason

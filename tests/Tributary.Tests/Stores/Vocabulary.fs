@@ -101,6 +101,7 @@ let bookOf market bids asks (hash: string) micros (batch: Batch) =
         AskCount = List.length asks
         Hash = batch.Keep(utf8 hash)
         Tick = price "0.01"
+        LastTrade = { Start = 0; Length = -1 }
         Verdict = Verdict.Verified
         Doubt = Doubt.None
         Reason = Reason.Poll
