@@ -826,6 +826,18 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 else
                     i <- i + 1
 
+    /// Nobody waits for the fills any more.
+    let giveUpSweeps (t: Tracked) (now: Instant) (out: Batch) =
+        match t.Sweeps, t.Book with
+        | null, _
+        | _, null -> ()
+        | sweeps, book ->
+            for sweep in sweeps.ToArray() do
+                if not (isExplained t sweep) then
+                    unexplained t book sweep now out
+
+            sweeps.Clear()
+
     let forgetFills (t: Tracked) (now: Instant) =
         if t.Fills.Count > 0 && t.FillsUsed > 256 then
             let others = if isNull t.Complement then t.FillsUsed else t.Complement.FillsUsed
@@ -1218,6 +1230,8 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         for token in market.Tokens do
             match tracked.TryGetValue(string token) with
             | true, t ->
+                giveUpSweeps t now out
+
                 match t.Book with
                 | null -> ()
                 | book -> snapshot t book Reason.Last now out
@@ -1486,8 +1500,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     checkpoint t out
 
     /// The collector ends: how far each book is proven, so that the next start knows since when it was not.
-    member _.Stop(out: Batch) =
+    member _.Stop(now: Instant, out: Batch) =
         for t in tracked.Values do
+            giveUpSweeps t now out
             checkpoint t out
 
     /// A book as it stands, with its verdict: for tests, and for whoever watches. Nothing before the first one.

@@ -712,7 +712,7 @@ type internal Live
 
         match
             lock gate (fun () ->
-                depth.Stop(out)
+                depth.Stop(now (), out)
                 count ()
                 takeOut (now ()) true)
         with
