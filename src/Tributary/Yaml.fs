@@ -466,7 +466,7 @@ module Yaml =
         let parse (text: string) =
             match Uri.TryCreate(text.TrimEnd '/' + "/", UriKind.Absolute) with
             | true, NonNull uri when
-                List.contains uri.Scheme [ Uri.UriSchemeHttp; Uri.UriSchemeHttps ]
+                List.contains uri.Scheme [ "http"; "https"; "ws"; "wss" ]
                 && uri.UserInfo + uri.Query + uri.Fragment = ""
                 ->
                 Some uri
