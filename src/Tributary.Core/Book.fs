@@ -78,7 +78,8 @@ type private Half(isRising: bool) =
 
     member _.Load(best: ReadOnlySpan<Level>) =
         if best.Length > levels.Length then
-            levels <- Array.zeroCreate (max 8 best.Length)
+            // With room for what comes.
+            levels <- Array.zeroCreate (max 8 (best.Length + best.Length / 2))
 
         let target = Span<Level>(levels, 0, best.Length)
         best.CopyTo target
@@ -90,8 +91,7 @@ type Book() =
     let bids = Half true
     let asks = Half false
 
-    let half side =
-        if side = Side.Buy then bids else asks
+    let half side = if side = Side.Buy then bids else asks
 
     static let isReverse (worst: ReadOnlySpan<Level>) (best: ReadOnlySpan<Level>) =
         let mutable same = worst.Length = best.Length

@@ -130,7 +130,8 @@ type private Handover = {
 
 /// One token's live book, and what is known about it.
 [<Sealed; AllowNullLiteral>]
-type private Tracked(market: MarketId, token: TokenId, marketName: Name, tokenName: Name, mode: DepthMode, proof: BookProof) =
+type private Tracked
+    (market: MarketId, token: TokenId, marketName: Name, tokenName: Name, mode: DepthMode, proof: BookProof) =
     member _.Market = market
     member _.Token = token
     member _.MarketName = marketName
@@ -229,7 +230,10 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
     let mutable checkpointed = Instant.ofMicros 0L
 
     let find (token: Name) : Tracked =
-        if token.Key < byName.Length then byName[token.Key] else null
+        if token.Key < byName.Length then
+            byName[token.Key]
+        else
+            null
 
     let jobOf (t: Tracked) =
         $"{exchange}/{Stream.Depth}/{t.Market}/{t.Token}"
@@ -351,11 +355,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             if t.GoodAt <> ValueSome t.At then
                 t.Unchanged <- 0L
         | ValueSome(struct (since, _) as gap) ->
-            t.Unchanged <-
-                if t.At <= since then
-                    min 900L (t.Unchanged + 1L)
-                else
-                    0L
+            t.Unchanged <- if t.At <= since then min 900L (t.Unchanged + 1L) else 0L
 
             // Nothing had changed meanwhile: the book is still as it was at its beginning.
             let healed =
@@ -399,10 +399,11 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         t.RungAt <- now
 
         match t.Rung with
-        | 1 when (match t.Book with
-                  | null -> false
-                  | _ -> true)
-                 ->
+        | 1 when
+            (match t.Book with
+             | null -> false
+             | _ -> true)
+            ->
             orders.Add(DepthOrder.Compare [ t.Token ])
         | n when n % 3 <> 0 && t.Connection >= 0 -> orders.Add(DepthOrder.Resubscribe(t.Connection, t.Token))
         | _ when t.Connection >= 0 -> orders.Add(DepthOrder.Move t.Token)
@@ -529,7 +530,16 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         | _ -> ()
 
     /// A change that is older than the book. Should it be a repeat after all, it is one of a row that is there.
-    let late (t: Tracked) at (side: Side) (price: int64) (size: int64) (hash: ReadOnlySpan<byte>) received (out: Batch) =
+    let late
+        (t: Tracked)
+        at
+        (side: Side)
+        (price: int64)
+        (size: int64)
+        (hash: ReadOnlySpan<byte>)
+        received
+        (out: Batch)
+        =
         let row: DeltaRow = {
             Market = t.MarketName
             Token = t.TokenName
@@ -667,12 +677,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 elif t.Gap.IsNone then
                     t.Verdict <- Verdict.Unverifiable
                     t.Doubt <- Doubt.NoHash
-            elif
-                not isBroken
-                && t.SuspectSince.IsNone
-                && isBest
-                && t.Unchecked + 1 < every
-            then
+            elif not isBroken && t.SuspectSince.IsNone && isBest && t.Unchecked + 1 < every then
                 t.Unchecked <- t.Unchecked + 1
                 t.Verdict <- Verdict.Unverifiable
                 t.Doubt <- Doubt.NotChecked
@@ -756,10 +761,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             ours <- ours + 1
             theirs <- theirs + 1
 
-        if ok then
-            ValueSome(struct (taken, touched))
-        else
-            ValueNone
+        if ok then ValueSome(struct (taken, touched)) else ValueNone
 
     /// The most that a maker takes back of a level because it is too small to stand.
     let dust = 10_000L
@@ -774,17 +776,16 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
         while not found && from < fills.Count do
             let mutable until, sum = from, 0L
-            let near (fill: FillSeen) = abs (fill.FilledAt.Micros - sweep.SweptAt.Micros) <= 1_000_000L
+
+            let near (fill: FillSeen) =
+                abs (fill.FilledAt.Micros - sweep.SweptAt.Micros) <= 1_000_000L
 
             while not found && until < fills.Count && near fills[until] && sum <= sweep.Taken do
                 sum <- sum + fills[until].Filled
                 until <- until + 1
                 found <- sum <= sweep.Taken && sweep.Taken - sum <= dust * int64 sweep.Touched
 
-            if found then
-                t.FillsUsed <- until
-            else
-                from <- from + 1
+            if found then t.FillsUsed <- until else from <- from + 1
 
         found
 
@@ -840,7 +841,12 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
     let forgetFills (t: Tracked) (now: Instant) =
         if t.Fills.Count > 0 && t.FillsUsed > 256 then
-            let others = if isNull t.Complement then t.FillsUsed else t.Complement.FillsUsed
+            let others =
+                if isNull t.Complement then
+                    t.FillsUsed
+                else
+                    t.Complement.FillsUsed
+
             let drop = min t.FillsUsed others
 
             if drop > 0 then
@@ -891,7 +897,10 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         t.SuspectSince <- ValueNone
         t.Failed <- 0
 
-        if isProven || hash.Length > 0 && t.Proof.IsReady && t.Proof.Agrees(book, at, hash, -1L) then
+        if
+            isProven
+            || hash.Length > 0 && t.Proof.IsReady && t.Proof.Agrees(book, at, hash, -1L)
+        then
             prove t false received out
         elif t.Gap.IsNone then
             t.Verdict <- Verdict.Unverifiable
@@ -974,7 +983,14 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 out
         | _ -> ()
 
-    let bookEvent (t: Tracked) (connection: int) (row: inref<BookRow>) (from: Batch) (received: Instant) (out: Batch) =
+    let bookEvent
+        (t: Tracked)
+        (connection: int)
+        (row: inref<BookRow>)
+        (from: Batch)
+        (received: Instant)
+        (out: Batch)
+        =
         let bids = from.Levels.Slice(row.FirstBid, row.BidCount)
         let asks = from.Levels.Slice(row.FirstAsk, row.AskCount)
         let bids: ReadOnlySpan<Level> = Span.op_Implicit bids
@@ -1039,7 +1055,10 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             if isHole then
                 failed t
 
-            if isProven || hash.Length > 0 && t.Proof.IsReady && t.Proof.Agrees(book, row.At, hash, -1L) then
+            if
+                isProven
+                || hash.Length > 0 && t.Proof.IsReady && t.Proof.Agrees(book, row.At, hash, -1L)
+            then
                 prove t false received out
 
                 if isHole then
@@ -1079,8 +1098,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     let level = (book.Levels side)[book.Count side - 1]
                     let price = level.Price.Millionths
 
-                    let size =
-                        if k <= gone then 0L else after[0].Size.Millionths
+                    let size = if k <= gone then 0L else after[0].Size.Millionths
 
                     if size <> level.Size.Millionths then
                         taken <- taken + level.Size.Millionths - size
@@ -1089,7 +1107,10 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             counts.Changes <- counts.Changes + int64 touched.Count
 
-            if isProven || hash.Length > 0 && t.Proof.IsReady && t.Proof.Agrees(book, row.At, hash, -1L) then
+            if
+                isProven
+                || hash.Length > 0 && t.Proof.IsReady && t.Proof.Agrees(book, row.At, hash, -1L)
+            then
                 prove t false received out
 
                 let sweep = {
@@ -1401,8 +1422,12 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         | t ->
             t.ComparedAt <- received
             let hash = from.Utf8 row.Hash
-            let bids: ReadOnlySpan<Level> = Span.op_Implicit (from.Levels.Slice(row.FirstBid, row.BidCount))
-            let asks: ReadOnlySpan<Level> = Span.op_Implicit (from.Levels.Slice(row.FirstAsk, row.AskCount))
+
+            let bids: ReadOnlySpan<Level> =
+                Span.op_Implicit (from.Levels.Slice(row.FirstBid, row.BidCount))
+
+            let asks: ReadOnlySpan<Level> =
+                Span.op_Implicit (from.Levels.Slice(row.FirstAsk, row.AskCount))
 
             if row.LastTrade.Length >= 0 && row.At >= t.At then
                 t.Proof.Traded(from.Utf8 row.LastTrade)
@@ -1475,7 +1500,8 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 t.Awaits <- ValueSome now
                 t.Rung <- max 1 t.Rung
                 climb t now
-            | ValueNone when t.Gap.IsSome && t.Connection >= 0 && now - t.RungAt > rules.Patience -> climb t now
+            | ValueNone when t.Gap.IsSome && t.Connection >= 0 && now - t.RungAt > rules.Patience ->
+                climb t now
             | _ -> ()
 
             if

@@ -14,7 +14,13 @@ type Durations() =
     static let bucketOf (micros: int64) =
         let micros = uint64 (max 1L micros)
         let doublings = BitOperations.Log2 micros
-        let quarter = if doublings < 2 then 0 else int (micros >>> (doublings - 2)) &&& 3
+
+        let quarter =
+            if doublings < 2 then
+                0
+            else
+                int (micros >>> (doublings - 2)) &&& 3
+
         min (4 * 40 - 1) (4 * doublings + quarter)
 
     /// The upper end of a bucket, in microseconds.

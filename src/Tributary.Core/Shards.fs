@@ -30,7 +30,8 @@ module Shards =
         | true, tokens -> List.ofSeq tokens
         | _ -> []
 
-    let connections shards = List.ofSeq shards.Tokens.Keys |> List.sort
+    let connections shards =
+        List.ofSeq shards.Tokens.Keys |> List.sort
 
     let tryFind (token: TokenId) shards =
         match shards.Of.TryGetValue(string token) with
@@ -60,7 +61,10 @@ module Shards =
             if not fresh.IsEmpty then
                 // A market larger than a connection gets one of its own, too full as it is.
                 let number =
-                    match open' |> List.tryFind (fun number -> sizeOf number + fresh.Length <= shards.Most) with
+                    match
+                        open'
+                        |> List.tryFind (fun number -> sizeOf number + fresh.Length <= shards.Most)
+                    with
                     | Some number -> number
                     | None ->
                         let number = nextNumber

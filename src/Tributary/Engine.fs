@@ -894,8 +894,7 @@ type Engine
                         Compare =
                             fun tokens ->
                                 live.Value
-                                |> ValueOption.iter (fun live ->
-                                    start "compare" (compare venue live tokens))
+                                |> ValueOption.iter (fun live -> start "compare" (compare venue live tokens))
                         Announced =
                             fun slug ->
                                 if isWanted venue slug then

@@ -75,7 +75,9 @@ type private Wire
         meters: Meters
     ) =
     let ended = new CancellationTokenSource()
-    let texts = Channel.CreateUnbounded<string>(UnboundedChannelOptions(SingleReader = true))
+
+    let texts =
+        Channel.CreateUnbounded<string>(UnboundedChannelOptions(SingleReader = true))
     // The last moment at which anything came, by the clock's ticks.
     let mutable heardAt = 0L
 
@@ -118,7 +120,9 @@ type private Wire
                         buffer <- larger
 
                 if reason = "" then
-                    let! part = socket.ReceiveAsync(Memory<byte>(buffer, held, buffer.Length - held), ended.Token)
+                    let! part =
+                        socket.ReceiveAsync(Memory<byte>(buffer, held, buffer.Length - held), ended.Token)
+
                     Volatile.Write(&heardAt, clock.GetTimestamp())
 
                     if part.MessageType = WebSocketMessageType.Close then
@@ -538,7 +542,13 @@ type internal Live
 
             if found <> lateness then
                 lateness <- found
-                Log.lateness log (string exchange) (Lateness.explain found) (age.Quantile 0.5) (age.Quantile 0.99)
+
+                Log.lateness
+                    log
+                    (string exchange)
+                    (Lateness.explain found)
+                    (age.Quantile 0.5)
+                    (age.Quantile 0.99)
 
             waited.Clear()
             age.Clear()

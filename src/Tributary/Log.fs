@@ -50,10 +50,20 @@ let answersAgain (log: ILogger) (endpoint: string) =
     log.LogInformation("{Endpoint} answers again", endpoint)
 
 let connected (log: ILogger) (exchange: string) (connection: int) (tokens: int) =
-    log.LogInformation("{Exchange}: connection {Connection} is open, with {Tokens} tokens", exchange, connection, tokens)
+    log.LogInformation(
+        "{Exchange}: connection {Connection} is open, with {Tokens} tokens",
+        exchange,
+        connection,
+        tokens
+    )
 
 let disconnected (log: ILogger) (exchange: string) (connection: int) (detail: string) =
-    log.LogWarning("{Exchange}: connection {Connection} is lost ({Detail}); another one follows", exchange, connection, detail)
+    log.LogWarning(
+        "{Exchange}: connection {Connection} is lost ({Detail}); another one follows",
+        exchange,
+        connection,
+        detail
+    )
 
 let connectionSilent (log: ILogger) (exchange: string) (connection: int) =
     log.LogWarning(

@@ -584,7 +584,11 @@ module Settings =
         Depth = at.Read("depth", depth, current.Depth)
         DepthOf = at.Each("depth_of", ("*", DepthMode.Full), current.DepthOf, depthOf)
         SnapshotEvery =
-            at.Read("snapshot_every", Yaml.duration |> Yaml.within (seconds 1) (days 1), current.SnapshotEvery)
+            at.Read(
+                "snapshot_every",
+                Yaml.duration |> Yaml.within (seconds 1) (days 1),
+                current.SnapshotEvery
+            )
         SnapshotChanges = at.Read("snapshot_changes", Yaml.whole |> upTo 10_000_000, current.SnapshotChanges)
         CompareEvery =
             at.Read("compare_every", Yaml.duration |> Yaml.within (seconds 1) (hours 1), current.CompareEvery)

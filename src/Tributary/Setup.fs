@@ -111,6 +111,14 @@ let every books trades markets (settings: Settings) = {
         Settings.Schedule.Markets = markets
 }
 
+/// Polls are all there is: no live connections.
+let pollingOnly (settings: Settings) =
+    settings
+    |> onFirst (fun collector -> {
+        collector with
+            CollectorSettings.Live.Enabled = false
+    })
+
 /// Somebody is to be collected: a market or event is picked, or discovery is on.
 let hasWork (settings: Settings) =
     settings.Collectors
@@ -183,7 +191,11 @@ let transport (settings: CollectorSettings) (collector: Collector) : Result<Tran
     })
 
 /// How live connections to an exchange are made: nothing where it has none, or they are switched off.
-let internal live (settings: CollectorSettings) (collector: string) (part: StreamPart) : Result<LiveOptions, string> =
+let internal live
+    (settings: CollectorSettings)
+    (collector: string)
+    (part: StreamPart)
+    : Result<LiveOptions, string> =
     let proxy =
         match settings.Proxy with
         | None -> Ok None
@@ -201,7 +213,11 @@ let internal live (settings: CollectorSettings) (collector: string) (part: Strea
 
         {
             Address =
-                UriBuilder(Uri(root, part.Path), Scheme = scheme, Port = (if root.IsDefaultPort then -1 else root.Port))
+                UriBuilder(
+                    Uri(root, part.Path),
+                    Scheme = scheme,
+                    Port = (if root.IsDefaultPort then -1 else root.Port)
+                )
                     .Uri
             Proxy = proxy
             TokensPerConnection = min part.MostTokens settings.Live.TokensPerConnection

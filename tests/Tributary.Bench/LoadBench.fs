@@ -40,7 +40,7 @@ let run (arguments: string list) =
 
     File.WriteAllText(
         Path.Combine(folder, "config.yaml"),
-        "collectors:\n  polymarket:\n    discovery:\n      enabled: true\n"
+        "collectors:\n  polymarket:\n    live:\n      enabled: false\n    discovery:\n      enabled: true\n"
     )
 
     use exchange = launch [ "simulate"; "--markets"; "200" ] true

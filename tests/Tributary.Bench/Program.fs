@@ -7,6 +7,7 @@ let private benchmarks = [
     "store", "row", (fun () -> StoreBench.run 1_000_000 5)
     "decode", "row", (fun () -> DecodeBench.run 7)
     "ilp", "row", (fun () -> IlpBench.run 7)
+    "stream", "message", (fun () -> StreamBench.run 7)
     "send", "row", (fun () -> SendBench.run 5)
 ]
 

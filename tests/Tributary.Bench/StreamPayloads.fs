@@ -45,8 +45,7 @@ let private side (levels: (int * int64) seq) =
 
 /// Both sides as the token sees them, worst first.
 let private sides (market: Quoted) token =
-    let pairs (levels: SortedDictionary<int, int64>) =
-        [ for KeyValue(tick, size) in levels -> tick, size ]
+    let pairs (levels: SortedDictionary<int, int64>) = [ for KeyValue(tick, size) in levels -> tick, size ]
 
     if token = 0 then
         side (pairs market.Bids), side (List.rev (pairs market.Asks))
@@ -98,8 +97,7 @@ let make seed markets frames permuted : Session =
     let mutable now = 1_790_000_000_000L
 
     let dump = [|
-        for market in all ->
-            Encoding.UTF8.GetBytes $"[{book market 0 now true},{book market 1 now true}]"
+        for market in all -> Encoding.UTF8.GetBytes $"[{book market 0 now true},{book market 1 now true}]"
     |]
 
     let change (market: Quoted) =
@@ -143,7 +141,9 @@ let make seed markets frames permuted : Session =
         let token = random.Next 2
         let bid, _ = best market token
         market.LastTrade[token] <- bid
-        let transaction = Convert.ToHexStringLower(Array.init 32 (fun _ -> byte (random.Next 256)))
+
+        let transaction =
+            Convert.ToHexStringLower(Array.init 32 (fun _ -> byte (random.Next 256)))
 
         $"{{\"market\":\"{market.Market}\",\"asset_id\":\"{market.Tokens[token]}\",\"price\":\"{bid}\",\"size\":\"{number (int64 (random.Next(1, 1000)) * 10_000L)}\",\"fee_rate_bps\":\"0\",\"side\":\"SELL\",\"timestamp\":\"{now}\",\"event_type\":\"last_trade_price\",\"transaction_hash\":\"0x{transaction}\"}}"
 

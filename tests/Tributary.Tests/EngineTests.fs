@@ -93,6 +93,7 @@ type private Bench(options: SimulatorOptions) =
                             collector.Discovery with
                                 Enabled = true
                         }
+                        Live = { collector.Live with Enabled = false }
                 }
                 |> defaultArg change id)
 

@@ -86,10 +86,7 @@ type private Proof(market: MarketId, token: TokenId) =
         if decimals >= tickDecimals then
             utf8 text
         else
-            utf8 (
-                (if point < 0 then text + "." else text)
-                + String('0', tickDecimals - decimals)
-            )
+            utf8 ((if point < 0 then text + "." else text) + String('0', tickDecimals - decimals))
 
     let canonical (price: int64) =
         let buffer = Array.zeroCreate 32
@@ -116,7 +113,10 @@ type private Proof(market: MarketId, token: TokenId) =
         buffer <- Scratch.Room(512 + prefix.Length + 64 * (bids.Length + asks.Length))
         let mutable n = put buffer 0 prefix
         let mutable written = 0
-        Utf8Formatter.TryFormat(at.Micros / 1000L, Span<byte>(buffer, n, 24), &written) |> ignore
+
+        Utf8Formatter.TryFormat(at.Micros / 1000L, Span<byte>(buffer, n, 24), &written)
+        |> ignore
+
         n <- put buffer (n + written) PolymarketHash.bids
         n <- writeSide bids buffer n
         n <- put buffer n PolymarketHash.asks
@@ -133,7 +133,13 @@ type private Proof(market: MarketId, token: TokenId) =
             n <- put buffer n tick
 
             n <-
-                put buffer n (if isNegRisk then PolymarketHash.isNegRisk else PolymarketHash.notNegRisk)
+                put
+                    buffer
+                    n
+                    (if isNegRisk then
+                         PolymarketHash.isNegRisk
+                     else
+                         PolymarketHash.notNegRisk)
 
         if era = HashEra.Ten then
             n <- put buffer n PolymarketHash.lastTrade

@@ -128,6 +128,7 @@ let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (names: Names
 
                     if
                         isAt json at bestBidStart
+                        && Ascii.IsValid(json.Slice(hash, hashLength))
                         && json.Slice(hash, hashLength).IndexOfAny('"'B, '\\'B) < 0
                     then
                         level.Hash <- { Start = hash; Length = hashLength }
@@ -136,7 +137,9 @@ let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (names: Names
                         if Fixed.tryQuoted json &at &level.BestBid && isAt json at bestAskStart then
                             at <- at + bestAskStart.Length
 
-                            if Fixed.tryQuoted json &at &level.BestAsk && at < json.Length && json[at] = '}'B then
+                            if
+                                Fixed.tryQuoted json &at &level.BestAsk && at < json.Length && json[at] = '}'B
+                            then
                                 at <- at + 1
                                 true
                             else
@@ -162,7 +165,10 @@ let private usual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
         ok <- length > 0 && isAt json (from + length) changesStart
 
         if ok then
-            ok <- Identity.isValid (json.Slice(from, length))
+            // What is not compared with constants, or read as digits, has to be text that may be kept.
+            ok <-
+                Ascii.IsValid(json.Slice(from, length))
+                && Identity.isValid (json.Slice(from, length))
 
             let market =
                 if ok then
@@ -234,24 +240,34 @@ let private names = [
 
 let private members = Members names
 
-let private index name =
-    List.findIndex ((=) name) names
+let private index name = List.findIndex ((=) name) names
 
-let private iEvent, iMarket, iAsset, iTimestamp = index "event_type", index "market", index "asset_id", index "timestamp"
-let private iHash, iChanges, iOldChanges = index "hash", index "price_changes", index "changes"
+let private iEvent, iMarket, iAsset, iTimestamp =
+    index "event_type", index "market", index "asset_id", index "timestamp"
+
+let private iHash, iChanges, iOldChanges =
+    index "hash", index "price_changes", index "changes"
+
 let private iPrice, iSize, iSide = index "price", index "size", index "side"
-let private iBestBid, iBestAsk, iTick = index "best_bid", index "best_ask", index "new_tick_size"
-let private iTransaction, iSlug, iCondition = index "transaction_hash", index "slug", index "condition_id"
+
+let private iBestBid, iBestAsk, iTick =
+    index "best_bid", index "best_ask", index "new_tick_size"
+
+let private iTransaction, iSlug, iCondition =
+    index "transaction_hash", index "slug", index "condition_id"
+
 let private iWinner, iOutcome = index "winning_asset_id", index "winning_outcome"
 
 let private levelNames = [ "asset_id"; "price"; "size"; "side"; "hash"; "best_bid"; "best_ask" ]
 let private levelMembers = Members levelNames
 
 let private isSell (json: ReadOnlySpan<byte>) (part: Slice) =
-    part.Length = 4 && Ascii.EqualsIgnoreCase(json.Slice(part.Start, part.Length), "sell"B)
+    part.Length = 4
+    && Ascii.EqualsIgnoreCase(json.Slice(part.Start, part.Length), "sell"B)
 
 let private isBuy (json: ReadOnlySpan<byte>) (part: Slice) =
-    part.Length = 3 && Ascii.EqualsIgnoreCase(json.Slice(part.Start, part.Length), "buy"B)
+    part.Length = 3
+    && Ascii.EqualsIgnoreCase(json.Slice(part.Start, part.Length), "buy"B)
 
 /// A number in millionths; `none` when it is not there.
 let private amount (json: ReadOnlySpan<byte>) (part: Slice) (whenEmpty: int64) (value: byref<int64>) =
@@ -351,7 +367,9 @@ let private nameOf (json: ReadOnlySpan<byte>) (names: Names) (part: Slice) : Nam
 
 let private found (part: Slice) = if part.Length > 0 then part else none
 
-let private bookWord, changeWord, tradeWord = "book"B, "price_change"B, "last_trade_price"B
+let private bookWord, changeWord, tradeWord =
+    "book"B, "price_change"B, "last_trade_price"B
+
 let private tickWord, bestWord = "tick_size_change"B, "best_bid_ask"B
 let private newWord, resolvedWord = "new_market"B, "market_resolved"B
 
@@ -420,7 +438,8 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
         let stamp = parts[iTimestamp]
 
         let hasMoment =
-            stamp.Length > 0 && Instant.tryEpoch (json.Slice(stamp.Start, stamp.Length)) &moment
+            stamp.Length > 0
+            && Instant.tryEpoch (json.Slice(stamp.Start, stamp.Length)) &moment
 
         let mutable reason: string | null = null
 
@@ -477,7 +496,9 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
 
                 while isNull reason && isGood && Json.element json &cursor &isFirst &isGood do
                     let mutable level = noLevel
-                    reason <- anyLevel json &cursor batch.Names (found parts[iAsset]) (found parts[iHash]) &level
+
+                    reason <-
+                        anyLevel json &cursor batch.Names (found parts[iAsset]) (found parts[iHash]) &level
 
                     if isNull reason then
                         addChange frame market &level false moment
@@ -514,7 +535,9 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
                 event
 
             if kind.SequenceEqual(ReadOnlySpan tradeWord) then
-                let market, token = nameOf json names' parts[iMarket], nameOf json names' parts[iAsset]
+                let market, token =
+                    nameOf json names' parts[iMarket], nameOf json names' parts[iAsset]
+
                 let priceText, sizeText = found parts[iPrice], found parts[iSize]
 
                 if not hasMoment then
@@ -546,7 +569,13 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
                     "a tick size change without its tick size or timestamp"
                 else
                     let event = {
-                        simple StreamKind.TickSize (nameOf json names' parts[iMarket]) (nameOf json names' parts[iAsset]) Side.Buy none tick with
+                        simple
+                            StreamKind.TickSize
+                            (nameOf json names' parts[iMarket])
+                            (nameOf json names' parts[iAsset])
+                            Side.Buy
+                            none
+                            tick with
                             At = moment
                             Price = price
                     }
@@ -560,7 +589,13 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
                     && amount json (found parts[iBestAsk]) Fixed.One &size
                 then
                     let event = {
-                        simple StreamKind.BestPrices (nameOf json names' parts[iMarket]) (nameOf json names' parts[iAsset]) Side.Buy none none with
+                        simple
+                            StreamKind.BestPrices
+                            (nameOf json names' parts[iMarket])
+                            (nameOf json names' parts[iAsset])
+                            Side.Buy
+                            none
+                            none with
                             At = moment
                             BestBid = price
                             BestAsk = size
@@ -578,13 +613,7 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
                         nameOf json names' parts[iMarket]
 
                 let event = {
-                    simple
-                        StreamKind.NewMarket
-                        market
-                        { Key = 0 }
-                        Side.Buy
-                        none
-                        (found parts[iSlug]) with
+                    simple StreamKind.NewMarket market { Key = 0 } Side.Buy none (found parts[iSlug]) with
                         At = moment
                 }
 
@@ -609,18 +638,18 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
                 null
 
 /// One message; a bad one costs no good one.
-let private message (json: ReadOnlySpan<byte>) (at: byref<int>) (isValid: bool) (frame: Frame) =
+let private message (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
     frame.Messages <- frame.Messages + 1
     Json.space json &at
 
-    if not (isValid && usual json &at frame) then
+    if not (usual json &at frame) then
         let start, events = at, frame.Events.Count
         let mark = frame.Batch.Mark()
         frame.Unusual <- frame.Unusual + 1L
 
         let reason: string | null =
             match unusual json &at frame with
-            | null when not isValid && not (Utf8.IsValid(json.Slice(start, at - start))) -> "not valid UTF-8"
+            | null when not (Utf8.IsValid(json.Slice(start, at - start))) -> "not valid UTF-8"
             | reason -> reason
 
         match reason with
@@ -661,14 +690,12 @@ let decode (bytes: ReadOnlyMemory<byte>) (received: Instant) (frame: Frame) =
         match Json.peek json &at with
         | 0uy -> () // an empty frame
         | first ->
-            let isValid = Utf8.IsValid json
-
             if first = '['B then
                 at <- at + 1
                 let mutable isFirst, ok = true, true
 
                 while Json.element json &at &isFirst &ok do
-                    message json &at isValid frame
+                    message json &at frame
 
                 if not ok && at < json.Length then
                     frame.Batch.Rejections.Add {
@@ -680,7 +707,7 @@ let decode (bytes: ReadOnlyMemory<byte>) (received: Instant) (frame: Frame) =
                         Received = received
                     }
             else
-                message json &at isValid frame
+                message json &at frame
 
 // ---- what is sent
 
