@@ -100,6 +100,10 @@ type private Held = {
     HeldHash: byte[]
 }
 
+/// The beginning of a hash, and the message that it came with.
+[<Struct>]
+type private SeenHash = { Key: uint64; Message: int }
+
 /// What a fill took, as far as a connection told of it.
 [<Struct>]
 type private FillSeen = { FilledAt: Instant; Filled: int64 }
@@ -173,13 +177,10 @@ type private Tracked
     /// The first of them.
     member val FailedAt = Instant.ofMicros 0L with get, set
     member val Unchecked = 0 with get, set
-    /// The beginnings of the hashes of this millisecond, and the messages that they came with.
-    member val SeenHash: uint64[] = Array.Empty() with get, set
-    member val SeenMessage: int[] = Array.Empty() with get, set
-    member val Seen = 0 with get, set
-    /// The beginnings of the latest hashes, whatever their millisecond: a ring.
-    member val Lately: uint64[] = Array.Empty() with get, set
+    /// The latest hashes and their messages, a ring; so many of them are of this millisecond.
+    member val Lately: SeenHash[] = Array.Empty() with get, set
     member val LatelyNext = 0 with get, set
+    member val Seen = 0 with get, set
     member val Held: List<Held> | null = null with get, set
     /// The connection that it is subscribed on, and the one that it is about to move to; -1 is none.
     member val Connection = -1 with get, set
@@ -432,9 +433,17 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             ^^^ (System.Buffers.Binary.BinaryPrimitives.ReadUInt64LittleEndian(hash.Slice 8)
                  * 0x9E3779B97F4A7C15UL)
 
+    let ring = 128
+
     /// Whether an update with this hash came lately.
     let isKnown (t: Tracked) (key: uint64) =
-        MemoryExtensions.Contains(ReadOnlySpan t.Lately, key)
+        let mutable i, found = 0, false
+
+        while not found && i < t.Lately.Length do
+            found <- t.Lately[i].Key = key
+            i <- i + 1
+
+        found
 
     let failed (t: Tracked) =
         if t.Failed = 0 then
@@ -444,31 +453,22 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
     /// Whether an earlier message of this millisecond had this hash.
     let isSeen (t: Tracked) (key: uint64) message =
-        let mutable i, found = 0, false
+        let mutable i, found = 1, false
 
-        while not found && i < t.Seen do
-            found <- t.SeenHash[i] = key && t.SeenMessage[i] <> message
+        while not found && i <= t.Seen do
+            let one = t.Lately[(t.LatelyNext - i) &&& (ring - 1)]
+            found <- one.Key = key && one.Message <> message
             i <- i + 1
 
         found
 
     let see (t: Tracked) (key: uint64) message =
-        if t.Seen = t.SeenHash.Length then
-            let larger = max 4 (2 * t.Seen)
-            let hashes, messages = Array.zeroCreate larger, Array.zeroCreate larger
-            Array.blit t.SeenHash 0 hashes 0 t.Seen
-            Array.blit t.SeenMessage 0 messages 0 t.Seen
-            t.SeenHash <- hashes
-            t.SeenMessage <- messages
-
         if t.Lately.Length = 0 then
-            t.Lately <- Array.zeroCreate 128
+            t.Lately <- Array.zeroCreate ring
 
-        t.Lately[t.LatelyNext] <- key
-        t.LatelyNext <- (t.LatelyNext + 1) &&& 127
-        t.SeenHash[t.Seen] <- key
-        t.SeenMessage[t.Seen] <- message
-        t.Seen <- t.Seen + 1
+        t.Lately[t.LatelyNext] <- { Key = key; Message = message }
+        t.LatelyNext <- (t.LatelyNext + 1) &&& (ring - 1)
+        t.Seen <- min ring (t.Seen + 1)
 
     let mostHeld = 512
 

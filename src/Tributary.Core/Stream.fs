@@ -23,6 +23,7 @@ type StreamKind =
 [<Struct>]
 type StreamEvent = {
     Kind: StreamKind
+    /// Not of a change: its token tells.
     Market: Name
     /// The token that it is about; of a resolved market the winner.
     Token: Name

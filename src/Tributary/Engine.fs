@@ -236,10 +236,18 @@ type Engine
                     )
                     |> ignore
 
+    // From the arrival of a change of a live book to its being durable.
+    let untilDurable = Durations()
+
     let committed (batches: IReadOnlyList<Batch>) =
         let mutable trades, books, deltas = 0, 0, 0
+        let at = now ()
 
         for batch in batches do
+            lock untilDurable (fun () ->
+                for i in 0 .. batch.Deltas.Count - 1 do
+                    untilDurable.Add(at - batch.Deltas[i].Received))
+
             sieve.Acknowledge batch
 
             for i in 0 .. batch.Trades.Count - 1 do
@@ -840,7 +848,19 @@ type Engine
     let storeCounts () = task {
         let batch = pool.Rent()
         batch.Exchange <- ""
-        batch.Metrics.AddRange(meters.Snapshot(now ()))
+        let at = now ()
+        batch.Metrics.AddRange(meters.Snapshot at)
+
+        lock untilDurable (fun () ->
+            if untilDurable.Count > 0L then
+                for quantile in [ "0.5"; "0.99" ] do
+                    batch.Metrics.Add {
+                        Name = Count.untilDurable
+                        Labels = $"quantile={quantile}"
+                        At = at
+                        Value = (untilDurable.Quantile(float quantile)).TotalMilliseconds
+                    })
+
         let! durable = store batch ignore
         do! durable
     }

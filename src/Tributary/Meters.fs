@@ -61,6 +61,8 @@ module Count =
     let unconfirmed = "trades_unconfirmed"
     /// Stream trades that are linked to the API's.
     let linked = "trades_linked"
+    /// Milliseconds from the arrival of a change of a live book to its being durable, by quantile, since the start. A gauge.
+    let untilDurable = "receive_to_durable"
     /// Transactions of the store.
     let commits = "commits"
 

@@ -19,6 +19,7 @@ let private print name unit comparisons =
 let main arguments =
     match List.ofArray arguments with
     | "load" :: rest -> LoadBench.run rest
+    | "soak" :: rest -> LoadBench.soak rest
     | [ "receive"; pace ] -> Receiver.run (float pace)
     | _ ->
         // `send` has to be named: it is not finished, and its rounds may not come to an end.

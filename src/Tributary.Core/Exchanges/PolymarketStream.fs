@@ -2,7 +2,8 @@
 module internal Tributary.Exchanges.PolymarketStream
 
 open System
-open System.Buffers.Binary
+open System.Runtime.CompilerServices
+open System.Runtime.InteropServices
 open System.Text
 open System.Text.Unicode
 open Tributary
@@ -16,13 +17,46 @@ open Tributary
 
 let private marketStart = "{\"market\":\""B
 let private changesStart = "\",\"price_changes\":["B
-let private assetStart = "{\"asset_id\":\""B
-let private priceStart = "\",\"price\":\""B
-let private sizeStart = ",\"size\":\""B
-let private buy = ",\"side\":\"BUY\",\"hash\":\""B
-let private sell = ",\"side\":\"SELL\",\"hash\":\""B
-let private bestBidStart = "\",\"best_bid\":\""B
-let private bestAskStart = ",\"best_ask\":\""B
+// The keys inside of a change as numbers, eight bytes each, the last ones overlapping: hot, two changes a message.
+[<Literal>]
+let private Asset0 = 0x5F7465737361227BUL
+[<Literal>]
+let private Asset1 = 0x223A2264695F7465UL
+[<Literal>]
+let private Price0 = 0x6563697270222C22UL
+[<Literal>]
+let private Price1 = 0x223A226563697270UL
+[<Literal>]
+let private Size0 = 0x3A22657A6973222CUL
+[<Literal>]
+let private Size1 = 0x223A22657A697322UL
+[<Literal>]
+let private Buy0 = 0x3A2265646973222CUL
+[<Literal>]
+let private Buy1 = 0x68222C2259554222UL
+[<Literal>]
+let private Buy2 = 0x223A226873616822UL
+[<Literal>]
+let private Sell0 = 0x3A2265646973222CUL
+[<Literal>]
+let private Sell1 = 0x222C224C4C455322UL
+[<Literal>]
+let private Sell2 = 0x223A226873616822UL
+[<Literal>]
+let private BestBid0 = 0x5F74736562222C22UL
+[<Literal>]
+let private BestBid1 = 0x223A226469625F74UL
+[<Literal>]
+let private BestAsk0 = 0x615F74736562222CUL
+[<Literal>]
+let private BestAsk1 = 0x223A226B73615F74UL
+
+/// Longer than any of these keys, and shorter than what follows the last one.
+let private keyRoom = 24
+
+let inline private eight (json: ReadOnlySpan<byte>) (at: int) =
+    Unsafe.ReadUnaligned<uint64>(&Unsafe.Add(&MemoryMarshal.GetReference json, at))
+
 let private timestampStart = "],\"timestamp\":\""B
 let private changeEnd = "\",\"event_type\":\"price_change\"}"B
 
@@ -45,10 +79,11 @@ type private Level = {
     mutable Hash: Slice
 }
 
-let private addChange (frame: Frame) (market: Name) (level: inref<Level>) (isLast: bool) (at: Instant) =
+/// Its market is known by its token: looking it up for every change would cost as much as the rest.
+let private addChange (frame: Frame) (level: inref<Level>) (at: Instant) =
     let event: StreamEvent = {
         Kind = StreamKind.Change
-        Market = market
+        Market = { Key = 0 }
         Token = level.Token
         At = at
         Message = frame.Messages
@@ -61,7 +96,7 @@ let private addChange (frame: Frame) (market: Name) (level: inref<Level>) (isLas
         Text = none
         Detail = none
         Row = -1
-        IsLast = isLast
+        IsLast = false
     }
 
     frame.Events.Add &event
@@ -92,66 +127,73 @@ let private noLevel: Level = {
 
 /// A change in the usual form: whole runs of keys are compared at once. False for anything else, the cursor then anywhere.
 let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (names: Names) (level: byref<Level>) =
-    if not (isAt json at assetStart) then
-        false
-    else
-        let start = at + assetStart.Length
+    let mutable start, length = at + 13, 0
+
+    let mutable ok =
+        at + keyRoom <= json.Length && eight json at = Asset0 && eight json (at + 5) = Asset1
+
+    if ok then
         // The numbers of tokens have 70 to 78 digits.
-        let length = json.Slice(start).IndexOf('"'B)
+        length <- json.Slice(start).IndexOfAnyExceptInRange('0'B, '9'B)
+        at <- start + length
 
-        if
-            length <= 0
-            || length > Identity.Longest
-            || json.Slice(start, length).IndexOfAnyExceptInRange('0'B, '9'B) >= 0
-            || not (isAt json (start + length) priceStart)
-        then
-            false
+        ok <-
+            length > 0
+            && length <= Identity.Longest
+            && at + keyRoom <= json.Length
+            && eight json at = Price0
+            && eight json (at + 3) = Price1
+
+    if ok then
+        level.Token <- names.Intern(json.Slice(start, length))
+        at <- at + 11
+
+        ok <-
+            Fixed.tryQuoted json &at &level.Price
+            && at + keyRoom <= json.Length
+            && eight json at = Size0
+            && eight json (at + 1) = Size1
+
+    if ok then
+        at <- at + 9
+        ok <- Fixed.tryQuoted json &at &level.Size && at + keyRoom <= json.Length && eight json at = Buy0
+
+    if ok then
+        if eight json (at + 8) = Buy1 && eight json (at + 14) = Buy2 then
+            level.Side <- Side.Buy
+            at <- at + 22
+        elif eight json (at + 8) = Sell1 && eight json (at + 15) = Sell2 then
+            level.Side <- Side.Sell
+            at <- at + 23
         else
-            level.Token <- names.Intern(json.Slice(start, length))
-            at <- start + length + priceStart.Length
+            ok <- false
 
-            if Fixed.tryQuoted json &at &level.Price && isAt json at sizeStart then
-                at <- at + sizeStart.Length
+    if ok then
+        level.Hash <- { Start = at; Length = hashLength }
+        at <- at + hashLength
 
-                if Fixed.tryQuoted json &at &level.Size then
-                    if isAt json at buy then
-                        level.Side <- Side.Buy
-                        at <- at + buy.Length
-                    elif isAt json at sell then
-                        level.Side <- Side.Sell
-                        at <- at + sell.Length
-                    else
-                        at <- json.Length
+        ok <-
+            at + keyRoom <= json.Length
+            && eight json at = BestBid0
+            && eight json (at + 6) = BestBid1
+            && Ascii.IsValid(json.Slice(level.Hash.Start, hashLength))
+            && json.Slice(level.Hash.Start, hashLength).IndexOfAny('"'B, '\\'B) < 0
 
-                    let hash = at
-                    at <- at + hashLength
+    if ok then
+        at <- at + 14
 
-                    if
-                        isAt json at bestBidStart
-                        && Ascii.IsValid(json.Slice(hash, hashLength))
-                        && json.Slice(hash, hashLength).IndexOfAny('"'B, '\\'B) < 0
-                    then
-                        level.Hash <- { Start = hash; Length = hashLength }
-                        at <- at + bestBidStart.Length
+        ok <-
+            Fixed.tryQuoted json &at &level.BestBid
+            && at + keyRoom <= json.Length
+            && eight json at = BestAsk0
+            && eight json (at + 5) = BestAsk1
 
-                        if Fixed.tryQuoted json &at &level.BestBid && isAt json at bestAskStart then
-                            at <- at + bestAskStart.Length
+    if ok then
+        at <- at + 13
+        ok <- Fixed.tryQuoted json &at &level.BestAsk && at < json.Length && json[at] = '}'B
+        at <- at + 1
 
-                            if
-                                Fixed.tryQuoted json &at &level.BestAsk && at < json.Length && json[at] = '}'B
-                            then
-                                at <- at + 1
-                                true
-                            else
-                                false
-                        else
-                            false
-                    else
-                        false
-                else
-                    false
-            else
-                false
+    ok
 
 /// A whole message of changes in the usual form, or nothing of it.
 let private usual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
@@ -170,12 +212,6 @@ let private usual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
                 Ascii.IsValid(json.Slice(from, length))
                 && Identity.isValid (json.Slice(from, length))
 
-            let market =
-                if ok then
-                    names.Intern(json.Slice(from, length))
-                else
-                    { Key = 0 }
-
             at <- from + length + changesStart.Length
             let mutable more = ok
 
@@ -183,7 +219,7 @@ let private usual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
                 let mutable level = noLevel
 
                 if usualLevel json &at names &level then
-                    addChange frame market &level false (Instant.ofMicros 0L)
+                    addChange frame &level (Instant.ofMicros 0L)
 
                     if at < json.Length && json[at] = ','B then
                         at <- at + 1
@@ -473,11 +509,11 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
 
             reason
         elif kind.SequenceEqual(ReadOnlySpan changeWord) then
-            let market = nameOf json names' parts[iMarket]
+            let market = parts[iMarket]
 
             if not hasMoment then
                 "a change without a readable timestamp"
-            elif market.Key = 0 then
+            elif market.Length <= 0 || not (Identity.isValid (json.Slice(market.Start, market.Length))) then
                 "a change without a market"
             else
                 let list =
@@ -501,7 +537,7 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
                         anyLevel json &cursor batch.Names (found parts[iAsset]) (found parts[iHash]) &level
 
                     if isNull reason then
-                        addChange frame market &level false moment
+                        addChange frame &level moment
 
                 if isNull reason then
                     finish frame firstEvent moment
