@@ -1447,7 +1447,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             if t.Gap.IsNone && isSuspectFor t now rules.Grace then
                 match t.Doubt with
                 | Doubt.Ambiguous
-                | Doubt.NotChecked -> compare.Add t.Token
+                | Doubt.NotChecked ->
+                    t.ComparedAt <- now
+                    compare.Add t.Token
                 | _ -> fail t Doubt.Hash now out
 
                 t.SuspectSince <- ValueSome now
