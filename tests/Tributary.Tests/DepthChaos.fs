@@ -37,8 +37,7 @@ type Outcome = {
     Verified: int64
     Unverifiable: int64
     Mismatched: int64
-    Gaps: int
-    OpenGaps: int
+    Gaps: Gap list
     Injections: int
     /// Injections that lost or disordered something.
     Misleading: int
@@ -122,7 +121,9 @@ let private printed (bids: struct (int64 * int64) seq) (asks: struct (int64 * in
 /// A book as a reader of the record keeps it.
 [<Sealed>]
 type private Rebuilt() =
-    let bids = SortedDictionary<int64, int64>(Comparer<int64>.Create(fun a b -> compare b a))
+    let bids =
+        SortedDictionary<int64, int64>(Comparer<int64>.Create(fun a b -> compare b a))
+
     let asks = SortedDictionary<int64, int64>()
 
     member _.Load(snapshot: OrderBookSnapshot) =
@@ -192,7 +193,8 @@ let run (plan: Plan) : Outcome =
             rebuilt[token] <- Rebuilt()
             record
 
-    let rows = List<struct (int64 * int * string * Choice<OrderBookDelta, OrderBookSnapshot>)>()
+    let rows =
+        List<struct (int64 * int * string * Choice<OrderBookDelta, OrderBookSnapshot>)>()
 
     /// Takes the rows as a store would get them.
     let collect () =
@@ -200,7 +202,8 @@ let run (plan: Plan) : Outcome =
             let key = struct (string gap.Token.Value, gap.Since, gap.Cause)
 
             match gaps.TryGetValue key with
-            | true, known when known.Until.IsSome && gap.Until.IsNone -> wrong.Add $"a closed gap is opened: {gap}"
+            | true, known when known.Until.IsSome && gap.Until.IsNone ->
+                wrong.Add $"a closed gap is opened: {gap}"
             | _ -> gaps[key] <- gap
 
         for i in 0 .. out.Deltas.Count - 1 do
@@ -225,7 +228,10 @@ let run (plan: Plan) : Outcome =
             | Choice1Of2 delta -> changes.TryAdd(struct (token, at, delta.Hash), order) |> ignore
             | Choice2Of2 _ -> ()
 
-        let placed (struct (at, order, token, row): struct (int64 * int * string * Choice<OrderBookDelta, OrderBookSnapshot>)) =
+        let placed
+            (struct (at, order, token, row):
+                struct (int64 * int * string * Choice<OrderBookDelta, OrderBookSnapshot>))
+            =
             match row with
             | Choice2Of2 snapshot ->
                 match changes.TryGetValue(struct (token, at, snapshot.Hash)) with
@@ -294,7 +300,10 @@ let run (plan: Plan) : Outcome =
             | Some struct (market, side) when market.Closed.IsNone ->
                 polls.Clear()
                 let request = (collector.Ask(Need.Books [ ok (TokenId.Parse token) ])).Head
-                collector.Decode request (ReadOnlyMemory (market.Page side).Bytes) (at ()) polls |> ignore
+
+                collector.Decode request (ReadOnlyMemory (market.Page side).Bytes) (at ()) polls
+                |> ignore
+
                 depth.Polled(&polls.Books[0], polls, at (), out)
             | _ -> ()
 
@@ -367,7 +376,14 @@ let run (plan: Plan) : Outcome =
                             for rejection in frame.Batch.Rejections do
                                 wrong.Add $"{rejection.Reason}: {Encoding.UTF8.GetString rejection.Bytes}"
 
-                            depth.Hear(number, ReadOnlySpan sent.Payload, frame, Instant.ofMicros sent.At, out)
+                            depth.Hear(
+                                number,
+                                ReadOnlySpan sent.Payload,
+                                frame,
+                                Instant.ofMicros sent.At,
+                                out
+                            )
+
                             collect ()
                             carryOut ()
 
@@ -412,22 +428,13 @@ let run (plan: Plan) : Outcome =
 
     let mutable states, inGap, unproven, overwritten = 0, 0, 0, 0
     // What is held back may never come: its connection may end before.
-    let lossy = [ StreamFault.Dropped; StreamFault.Reordered ] |> List.map StreamFault.name
-    let dropped = exchange.Ledger.Injections |> Array.filter (fun one -> List.contains one.Kind lossy)
-    let debug (token: string) (moment: int64) (ordered: Recorded[]) (truth: TrueState[]) =
-        if wrong.Count < 1 && not (isNull (Environment.GetEnvironmentVariable "CHAOS")) then
-                        let near (at: int64) = at - moment < 9000L && moment - at < 60L
-                        eprintfn "%s" token
-                        for i in exchange.Ledger.Injections do
-                            if near (i.At / 1000L) && (i.Tokens.Length = 0 || Array.contains token i.Tokens) then
-                                eprintfn "  injection %s %d session %d %s" i.Kind (i.At / 1000L - moment) i.Session i.Detail
-                        for g in gaps.Values do
-                            if string g.Token.Value = token && (near (g.Since.Micros / 1000L) || g.Until.IsSome && near (g.Until.Value.Micros / 1000L)) then
-                                eprintfn "  gap %d .. %A %O" (g.Since.Micros / 1000L - moment) (g.Until |> ValueOption.map (fun u -> u.Micros / 1000L - moment)) g.Cause
-                        for r in ordered do
-                            if near r.At then eprintfn "  record %d %s %A #%d %s" (r.At - moment) (r.Hash.Substring(0, min 6 r.Hash.Length)) r.Verdict r.Order r.Kind
-                        for st in truth do
-                            if near st.Timestamp && st.Timestamp < 0L then eprintfn "  truth %d %s" (st.Timestamp - moment) (st.Hash.Substring(0, 6))
+    let lossy =
+        [ StreamFault.Dropped; StreamFault.Reordered ] |> List.map StreamFault.name
+
+    let dropped =
+        exchange.Ledger.Injections
+        |> Array.filter (fun one -> List.contains one.Kind lossy)
+
     let misleading = exchange.Ledger.Injections |> Array.filter _.Misleads
 
     let gapsOf =
@@ -447,7 +454,9 @@ let run (plan: Plan) : Outcome =
 
     for token in all do
         let truth = exchange.Ledger.States token
-        let mine = HashSet(truth |> Seq.map (fun state -> struct (state.Timestamp, state.Hash)))
+
+        let mine =
+            HashSet(truth |> Seq.map (fun state -> struct (state.Timestamp, state.Hash)))
 
         let holes =
             match gapsOf.TryGetValue token with
@@ -455,7 +464,8 @@ let run (plan: Plan) : Outcome =
             | _ -> [||]
 
         let isInGap moment =
-            holes |> Array.exists (fun struct (since, until) -> since <= moment && moment < until)
+            holes
+            |> Array.exists (fun struct (since, until) -> since <= moment && moment < until)
 
         let record =
             match records.TryGetValue token with
@@ -518,20 +528,18 @@ let run (plan: Plan) : Outcome =
                         overwritten <- overwritten + doubted.Count
                         doubted.Clear()
                         lastTrue <- moment
+                    else if
+                        dropped
+                        |> Array.exists (fun injection ->
+                            injection.At / 1000L > lastTrue
+                            && injection.At / 1000L <= moment
+                            && Array.contains token injection.Tokens)
+                    then
+                        doubted.Add
+                            $"{moment} was {state.Hash} and is recorded as {row.Verdict} {row.Hash} of {row.At}"
                     else
-                        if
-                            dropped
-                            |> Array.exists (fun injection ->
-                                injection.At / 1000L > lastTrue
-                                && injection.At / 1000L <= moment
-                                && Array.contains token injection.Tokens)
-                        then
-                            doubted.Add $"{moment} was {state.Hash} and is recorded as {row.Verdict} {row.Hash} of {row.At}"
-                        else
-                            debug token moment ordered truth
-
-                            wrong.Add
-                                $"seed {plan.Seed}: {token} at {moment} was {state.Hash} and is recorded as {row.Verdict} {row.Hash} of {row.At}, in no gap"
+                        wrong.Add
+                            $"seed {plan.Seed}: {token} at {moment} was {state.Hash} and is recorded as {row.Verdict} {row.Hash} of {row.At}, in no gap"
 
             for one in doubted do
                 wrong.Add $"seed {plan.Seed}: {token} at {one}, in no gap, and never again as it was"
@@ -541,8 +549,7 @@ let run (plan: Plan) : Outcome =
         Verified = depth.Counts.Verified
         Unverifiable = depth.Counts.Unverifiable
         Mismatched = depth.Counts.Mismatched
-        Gaps = gaps.Count
-        OpenGaps = gaps.Values |> Seq.filter _.Until.IsNone |> Seq.length
+        Gaps = List.ofSeq gaps.Values
         Injections = exchange.Ledger.Injections.Length
         Misleading = misleading.Length
         States = states
