@@ -1445,7 +1445,13 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
                     if wasBroken then
                         snapshot t book Reason.Resync received out
-            | _ when row.At = t.At && isSeen t (keyOf hash) -3 -> ()
+            // A state of this very millisecond that is past, unless it is the latest one, which the book should be and is not.
+            | _ when
+                row.At = t.At
+                && isSeen t (keyOf hash) -3
+                && not (t.Gap.IsSome && hash.SequenceEqual(ReadOnlySpan(t.Hash, 0, t.HashLength)))
+                ->
+                ()
             | _ when t.Gap.IsSome && t.Connection >= 0 && t.Awaits.IsNone ->
                 adopt t row.At hash bids asks true Reason.Resync received out
             | _ ->
@@ -1466,7 +1472,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             if t.Gap.IsNone && isSuspectFor t now rules.Grace then
                 match t.Doubt with
                 | Doubt.Ambiguous
-                | Doubt.NotChecked -> compare.Add t.Token
+                | Doubt.NotChecked ->
+                    t.ComparedAt <- now
+                    compare.Add t.Token
                 | _ -> fail t Doubt.Hash now out
 
                 t.SuspectSince <- ValueSome now

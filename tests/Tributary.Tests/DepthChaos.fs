@@ -37,8 +37,7 @@ type Outcome = {
     Verified: int64
     Unverifiable: int64
     Mismatched: int64
-    Gaps: int
-    OpenGaps: int
+    Gaps: Gap list
     Injections: int
     /// Injections that lost or disordered something.
     Misleading: int
@@ -436,48 +435,6 @@ let run (plan: Plan) : Outcome =
         exchange.Ledger.Injections
         |> Array.filter (fun one -> List.contains one.Kind lossy)
 
-    let debug (token: string) (moment: int64) (ordered: Recorded[]) (truth: TrueState[]) =
-        if wrong.Count < 1 && not (isNull (Environment.GetEnvironmentVariable "CHAOS")) then
-            let near (at: int64) =
-                at - moment < 9000L && moment - at < 60L
-
-            eprintfn "%s" token
-
-            for i in exchange.Ledger.Injections do
-                if near (i.At / 1000L) && (i.Tokens.Length = 0 || Array.contains token i.Tokens) then
-                    eprintfn
-                        "  injection %s %d session %d %s"
-                        i.Kind
-                        (i.At / 1000L - moment)
-                        i.Session
-                        i.Detail
-
-            for g in gaps.Values do
-                if
-                    string g.Token.Value = token
-                    && (near (g.Since.Micros / 1000L)
-                        || g.Until.IsSome && near (g.Until.Value.Micros / 1000L))
-                then
-                    eprintfn
-                        "  gap %d .. %A %O"
-                        (g.Since.Micros / 1000L - moment)
-                        (g.Until |> ValueOption.map (fun u -> u.Micros / 1000L - moment))
-                        g.Cause
-
-            for r in ordered do
-                if near r.At then
-                    eprintfn
-                        "  record %d %s %A #%d %s"
-                        (r.At - moment)
-                        (r.Hash.Substring(0, min 6 r.Hash.Length))
-                        r.Verdict
-                        r.Order
-                        r.Kind
-
-            for st in truth do
-                if near st.Timestamp && st.Timestamp < 0L then
-                    eprintfn "  truth %d %s" (st.Timestamp - moment) (st.Hash.Substring(0, 6))
-
     let misleading = exchange.Ledger.Injections |> Array.filter _.Misleads
 
     let gapsOf =
@@ -581,8 +538,6 @@ let run (plan: Plan) : Outcome =
                         doubted.Add
                             $"{moment} was {state.Hash} and is recorded as {row.Verdict} {row.Hash} of {row.At}"
                     else
-                        debug token moment ordered truth
-
                         wrong.Add
                             $"seed {plan.Seed}: {token} at {moment} was {state.Hash} and is recorded as {row.Verdict} {row.Hash} of {row.At}, in no gap"
 
@@ -594,8 +549,7 @@ let run (plan: Plan) : Outcome =
         Verified = depth.Counts.Verified
         Unverifiable = depth.Counts.Unverifiable
         Mismatched = depth.Counts.Mismatched
-        Gaps = gaps.Count
-        OpenGaps = gaps.Values |> Seq.filter _.Until.IsNone |> Seq.length
+        Gaps = List.ofSeq gaps.Values
         Injections = exchange.Ledger.Injections.Length
         Misleading = misleading.Length
         States = states

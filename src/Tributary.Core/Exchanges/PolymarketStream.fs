@@ -733,7 +733,8 @@ let decode (bytes: ReadOnlyMemory<byte>) (received: Instant) (frame: Frame) =
                 while Json.element json &at &isFirst &ok do
                     message json &at frame
 
-                if not ok && at < json.Length then
+                // Where a message broke off, that is kept already.
+                if not ok && (at < json.Length || frame.Batch.Rejections.Count = 0) then
                     frame.Batch.Rejections.Add {
                         Exchange = frame.Batch.Exchange
                         Source = "ws/market"
