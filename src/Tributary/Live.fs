@@ -58,8 +58,6 @@ type internal LiveEvents = {
     Announced: string -> unit
     /// A market's winner is known.
     Resolved: MarketId -> unit
-    /// Stream trades of a batch that is about to be stored.
-    Traded: Batch -> unit
 }
 
 /// One connection: reads frames into the lane, sends what it is told in order, pings, and ends when the other side does or is silent.
@@ -75,7 +73,9 @@ type private Wire
         meters: Meters
     ) =
     let ended = new CancellationTokenSource()
-    let texts = Channel.CreateUnbounded<string>(UnboundedChannelOptions(SingleReader = true))
+
+    let texts =
+        Channel.CreateUnbounded<string>(UnboundedChannelOptions(SingleReader = true))
     // The last moment at which anything came, by the clock's ticks.
     let mutable heardAt = 0L
 
@@ -118,7 +118,9 @@ type private Wire
                         buffer <- larger
 
                 if reason = "" then
-                    let! part = socket.ReceiveAsync(Memory<byte>(buffer, held, buffer.Length - held), ended.Token)
+                    let! part =
+                        socket.ReceiveAsync(Memory<byte>(buffer, held, buffer.Length - held), ended.Token)
+
                     Volatile.Write(&heardAt, clock.GetTimestamp())
 
                     if part.MessageType = WebSocketMessageType.Close then
@@ -538,7 +540,13 @@ type internal Live
 
             if found <> lateness then
                 lateness <- found
-                Log.lateness log (string exchange) (Lateness.explain found) (age.Quantile 0.5) (age.Quantile 0.99)
+
+                Log.lateness
+                    log
+                    (string exchange)
+                    (Lateness.explain found)
+                    (age.Quantile 0.5)
+                    (age.Quantile 0.99)
 
             waited.Clear()
             age.Clear()
@@ -573,7 +581,6 @@ type internal Live
             out <- pool.Rent()
             out.Exchange <- string exchange
             outSince <- at
-            events.Traded full
             full
         else
             null

@@ -50,10 +50,20 @@ let answersAgain (log: ILogger) (endpoint: string) =
     log.LogInformation("{Endpoint} answers again", endpoint)
 
 let connected (log: ILogger) (exchange: string) (connection: int) (tokens: int) =
-    log.LogInformation("{Exchange}: connection {Connection} is open, with {Tokens} tokens", exchange, connection, tokens)
+    log.LogInformation(
+        "{Exchange}: connection {Connection} is open, with {Tokens} tokens",
+        exchange,
+        connection,
+        tokens
+    )
 
 let disconnected (log: ILogger) (exchange: string) (connection: int) (detail: string) =
-    log.LogWarning("{Exchange}: connection {Connection} is lost ({Detail}); another one follows", exchange, connection, detail)
+    log.LogWarning(
+        "{Exchange}: connection {Connection} is lost ({Detail}); another one follows",
+        exchange,
+        connection,
+        detail
+    )
 
 let connectionSilent (log: ILogger) (exchange: string) (connection: int) =
     log.LogWarning(
@@ -76,6 +86,12 @@ let announced (log: ILogger) (exchange: string) (slug: string) =
 
 let unconfirmed (log: ILogger) (count: int) =
     log.LogWarning("{Count} fills of the stream were not confirmed by the API within ten minutes", count)
+
+let earlierUnread (log: ILogger) (detail: string) =
+    log.LogWarning(
+        "The fills of the last ten minutes could not be read: {Detail}. Some of them may stay in the store twice, as the stream's and as the API's",
+        detail
+    )
 
 let gapOpened (log: ILogger) (stream: string) (count: int) (cause: string) =
     log.LogWarning("Gap: {Stream} of {Count} flows, cause {Cause}", stream, count, cause)
