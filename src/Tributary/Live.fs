@@ -164,6 +164,9 @@ type private Wire
             ended.Token
         )
 
+    // A connection that is sound but quiet answers more than once before it counts as dead.
+    let pingEvery = min part.PingEvery (options.DeadAfter / 3.0)
+
     /// Texts in their order, and pings in between.
     let speak (socket: ClientWebSocket) : Task<string> = task {
         let mutable reason = ""
@@ -177,7 +180,7 @@ type private Wire
                 // The exchange has no stated limit; a burst of subscriptions would find one.
                 do! Task.Delay(TimeSpan.FromMilliseconds 50.0, clock, ended.Token)
 
-            if clock.GetElapsedTime pinged >= part.PingEvery then
+            if clock.GetElapsedTime pinged >= pingEvery then
                 pinged <- clock.GetTimestamp()
                 do! send socket part.Ping
 
