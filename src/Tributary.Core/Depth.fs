@@ -181,6 +181,8 @@ type private Tracked
     member val Lately: SeenHash[] = Array.Empty() with get, set
     member val LatelyNext = 0 with get, set
     member val Seen = 0 with get, set
+    /// A message that says something new: what it repeats of this millisecond is then said on purpose.
+    member val Fresh = -1 with get, set
     member val Held: List<Held> | null = null with get, set
     /// The connection that it is subscribed on, and the one that it is about to move to; -1 is none.
     member val Connection = -1 with get, set
@@ -470,6 +472,20 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         t.LatelyNext <- (t.LatelyNext + 1) &&& (ring - 1)
         t.Seen <- min ring (t.Seen + 1)
 
+    /// Whether the message of this event says something of the token that no earlier one of this millisecond said.
+    let isFresh (t: Tracked) (events: Rows<StreamEvent>) (from: int) (bytes: ReadOnlySpan<byte>) =
+        let message = events[from].Message
+        let mutable i, found = from, false
+
+        while not found && i < events.Count && events[i].Message = message do
+            if events[i].Token.Key = t.TokenName.Key then
+                let hash = bytes.Slice(events[i].Hash.Start, events[i].Hash.Length)
+                found <- not (isSeen t (keyOf hash) message)
+
+            i <- i + 1
+
+        found
+
     let mostHeld = 512
 
     let hold (t: Tracked) at side price size (hash: ReadOnlySpan<byte>) =
@@ -615,7 +631,12 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     counts.GapsOpened <- counts.GapsOpened + 1L
                     counts.GapsClosed <- counts.GapsClosed + 1L
                     snapshot t book Reason.Resync received out
-        elif at.Micros = t.At.Micros && key <> 0UL && isSeen t key message then
+        elif
+            at.Micros = t.At.Micros
+            && key <> 0UL
+            && t.Fresh <> message
+            && isSeen t key message
+        then
             // It came before: a second delivery. Where it would change the book, it may also be the same change made again.
             counts.Repeats <- counts.Repeats + 1L
 
@@ -634,6 +655,8 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             if key <> 0UL then
                 see t key message
+
+            t.Fresh <- message
 
             let rank, had =
                 match t.Mode with
@@ -1347,6 +1370,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                             }
                         | ValueNone -> counts.Early <- counts.Early + 1L
                     | book ->
+                        if event.At = t.At && not event.IsLast && isFresh t events i bytes then
+                            t.Fresh <- event.Message
+
                         change
                             t
                             book

@@ -242,8 +242,7 @@ module Links =
         ]
         |> List.sort
 
-    /// Compares what is old enough, and forgets what is too old. It does not matter how often it is asked.
-    let settle (now: Instant) (links: Links) : struct (Links * Settled) =
+    let private settleOlder (age: TimeSpan) (now: Instant) (links: Links) : struct (Links * Settled) =
         let horizon = now - keep
 
         let upTo moment (places: Set<struct (Instant * LinkKey)>) =
@@ -253,7 +252,7 @@ module Links =
 
         let mutable links, found, unconfirmed = links, [], []
 
-        for struct (latest, key) in upTo (now - settleAfter) links.Fresh do
+        for struct (latest, key) in upTo (now - age) links.Fresh do
             let group = links.Groups[key]
             let own = compare group
             found <- own :: found
@@ -289,6 +288,14 @@ module Links =
                     Links = found |> List.rev |> List.concat
                     Unconfirmed = unconfirmed |> List.rev |> List.concat
                 })
+
+    /// Compares what is old enough, and forgets what is too old. It does not matter how often it is asked.
+    let settle (now: Instant) (links: Links) : struct (Links * Settled) = settleOlder settleAfter now links
+
+    /// As `settle`, and compares whatever is known, however new: nothing more will be heard.
+    let settleAll (now: Instant) (links: Links) : struct (Links * Settled) =
+        // The stamps of an exchange may be ahead of our clock.
+        settleOlder -keep now links
 
     /// How many trades are held.
     let count (links: Links) = links.Held

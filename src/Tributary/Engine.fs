@@ -239,6 +239,29 @@ type Engine
     // From the arrival of a change of a live book to its being durable.
     let untilDurable = Durations()
 
+    // The live part of each exchange that has one.
+    let lives = Dictionary<ExchangeId, Live>()
+
+    // What was heard of trades lately: those who hear and those who settle hold the gate.
+    let links = ref Links.none
+
+    let hearTrades (trades: Trade seq) =
+        lock links (fun () ->
+            for trade in trades do
+                links.Value <- Links.hear trade links.Value)
+
+    /// The fills of an exchange that tells of them twice.
+    let hearFills (batch: Batch) =
+        if
+            batch.Trades.Count > 0
+            && lives.Keys |> Seq.exists (string >> (=) batch.Exchange)
+        then
+            hearTrades [
+                for i in 0 .. batch.Trades.Count - 1 do
+                    if batch.Trades[i].Inserted then
+                        batch.Trade i
+            ]
+
     let committed (batches: IReadOnlyList<Batch>) =
         let mutable trades, books, deltas = 0, 0, 0
         let at = now ()
@@ -249,6 +272,7 @@ type Engine
                     untilDurable.Add(at - batch.Deltas[i].Received))
 
             sieve.Acknowledge batch
+            hearFills batch
 
             for i in 0 .. batch.Trades.Count - 1 do
                 if batch.Trades[i].Inserted then
@@ -303,9 +327,6 @@ type Engine
             return seen
         }
     }
-
-    // The live part of each exchange that has one.
-    let lives = Dictionary<ExchangeId, Live>()
 
     let liveOf exchange =
         match lives.TryGetValue exchange with
@@ -865,6 +886,52 @@ type Engine
         do! durable
     }
 
+    let batchOf (links: TradeLink list) =
+        let batch = pool.Rent()
+        batch.Exchange <- ""
+
+        for link in links do
+            batch.Links.Add &link
+
+        batch
+
+    /// Finds out which trades are the same fill, and stores it.
+    let settle (compared: Instant -> Links -> struct (Links * Settled)) () = task {
+        let settled =
+            lock links (fun () ->
+                let struct (rest, settled) = compared (now ()) links.Value
+                links.Value <- rest
+                settled)
+
+        if not settled.Unconfirmed.IsEmpty then
+            Log.unconfirmed log settled.Unconfirmed.Length
+            meters.Add(Count.unconfirmed, "", int64 settled.Unconfirmed.Length)
+
+        if not settled.Links.IsEmpty then
+            let! durable = store (batchOf settled.Links) ignore
+            do! durable
+            let others = settled.Links |> List.distinctBy _.Other
+            meters.Add(Count.linked, "", int64 others.Length)
+    }
+
+    /// What an earlier run stored shortly before its end may not be linked yet. Links that are found again are the same.
+    let hearEarlier () = task {
+        try
+            for exchange in lives.Keys do
+                let! trades =
+                    options.Store.Trades {
+                        Query.everything with
+                            Exchange = ValueSome exchange
+                            Since = now () - Links.keep
+                            Limit = Links.most / 2
+                            Latest = true
+                    }
+
+                hearTrades trades
+        with error ->
+            Log.earlierUnread log error.Message
+    }
+
     /// Whole books of some tokens, to compare with.
     let compare (venue: Venue) (live: Live) (tokens: TokenId list) () = task {
         let page (batch: Batch) (_: Progress) = task {
@@ -924,7 +991,6 @@ type Engine
                             fun market ->
                                 if venue.Universe.Known.ContainsKey(string market) then
                                     hear (Signal.Refresh(now (), exchange))
-                        Traded = ignore
                     }
 
                     let made = Live(exchange, part, how, events, pool, clock, meters, log)
@@ -932,23 +998,30 @@ type Engine
                     lives[exchange] <- made
             | _ -> ()
 
-    let mutable isCounting = 0
+    /// Does something again and again, in the background. What takes longer than that is not begun a second time meanwhile.
+    let regularly name (every: TimeSpan) (work: unit -> Task<unit>) =
+        let isAtWork = ref 0
 
-    let countsTimer =
         clock.CreateTimer(
             (fun _ ->
-                // A store that does not take the counters yet is not given more.
-                if Interlocked.Exchange(&isCounting, 1) = 0 then
-                    start "counters" (fun () -> task {
+                if Interlocked.Exchange(&isAtWork.contents, 1) = 0 then
+                    start name (fun () -> task {
                         try
-                            do! storeCounts ()
+                            do! work ()
                         finally
-                            isCounting <- 0
+                            isAtWork.Value <- 0
                     })),
             null,
-            TimeSpan.FromSeconds 60.0,
-            TimeSpan.FromSeconds 60.0
+            every,
+            every
         )
+
+    let timers = [
+        // A store that does not take the counters yet is not given more.
+        regularly "counters" (TimeSpan.FromSeconds 60.0) storeCounts
+        if lives.Count > 0 then
+            regularly "links" (TimeSpan.FromSeconds 5.0) (settle Links.settle)
+    ]
 
     member private _.Begin(ct: CancellationToken) = task {
         let! checkpoints = options.Store.Checkpoints()
@@ -987,6 +1060,7 @@ type Engine
                     earlierDepth[string token] <- struct (since, gap.Since, gap.Cause))
 
         hear <- scheduler.Hear
+        start "links" hearEarlier
         intake.Start()
 
         for live in lives.Values do
@@ -1080,7 +1154,10 @@ type Engine
 
     member _.StopAsync(limit: TimeSpan) : Task<StopReport> = task {
         let began = clock.GetTimestamp()
-        countsTimer.Dispose()
+
+        for timer in timers do
+            timer.Dispose()
+
         hear Signal.Stop
         // What is under way may end by itself for a while; then it is told to.
         let! _ =
@@ -1095,7 +1172,13 @@ type Engine
             let! _ = Task.WhenAny(live.StopAsync(), Task.Delay(limit / 4.0, clock))
             ()
 
-        let! _ = Task.WhenAny(storeCounts (), Task.Delay(limit / 4.0, clock))
+        // The counters are the last of what was collected; when they are durable, all trades were heard.
+        let counted = storeCounts ()
+        let! _ = Task.WhenAny(counted, Task.Delay(limit / 4.0, clock))
+
+        if counted.IsCompletedSuccessfully then
+            let! _ = Task.WhenAny(settle Links.settleAll (), Task.Delay(limit / 4.0, clock))
+            ()
 
         let! undrained =
             intake.Drain(max (TimeSpan.FromSeconds 1.0) (limit - clock.GetElapsedTime began))

@@ -58,8 +58,6 @@ type internal LiveEvents = {
     Announced: string -> unit
     /// A market's winner is known.
     Resolved: MarketId -> unit
-    /// Stream trades of a batch that is about to be stored.
-    Traded: Batch -> unit
 }
 
 /// One connection: reads frames into the lane, sends what it is told in order, pings, and ends when the other side does or is silent.
@@ -166,6 +164,9 @@ type private Wire
             ended.Token
         )
 
+    // A connection that is sound but quiet answers more than once before it counts as dead.
+    let pingEvery = min part.PingEvery (options.DeadAfter / 3.0)
+
     /// Texts in their order, and pings in between.
     let speak (socket: ClientWebSocket) : Task<string> = task {
         let mutable reason = ""
@@ -179,7 +180,7 @@ type private Wire
                 // The exchange has no stated limit; a burst of subscriptions would find one.
                 do! Task.Delay(TimeSpan.FromMilliseconds 50.0, clock, ended.Token)
 
-            if clock.GetElapsedTime pinged >= part.PingEvery then
+            if clock.GetElapsedTime pinged >= pingEvery then
                 pinged <- clock.GetTimestamp()
                 do! send socket part.Ping
 
@@ -583,7 +584,6 @@ type internal Live
             out <- pool.Rent()
             out.Exchange <- string exchange
             outSince <- at
-            events.Traded full
             full
         else
             null

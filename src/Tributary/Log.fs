@@ -87,6 +87,12 @@ let announced (log: ILogger) (exchange: string) (slug: string) =
 let unconfirmed (log: ILogger) (count: int) =
     log.LogWarning("{Count} fills of the stream were not confirmed by the API within ten minutes", count)
 
+let earlierUnread (log: ILogger) (detail: string) =
+    log.LogWarning(
+        "The fills of the last ten minutes could not be read: {Detail}. Some of them may stay in the store twice, as the stream's and as the API's",
+        detail
+    )
+
 let gapOpened (log: ILogger) (stream: string) (count: int) (cause: string) =
     log.LogWarning("Gap: {Stream} of {Count} flows, cause {Cause}", stream, count, cause)
 

@@ -204,7 +204,11 @@ let soak (arguments: string list) =
                 (metric "receive_to_durable" "quantile=0.5")
                 p99
 
-            let told = gaps |> List.map (fun (cause, count) -> $"{cause} {count}") |> String.concat ", "
+            let told =
+                gaps
+                |> List.map (fun (cause, count) -> $"{cause} {count}")
+                |> String.concat ", "
+
             printfn "gaps of live books: %s" (if told = "" then "none" else told)
             store.Close().AsTask().Wait()
             stored > 0.0 && p99 <= 250.0 && gaps.IsEmpty
@@ -214,7 +218,14 @@ let soak (arguments: string list) =
             {
                 Folder = folder
                 Seconds = seconds
-                Exchange = [ "--markets"; "200"; "--messages"; string rate; "--trades"; string (max 20 (rate / 100)) ]
+                Exchange = [
+                    "--markets"
+                    "200"
+                    "--messages"
+                    string rate
+                    "--trades"
+                    string (max 20 (rate / 100))
+                ]
                 Collector = configuration "true"
                 MostProcessor = 2.0
                 MostMemory = 300L <<< 20

@@ -20,34 +20,49 @@ let private changesStart = "\",\"price_changes\":["B
 // The keys inside of a change as numbers, eight bytes each, the last ones overlapping: hot, two changes a message.
 [<Literal>]
 let private Asset0 = 0x5F7465737361227BUL
+
 [<Literal>]
 let private Asset1 = 0x223A2264695F7465UL
+
 [<Literal>]
 let private Price0 = 0x6563697270222C22UL
+
 [<Literal>]
 let private Price1 = 0x223A226563697270UL
+
 [<Literal>]
 let private Size0 = 0x3A22657A6973222CUL
+
 [<Literal>]
 let private Size1 = 0x223A22657A697322UL
+
 [<Literal>]
 let private Buy0 = 0x3A2265646973222CUL
+
 [<Literal>]
 let private Buy1 = 0x68222C2259554222UL
+
 [<Literal>]
 let private Buy2 = 0x223A226873616822UL
+
 [<Literal>]
 let private Sell0 = 0x3A2265646973222CUL
+
 [<Literal>]
 let private Sell1 = 0x222C224C4C455322UL
+
 [<Literal>]
 let private Sell2 = 0x223A226873616822UL
+
 [<Literal>]
 let private BestBid0 = 0x5F74736562222C22UL
+
 [<Literal>]
 let private BestBid1 = 0x223A226469625F74UL
+
 [<Literal>]
 let private BestAsk0 = 0x615F74736562222CUL
+
 [<Literal>]
 let private BestAsk1 = 0x223A226B73615F74UL
 
@@ -130,7 +145,9 @@ let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (names: Names
     let mutable start, length = at + 13, 0
 
     let mutable ok =
-        at + keyRoom <= json.Length && eight json at = Asset0 && eight json (at + 5) = Asset1
+        at + keyRoom <= json.Length
+        && eight json at = Asset0
+        && eight json (at + 5) = Asset1
 
     if ok then
         // The numbers of tokens have 70 to 78 digits.
@@ -156,7 +173,11 @@ let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (names: Names
 
     if ok then
         at <- at + 9
-        ok <- Fixed.tryQuoted json &at &level.Size && at + keyRoom <= json.Length && eight json at = Buy0
+
+        ok <-
+            Fixed.tryQuoted json &at &level.Size
+            && at + keyRoom <= json.Length
+            && eight json at = Buy0
 
     if ok then
         if eight json (at + 8) = Buy1 && eight json (at + 14) = Buy2 then
@@ -513,7 +534,10 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
 
             if not hasMoment then
                 "a change without a readable timestamp"
-            elif market.Length <= 0 || not (Identity.isValid (json.Slice(market.Start, market.Length))) then
+            elif
+                market.Length <= 0
+                || not (Identity.isValid (json.Slice(market.Start, market.Length)))
+            then
                 "a change without a market"
             else
                 let list =
