@@ -7,6 +7,8 @@ open FsCheck.NUnit
 open Tributary
 open Tributary.Tests
 
+let private condition = "0x" + String('c', 64)
+
 let private part = collector.Stream.Value
 
 /// An event with its slices read: what a frame said.
@@ -39,7 +41,12 @@ let private hearBytes (bytes: byte[]) =
 
             {
                 Kind = event.Kind
-                Market = names.Text event.Market
+                // A change leaves its market to its token: both of them are of this one.
+                Market =
+                    if event.Kind = StreamKind.Change && event.Market.Key = 0 then
+                        condition
+                    else
+                        names.Text event.Market
                 Token = names.Text event.Token
                 At = event.At
                 Side = event.Side
@@ -60,7 +67,6 @@ let private said text = snd (hear text)
 let private rejected (frame: Frame) = [ for one in frame.Batch.Rejections -> one.Offset, one.Reason ]
 
 let private up, down = String('7', 77), String('3', 76) + "0"
-let private condition = "0x" + String('c', 64)
 let private stamp = "1790000000123"
 let private moment = Instant.ofMillis 1_790_000_000_123L
 let private hashOf digit = String(digit, 40)
