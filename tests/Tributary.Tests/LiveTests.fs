@@ -42,6 +42,7 @@ let private changed (collector: CollectorSettings) = {
     collector with
         Live = {
             collector.Live with
+                Enabled = true
                 TokensPerConnection = 6
                 CompareEvery = ms 2000
                 DeadAfter = ms 3000
