@@ -71,9 +71,9 @@ let private recorded
     Directory.Delete(folder, true)
 }
 
-let private truly (levels: struct (int64 * int64)[]) = [ for struct (price, size) in levels -> price, size ]
+let internal truly (levels: struct (int64 * int64)[]) = [ for struct (price, size) in levels -> price, size ]
 
-let private ours (levels: Level[]) = [ for level in levels -> level.Price.Millionths, level.Size.Millionths ]
+let internal ours (levels: Level[]) = [ for level in levels -> level.Price.Millionths, level.Size.Millionths ]
 
 /// Asks for the books of 1,000 random moments between a token's first whole book and the stop: how many are known; one that differs from
 /// the truth fails.

@@ -42,6 +42,7 @@ let private changed (collector: CollectorSettings) = {
     collector with
         Live = {
             collector.Live with
+                Enabled = true
                 TokensPerConnection = 6
                 CompareEvery = ms 2000
                 DeadAfter = ms 3000
@@ -516,3 +517,57 @@ let ``markets of new windows are followed before they open, and when they resolv
 
             equal [] (bench.Words.With "bug of ours")
         })
+
+[<Test>]
+let ``between two runs live books have a gap that their first book closes, and what was before is still there``
+    ()
+    =
+    with' sound (fun bench -> task {
+        let! first = start bench
+        let! _ = settled bench 24
+        do! Task.Delay 2500
+        let moment = bench.Now - ms 200
+        let! report = first.StopAsync(TimeSpan.FromSeconds 10.0)
+        equal None report.Undrained
+        do! Task.Delay 700
+        let! second = start bench
+
+        let isStopped (gap: Gap) = gap.Cause = Cause.Stopped
+
+        do!
+            until bench "the gaps of the stop closed" (fun () -> task {
+                let! holes = holes bench
+
+                return
+                    holes.Count = 24
+                    && holes |> Map.forall (fun _ gaps -> List.exists isStopped gaps && isClosed gaps)
+            })
+
+        let! holes = holes bench
+
+        for gaps in holes.Values do
+            equal [ true ] (gaps |> List.map isStopped)
+
+        do! finish bench second
+        let mutable known = 0
+
+        do!
+            bench.Read(fun store -> task {
+                for KeyValue(token, gaps) in holes do
+                    // A hole begins with the last change that was proven, which of a quiet book is long before the stop.
+                    let moment = min moment (gaps.Head.Since - ms 1)
+                    let! extent = Rebuild.extent store (token |> TokenId.Parse |> good)
+                    let! answer = Rebuild.bookAt store extent moment
+
+                    match answer, bench.Simulator.Ledger.BookAt(token, moment.Micros / 1000L) with
+                    | BookAt.Known book, ValueSome truth ->
+                        known <- known + 1
+                        equal (BookCommandTests.truly truth.Bids) (BookCommandTests.ours book.Bids)
+                        equal (BookCommandTests.truly truth.Asks) (BookCommandTests.ours book.Asks)
+                    // It has not changed since its first book.
+                    | BookAt.NotKnown(_, _, Ignorance.Before), _ -> ()
+                    | answer, _ -> Assert.Fail $"{token}: %A{answer}"
+            })
+
+        isTrue (known >= 12)
+    })
