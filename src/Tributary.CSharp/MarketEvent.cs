@@ -70,6 +70,25 @@ public sealed record TradeEvent : MarketEvent
 
     /// <summary>The settling transaction, or empty. Many fills share one.</summary>
     public required string Transaction { get; init; }
+
+    /// <summary>
+    /// Where it was sighted. The stream tells of a fill first and the API confirms it a little later, with an id of its own: whoever
+    /// counts fills counts one of the two.
+    /// </summary>
+    public required TradeSource Source { get; init; }
+}
+
+/// <summary>Where a trade was sighted.</summary>
+public enum TradeSource
+{
+    /// <summary>The exchange's list of trades.</summary>
+    Api,
+
+    /// <summary>Its live stream.</summary>
+    Stream,
+
+    /// <summary>The chain that it settles on.</summary>
+    Chain,
 }
 
 /// <summary>One price level of an order book.</summary>
@@ -390,6 +409,7 @@ internal static class Door
         Size = Exact(trade.Size.Millionths),
         Id = trade.Id.ToString(),
         Transaction = trade.Transaction,
+        Source = (TradeSource)trade.Source,
     };
 
     public static BookEvent Event(OrderBookSnapshot book, string slug) => new()

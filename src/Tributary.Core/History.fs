@@ -195,7 +195,9 @@ module History =
                         && next.Verdict <> Verdict.Mismatched
                         && holes |> List.forall (fun gap -> gap.Since > next.At || gap.Since <= moment)
                         ->
-                        not (book.Has(ReadOnlySpan next.Bids, ReadOnlySpan next.Asks))
+                        // Before the first live book nobody listened: what came and went by then left the same levels.
+                        start.Reason = Reason.Poll && next.Reason = Reason.First && next.At > at
+                        || not (book.Has(ReadOnlySpan next.Bids, ReadOnlySpan next.Asks))
                     | _ -> false
 
                 if isSkipped then

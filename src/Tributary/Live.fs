@@ -296,6 +296,8 @@ type internal Live
     let announced = HashSet<int>()
     let resolved = HashSet<int>()
     let markets = Dictionary<string, Market>()
+    // The names of outcomes, by their tokens.
+    let outcomes = Dictionary<int, Name>()
     let waited, age = Durations(), Durations()
     let mutable earliest = TimeSpan.MaxValue
     let mutable lateness = Lateness.None
@@ -455,7 +457,10 @@ type internal Live
                 let row: TradeRow = {
                     Market = event.Market
                     Token = event.Token
-                    Outcome = { Key = 0 }
+                    Outcome =
+                        match outcomes.TryGetValue event.Token.Key with
+                        | true, name -> name
+                        | _ -> { Key = 0 }
                     Side = event.Side
                     Source = Source.Stream
                     Price = Price.ofMillionths event.Price
@@ -662,6 +667,12 @@ type internal Live
 
             for market in followed do
                 markets[string market.Market] <- market
+
+                for outcome in market.Outcomes do
+                    outcome.Token
+                    |> ValueOption.iter (fun token ->
+                        outcomes[(pool.Names.Intern(string token)).Key] <- pool.Names.Intern outcome.Name)
+
                 depth.Follow(market, options.ModeOf market)
 
             let after, placed =

@@ -422,8 +422,13 @@ let ``a pause is a gap, and its counters agree with the rows`` () =
         let! status = engine.StatusAsync()
         let! gaps = bench.Gaps()
         let paused = gaps |> List.filter (fun recorded -> recorded.Gap.Cause = Cause.Paused)
-        // Two tokens and one follow of each of six markets.
-        equal 18 paused.Length
+        // Two tokens and one follow of each of six markets. An answer that was on its way at the pause makes two gaps of one.
+        let flows =
+            paused
+            |> List.distinctBy (fun recorded ->
+                struct (recorded.Gap.Stream, recorded.Gap.Market, recorded.Gap.Token))
+
+        equal 18 flows.Length
         equal gaps.Length (count Count.gapsOpened [] status)
         equal (gaps |> List.filter _.Gap.Until.IsSome |> List.length) (count Count.gapsClosed [] status)
 

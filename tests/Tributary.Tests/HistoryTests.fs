@@ -264,6 +264,12 @@ let ``whole books that differ without a change between them show that changes we
     equal ([ 30, 1 ], [ 60, 7 ]) (known (asked 50 [] [ first; later ] [ bid 20 41 3 ]))
 
 [<Test>]
+let ``between a polled book and the first live one nobody listened, whatever came and went`` () =
+    let before = polled 5 [ 40, 5; 39, 1 ] [ 60, 7 ]
+    equal (unknown (Some 5) (Some 10) Ignorance.Skipped) (asked 7 [] [ before; first ] [ bid 20 41 3 ])
+    equal ([ 40, 5; 39, 1 ], [ 60, 7 ]) (known (asked 10 [] [ before; first ] [ bid 20 41 3 ]))
+
+[<Test>]
 let ``a token that was only polled has its newest book, not checked but for its own moment`` () =
     let books = [ polled 10 [ 40, 5 ] []; polled 50 [ 41, 5 ] [] ]
 
