@@ -181,6 +181,39 @@ let load arguments =
 
     bench ("load" :: arguments)
 
+/// Live books at 10,000 messages a second for ten minutes, through to the disk.
+let soak arguments =
+    restore ()
+
+    dotnet [
+        "build"
+        project "Tributary.Cli"
+        "-c"
+        configuration
+        "--nologo"
+        "-v"
+        "quiet"
+    ]
+
+    bench ("soak" :: arguments)
+
+/// Live books against everything that the exchange can do wrong, in simulated time: a hundred seeds of ten thousand messages, or as told.
+let chaos arguments =
+    let seeds, messages =
+        match arguments with
+        | seeds :: messages :: _ -> seeds, messages
+        | [ seeds ] -> seeds, "10000"
+        | [] -> "100", "10000"
+
+    Environment.SetEnvironmentVariable("TRIBUTARY_CHAOS", $"{seeds} {messages}")
+
+    start "tests" "Tributary.Tests" "Tributary.Tests" [
+        "--filter"
+        "FullyQualifiedName~DepthChaosTests"
+        "--output"
+        "Detailed"
+    ]
+
 let pack () =
     build ()
 
@@ -208,6 +241,8 @@ let targets = [
     demo
     "bench", "the benchmarks: both sides of every pair in one run", bench
     "load", "processor time and memory of collecting 200 markets at real speed; --seconds N", load
+    "soak", "live books at 10,000 messages a second for ten minutes; --messages N, --seconds N", soak
+    "chaos", "live books against every misbehaviour, 100 seeds of 10,000 messages (or as told)", chaos
     "kill", "kill -9 a collector ten times (or as often as told), then account for every row", kill
     "kill-questdb",
     "kill -9 a collector or its database a hundred times (or as often as told), then account for every row",

@@ -4,7 +4,7 @@ namespace Tributary.CSharp;
 
 /// <summary>
 /// Something that was collected and is stored durably: a <see cref="TradeEvent"/>, a <see cref="BookEvent"/>, a
-/// <see cref="GapEvent"/> or a <see cref="MarketInfoEvent"/>. All times are UTC.
+/// <see cref="BookDeltaEvent"/>, a <see cref="GapEvent"/> or a <see cref="MarketInfoEvent"/>. All times are UTC.
 /// </summary>
 /// <example>
 /// <code>
@@ -70,6 +70,25 @@ public sealed record TradeEvent : MarketEvent
 
     /// <summary>The settling transaction, or empty. Many fills share one.</summary>
     public required string Transaction { get; init; }
+
+    /// <summary>
+    /// Where it was sighted. The stream tells of a fill first and the API confirms it a little later, with an id of its own: whoever
+    /// counts fills counts one of the two.
+    /// </summary>
+    public required TradeSource Source { get; init; }
+}
+
+/// <summary>Where a trade was sighted.</summary>
+public enum TradeSource
+{
+    /// <summary>The exchange's list of trades.</summary>
+    Api,
+
+    /// <summary>Its live stream.</summary>
+    Stream,
+
+    /// <summary>The chain that it settles on.</summary>
+    Chain,
 }
 
 /// <summary>One price level of an order book.</summary>
@@ -90,6 +109,65 @@ public enum BookVerdict
     Mismatched,
 }
 
+/// <summary>Why an order book is not <see cref="BookVerdict.Verified"/>.</summary>
+public enum BookDoubt
+{
+    /// <summary>There is no doubt: the proof is there, one way or the other.</summary>
+    None,
+
+    /// <summary>The exchange gave no hash, or too little of what its hash covers.</summary>
+    NoHash,
+
+    /// <summary>Its hash was not computed, to save processor time; a later state's may have been.</summary>
+    NotChecked,
+
+    /// <summary>Its hash disagrees, and may cover a last trade price that is still on its way.</summary>
+    Pending,
+
+    /// <summary>A level was not written in the form that hashes are made of.</summary>
+    NotCanonical,
+
+    /// <summary>An update came again within the millisecond of its first coming.</summary>
+    Ambiguous,
+
+    /// <summary>The hash of the whole book disagrees.</summary>
+    Hash,
+
+    /// <summary>The best bid or ask that came with the change disagrees.</summary>
+    BestPrice,
+
+    /// <summary>The complementary token's book is not its mirror.</summary>
+    Mirror,
+
+    /// <summary>The book that a poll brought is another one.</summary>
+    Poll,
+
+    /// <summary>Updates are missing: the connection was lost or silent, or the first book never came.</summary>
+    Missed,
+
+    /// <summary>Bids stood above asks for longer than a match takes.</summary>
+    Crossed,
+}
+
+/// <summary>Why a whole order book was stored.</summary>
+public enum BookReason
+{
+    /// <summary>It was asked for.</summary>
+    Poll,
+
+    /// <summary>The first one of a live subscription.</summary>
+    First,
+
+    /// <summary>The one that ends a gap of a live book, or that the exchange sent anew.</summary>
+    Resync,
+
+    /// <summary>So that any moment can be rebuilt cheaply: every so many changes or minutes.</summary>
+    Periodic,
+
+    /// <summary>The last one of a market that is over.</summary>
+    Last,
+}
+
 /// <summary>A whole order book of one token.</summary>
 public sealed record BookEvent : MarketEvent
 {
@@ -105,6 +183,12 @@ public sealed record BookEvent : MarketEvent
     /// <summary>Whether the book was proven to be what the exchange had.</summary>
     public required BookVerdict Verdict { get; init; }
 
+    /// <summary>Why it is not verified.</summary>
+    public required BookDoubt Doubt { get; init; }
+
+    /// <summary>Why it was taken.</summary>
+    public required BookReason Reason { get; init; }
+
     /// <summary>The exchange's own hash of the book, or empty.</summary>
     public required string Hash { get; init; }
 
@@ -113,6 +197,47 @@ public sealed record BookEvent : MarketEvent
 
     /// <summary>The lowest ask; null when there are no asks.</summary>
     public PriceLevel? BestAsk => Asks.Count > 0 ? Asks[0] : null;
+}
+
+/// <summary>A side of an order book.</summary>
+public enum BookSide
+{
+    /// <summary>Offers to buy.</summary>
+    Bid,
+
+    /// <summary>Offers to sell.</summary>
+    Ask,
+}
+
+/// <summary>
+/// A change of one price level of a live order book. A book is rebuilt from a <see cref="BookEvent"/> by applying the changes
+/// behind it in the order of <see cref="MarketEvent.At"/> and <see cref="Ordinal"/>, but never across a <see cref="GapEvent"/>.
+/// </summary>
+public sealed record BookDeltaEvent : MarketEvent
+{
+    /// <summary>The outcome's token as the exchange keys it.</summary>
+    public required string Token { get; init; }
+
+    /// <summary>Its place, from 0, among the changes of this token at this time.</summary>
+    public required int Ordinal { get; init; }
+
+    /// <summary>The side that the level is on.</summary>
+    public required BookSide Side { get; init; }
+
+    /// <summary>In units of the currency per share, exact to six decimals.</summary>
+    public required decimal Price { get; init; }
+
+    /// <summary>All shares that rest at this price now, exact to six decimals; zero removes the level.</summary>
+    public required decimal Size { get; init; }
+
+    /// <summary>Whether the book after it was proven to be what the exchange had.</summary>
+    public required BookVerdict Verdict { get; init; }
+
+    /// <summary>Why that book is not verified.</summary>
+    public required BookDoubt Doubt { get; init; }
+
+    /// <summary>The exchange's own hash of the book after it, or empty.</summary>
+    public required string Hash { get; init; }
 }
 
 /// <summary>Why there is a gap.</summary>
@@ -178,6 +303,9 @@ public enum GapStream
 
     /// <summary>Trades.</summary>
     Trades,
+
+    /// <summary>Live order books.</summary>
+    Depth,
 }
 
 /// <summary>A hole in what was collected. It comes when the gap opens, and again when it is closed or healed.</summary>
@@ -281,6 +409,7 @@ internal static class Door
         Size = Exact(trade.Size.Millionths),
         Id = trade.Id.ToString(),
         Transaction = trade.Transaction,
+        Source = (TradeSource)trade.Source,
     };
 
     public static BookEvent Event(OrderBookSnapshot book, string slug) => new()
@@ -294,7 +423,26 @@ internal static class Door
         Bids = Levels(book.Bids),
         Asks = Levels(book.Asks),
         Verdict = (BookVerdict)book.Verdict,
+        Doubt = (BookDoubt)book.Doubt,
+        Reason = (BookReason)book.Reason,
         Hash = book.Hash,
+    };
+
+    public static BookDeltaEvent Event(OrderBookDelta delta, string slug) => new()
+    {
+        Exchange = delta.Exchange.ToString(),
+        Market = delta.Market.ToString(),
+        Slug = slug,
+        At = Time(delta.At),
+        Received = Time(delta.Received),
+        Token = delta.Token.ToString(),
+        Ordinal = delta.Ordinal,
+        Side = (BookSide)delta.Side,
+        Price = Exact(delta.Price.Millionths),
+        Size = Exact(delta.Size.Millionths),
+        Verdict = (BookVerdict)delta.Verdict,
+        Doubt = (BookDoubt)delta.Doubt,
+        Hash = delta.Hash,
     };
 
     /// <summary>A gap carries no time of ours: it is the moment at which the stream hears of it.</summary>

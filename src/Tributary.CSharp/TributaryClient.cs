@@ -247,6 +247,8 @@ public sealed class TributaryClient : IAsyncDisposable
                 return Door.Event(trade, SlugOf(trade.Market));
             case Tributary.MarketEvent.Book { Item: var book }:
                 return Door.Event(book, SlugOf(book.Market));
+            case Tributary.MarketEvent.Delta { Item: var delta }:
+                return Door.Event(delta, SlugOf(delta.Market));
             case Tributary.MarketEvent.Gap { Item: var gap }:
                 return Door.Event(gap, SlugOf(gap.Market), _options.TimeProvider.GetUtcNow());
             case Tributary.MarketEvent.Market { Item: var market }:

@@ -75,6 +75,57 @@ type StatusArguments =
                 "the QuestDB to look into, instead of the configured store; or file:PATH of the string when it holds a password."
             | Json -> "one JSON document instead of tables."
 
+type BookArguments =
+    | [<MainCommand; ExactlyOnce>] Token of token: string
+    | [<Unique>] At of time: string
+    | [<Unique>] Depth of levels: int
+    | [<AltCommandLine "-c"; Unique>] Config of path: string
+    | [<Unique>] Store of path: string
+    | [<Unique; CustomCommandLine "--questdb">] QuestDb of connection: string
+    | [<Unique>] Json
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Token _ ->
+                "whose book: a token id, or SLUG:OUTCOME such as will-the-bill-pass-1:Yes; the slug alone where it has one book."
+            | At _ ->
+                "the moment: a time such as 2026-11-01T12:00:00Z, seconds or milliseconds since 1970, or a duration ago such as 5m; default: the newest at which the book is known."
+            | Depth _ -> "show so many levels of each side; default 10, of --json all."
+            | Config _ -> "where the store is configured; default: config, if it is there."
+            | Store _ -> "the SQLite file to look into, instead of the configured store."
+            | QuestDb _ ->
+                "the QuestDB to look into, instead of the configured store; or file:PATH of the string when it holds a password."
+            | Json -> "one JSON object instead of tables."
+
+type TapArguments =
+    | [<AltCommandLine "-m">] Market of slug: string
+    | Event of slug: string
+    | Kind of kinds: string
+    | Token of token: string
+    | [<Unique>] Min_Size of size: string
+    | [<Unique>] Limit of events: int
+    | [<Unique>] For of duration: string
+    | [<AltCommandLine "-c"; Unique>] Config of path: string
+    | [<Unique>] Exchange_Url of address: string
+    | [<Unique>] Json
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Market _ ->
+                "watch this market, by its slug, instead of those of the configuration; may be repeated."
+            | Event _ -> "watch all markets of this event, by its slug; may be repeated."
+            | Kind _ -> "show only these: a comma list of trade, book, delta, gap, market; default: all."
+            | Token _ -> "show only what is about this token id; may be repeated."
+            | Min_Size _ -> "leave out trades and changes of a smaller size."
+            | Limit _ -> "end after so many events."
+            | For _ -> "end after so long, such as 30s, 5m or 1h30m."
+            | Config _ -> "a folder of layers or one file; default: config, if it is there."
+            | Exchange_Url _ ->
+                "watch this server instead of the exchange, such as a running 'tributary simulate'."
+            | Json -> "a JSON object a line, as 'decode --json' prints them."
+
 type MarketsArguments =
     | [<AltCommandLine "-c"; Unique>] Config of path: string
     | [<AltCommandLine "-m">] Market of slug: string
@@ -124,6 +175,10 @@ type SimulateArguments =
     | [<Unique>] Fault_Rate of float
     | [<Unique>] No_Limits
     | [<Unique>] V1_Only
+    | [<Unique>] Messages of float
+    | [<Unique>] Stream_Faults of names: string
+    | [<Unique>] Stream_Fault_Rate of float
+    | [<Unique>] New_Market_Every of duration: string
 
     interface IArgParserTemplate with
         member this.Usage =
@@ -139,6 +194,13 @@ type SimulateArguments =
             | Fault_Rate _ -> "the share of requests that each kind strikes; default 0.03."
             | No_Limits -> "do not count requests."
             | V1_Only -> "serve trades by Data API v1 alone."
+            | Messages _ ->
+                "price changes a second on the market channel, over all markets and beside the ordinary ones; default 0."
+            | Stream_Faults _ ->
+                "misbehaviour of the market channel: a comma list of withheld, silent-assets, silent-socket, half-open, dropped, duplicated, reordered, wrong-best, hash-race, delta-first, crossed, close, tick-size, repeats; all; none (default)."
+            | Stream_Fault_Rate _ -> "the share of messages that each kind strikes; default 0.01."
+            | New_Market_Every _ ->
+                "how often the market of the next 15-minute window appears, such as 30s or 15m; default: never."
 
 type DemoArguments =
     | [<Unique>] Seconds of int
@@ -173,6 +235,8 @@ type Arguments =
     | [<CliPrefix(CliPrefix.None); CustomCommandLine "validate-config">] Validate_Config of
         ParseResults<ValidateArguments>
     | [<CliPrefix(CliPrefix.None)>] Status of ParseResults<StatusArguments>
+    | [<CliPrefix(CliPrefix.None)>] Book of ParseResults<BookArguments>
+    | [<CliPrefix(CliPrefix.None)>] Tap of ParseResults<TapArguments>
     | [<CliPrefix(CliPrefix.None)>] Markets of ParseResults<MarketsArguments>
     | [<CliPrefix(CliPrefix.None)>] Decode of ParseResults<DecodeArguments>
     | [<CliPrefix(CliPrefix.None)>] Simulate of ParseResults<SimulateArguments>
@@ -190,6 +254,9 @@ type Arguments =
                 "check the configuration and name every mistake with its place; opens no socket; exit code 78 if any."
             | Status _ ->
                 "what is in the store, market by market: rows, first, last, age, gaps, rates, and how the last runs went."
+            | Book _ ->
+                "a token's order book as it was at any moment of a recording, with its verdict, or why it is not known; exit code 1 if it is not."
+            | Tap _ -> "watch what the exchange tells, decoded, a line an event; nothing is stored."
             | Markets _ -> "search markets, or explain what the configuration would collect and why."
             | Decode _ ->
                 "recognise recorded payloads by their shape and decode them; exit code 1 if anything fails."

@@ -34,7 +34,7 @@ let private mistaken (mistakes: Mistake list) =
     refuse Exit.Configuration $"the configuration has {count}, listed above"
 
 /// The configuration in a path, or the folder `config` if it is there, or the defaults.
-let private settingsFrom (path: string option) =
+let settingsFrom (path: string option) =
     let place =
         match path with
         | None when Directory.Exists "config" -> Some "config"
@@ -86,13 +86,13 @@ let storeName (settings: Settings) =
     | "memory" -> "memory"
     | _ -> settings.Store.Path
 
-let private duration (text: string) =
+let duration (text: string) =
     match Yaml.tryDuration text with
     | Some span -> span
     | None -> refuse Exit.Usage $"'{text}' is not a duration such as 30s, 5m or 1h30m"
 
 /// One JSON document on standard output.
-let private json value =
+let json value =
     Console.WriteLine(JsonSerializer.Serialize(value, JsonSerializerOptions(WriteIndented = true)))
 
 // ---------------------------------------------------------------------------------------------------------------------------
@@ -287,6 +287,9 @@ let private statusJson (now: Instant) (path: string) (status: StoreStatus) = {|
                 books = market.Books
                 first_book = iso market.FirstBook
                 last_book = iso market.LastBook
+                deltas = market.Deltas
+                first_delta = iso market.FirstDelta
+                last_delta = iso market.LastDelta
                 gaps = market.Gaps
                 open_gaps = market.OpenGaps
                 jobs = [
@@ -409,7 +412,7 @@ let status (_: Common) (arguments: ParseResults<StatusArguments>) = task {
         let sum (pick: MarketSummary -> int64) = status.Markets |> List.sumBy pick
 
         Console.WriteLine
-            $"{status.Markets.Length} markets, {sum _.Trades} trades, {sum _.Books} books, {sum _.OpenGaps} open of {sum _.Gaps} gaps, {status.Quarantined} quarantined, {status.Bytes / 1024L} KiB in {path}"
+            $"{status.Markets.Length} markets, {sum _.Trades} trades, {sum _.Books} books, {sum _.Deltas} book changes, {sum _.OpenGaps} open of {sum _.Gaps} gaps, {status.Quarantined} quarantined, {status.Bytes / 1024L} KiB in {path}"
 
         for note in status.Notes do
             Console.WriteLine $"Note: {note}"
@@ -581,6 +584,24 @@ let simulate (_: Common) (arguments: ParseResults<SimulateArguments>) = task {
                 |> Option.defaultValue fallback.FaultRate
             Limits = not (arguments.Contains SimulateArguments.No_Limits)
             V2 = not (arguments.Contains SimulateArguments.V1_Only)
+            MessagesPerSecond =
+                arguments.TryGetResult SimulateArguments.Messages
+                |> Option.defaultValue fallback.MessagesPerSecond
+            StreamFaults =
+                match
+                    arguments.TryGetResult SimulateArguments.Stream_Faults
+                    |> Option.defaultValue "none"
+                    |> StreamFault.parse
+                with
+                | Ok faults -> faults
+                | Error message -> refuse Exit.Usage message
+            StreamFaultRate =
+                arguments.TryGetResult SimulateArguments.Stream_Fault_Rate
+                |> Option.defaultValue fallback.StreamFaultRate
+            NewMarketEvery =
+                arguments.TryGetResult SimulateArguments.New_Market_Every
+                |> Option.map (duration)
+                |> Option.defaultValue fallback.NewMarketEvery
     }
 
     let within name least most (value: float) =
@@ -592,6 +613,8 @@ let simulate (_: Common) (arguments: ParseResults<SimulateArguments>) = task {
     within "speed" 0.01 1_000.0 options.Speed
     within "trades" 0.0 100_000.0 options.TradesPerSecond
     within "fault-rate" 0.0 1.0 options.FaultRate
+    within "messages" 0.0 1_000_000.0 options.MessagesPerSecond
+    within "stream-fault-rate" 0.0 1.0 options.StreamFaultRate
 
     use interrupt = new Interrupt()
 
@@ -607,6 +630,7 @@ let simulate (_: Common) (arguments: ParseResults<SimulateArguments>) = task {
     Console.WriteLine
         $"{options.Markets} markets, seed {options.Seed}; collect with: tributary start --exchange-url {simulator.Address}"
 
+    Console.WriteLine $"market channel: {simulator.Channel}"
     Console.Out.Flush()
 
     try

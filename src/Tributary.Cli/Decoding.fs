@@ -21,7 +21,7 @@ let private flags (flags: Flags) = [|
 |]
 
 /// One event as one line of JSON: names in full, numbers as decimal texts, times as ISO texts.
-let private line event =
+let line event =
     match event with
     | MarketEvent.Trade trade ->
         JsonSerializer.Serialize {|
@@ -56,7 +56,24 @@ let private line event =
             spread_bps = book.SpreadBps
             hash = book.Hash
             verdict = Verdict.text book.Verdict
+            doubt = Doubt.text book.Doubt
+            reason = Reason.text book.Reason
             flags = flags book.Flags
+        |}
+    | MarketEvent.Delta delta ->
+        JsonSerializer.Serialize {|
+            event = "order_book_delta"
+            exchange = string delta.Exchange
+            at = Instant.text delta.At
+            market = string delta.Market
+            token = string delta.Token
+            ordinal = delta.Ordinal
+            side = Side.text delta.Side
+            price = string delta.Price
+            size = string delta.Size
+            hash = delta.Hash
+            verdict = Verdict.text delta.Verdict
+            doubt = Doubt.text delta.Doubt
         |}
     | MarketEvent.Market market ->
         JsonSerializer.Serialize {|

@@ -160,6 +160,8 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
                         MaxMarkets = 10 * count
                 }
         })
+        // The accounts below are those of polls; what is live has a ledger of its own.
+        |> Setup.pollingOnly
         |> fun settings -> { settings with Schedule = demoCadence }
 
     // Faults that were ordered need no word in the log each; the summary counts them.

@@ -38,6 +38,8 @@ let private run (arguments: ParseResults<Arguments>) =
     | Backfill arguments -> Commands.backfill common arguments
     | Validate_Config arguments -> Commands.validateConfig common arguments
     | Status arguments -> Commands.status common arguments
+    | Book arguments -> Books.book common arguments
+    | Tap arguments -> Tapping.tap common arguments
     | Markets arguments -> Commands.markets common arguments
     | Decode arguments -> Decoding.decode arguments
     | Simulate arguments -> Commands.simulate common arguments

@@ -54,6 +54,7 @@ type TradeRow = {
     Price: Price
     Size: Size
     At: Instant
+    Received: Instant
     /// As text, in the batch's buffer.
     Transaction: Slice
     /// The taker's wallet as text, lower-cased, in the batch's buffer.
@@ -71,6 +72,7 @@ type BookRow = {
     Market: Name
     Token: Name
     At: Instant
+    Received: Instant
     FirstBid: int
     BidCount: int
     FirstAsk: int
@@ -79,8 +81,32 @@ type BookRow = {
     Hash: Slice
     /// Zero when the exchange did not say.
     Tick: Price
+    /// The price of the last fill as the exchange wrote it, in the batch's buffer: its hash covers the very text. A negative length when it
+    /// did not say; not stored.
+    LastTrade: Slice
     Verdict: Verdict
+    Doubt: Doubt
+    Reason: Reason
     mutable Flags: Flags
+    mutable Inserted: bool
+}
+
+/// A change of one level of a live book as it stands in a batch.
+[<Struct>]
+type DeltaRow = {
+    Market: Name
+    Token: Name
+    At: Instant
+    Received: Instant
+    Ordinal: int
+    Side: Side
+    Price: Price
+    /// The level's new total.
+    Size: Size
+    /// The exchange's hash of the book after it, as text in the batch's buffer.
+    Hash: Slice
+    Verdict: Verdict
+    Doubt: Doubt
     mutable Inserted: bool
 }
 
@@ -136,7 +162,7 @@ type Batch(names: Names) =
     member _.Names = names
     /// The exchange that all rows are of.
     member val Exchange = "" with get, set
-    /// When the bytes arrived, by our clock: the `received` of every row.
+    /// When the bytes arrived, by our clock: the `received` of the rows that a decoder makes of them.
     member val Received: Instant = { Micros = 0L } with get, set
     member val Trades = Rows<TradeRow>()
     /// Where each trade stands in the bytes it was read from: what is quarantined when it cannot be true.
@@ -144,6 +170,8 @@ type Batch(names: Names) =
     member val Books = Rows<BookRow>()
     member val BookOrigins = Rows<Slice>()
     member val Levels = Rows<Level>()
+    member val Deltas = Rows<DeltaRow>()
+    member val Links = Rows<TradeLink>()
     member val Markets = ResizeArray<Market>()
     member val Gaps = ResizeArray<Gap>()
     member val Checkpoints = ResizeArray<Checkpoint>()
@@ -182,6 +210,8 @@ type Batch(names: Names) =
     member this.RowCount =
         this.Trades.Count
         + this.Books.Count
+        + this.Deltas.Count
+        + this.Links.Count
         + this.Markets.Count
         + this.Gaps.Count
         + this.Checkpoints.Count
@@ -204,6 +234,8 @@ type Batch(names: Names) =
 
     member this.Clear() =
         this.Rollback(struct (0, 0, 0, 0, 0))
+        this.Deltas.Truncate 0
+        this.Links.Truncate 0
         this.Gaps.Clear()
         this.Checkpoints.Clear()
         this.Rejections.Clear()
@@ -225,7 +257,7 @@ type Batch(names: Names) =
             Transaction = this.Text row.Transaction
             Source = row.Source
             At = row.At
-            Received = this.Received
+            Received = row.Received
             Flags = row.Flags
         }
 
@@ -241,8 +273,28 @@ type Batch(names: Names) =
             Asks = this.Levels.Slice(row.FirstAsk, row.AskCount).ToArray()
             Hash = this.Text row.Hash
             Verdict = row.Verdict
-            Reason = "poll"
+            Doubt = row.Doubt
+            Reason = row.Reason
             At = row.At
-            Received = this.Received
+            Received = row.Received
             Flags = row.Flags
+        }
+
+    /// A change of a book as the doors give it.
+    member this.Delta(index: int) : OrderBookDelta =
+        let row = &this.Deltas[index]
+
+        {
+            Exchange = Known.exchange this.Exchange
+            Market = Known.market (names.Text row.Market)
+            Token = Known.token (names.Text row.Token)
+            Ordinal = row.Ordinal
+            Side = row.Side
+            Price = row.Price
+            Size = row.Size
+            Hash = this.Text row.Hash
+            Verdict = row.Verdict
+            Doubt = row.Doubt
+            At = row.At
+            Received = row.Received
         }

@@ -155,4 +155,6 @@ type Collector = {
     Refused: Request -> int -> Decoded voption
     /// What a recorded value is, if it is of this exchange at all.
     Recognise: ReadOnlyMemory<byte> -> Shape voption
+    /// Live order books and fills, where the exchange has them.
+    Stream: StreamPart voption
 }

@@ -166,6 +166,89 @@ module Verdict =
         | Verdict.Mismatched -> "mismatched"
         | _ -> "unverifiable"
 
+/// Why a book is not `Verified`.
+type Doubt =
+    /// There is none: the proof is there, one way or the other.
+    | None = 0uy
+    /// The exchange gave no hash, or too little of what its hash covers.
+    | NoHash = 1uy
+    /// Its hash was not computed, to save processor time; a later state's may have been.
+    | NotChecked = 2uy
+    /// Its hash disagrees, and may cover a last trade price that is still on its way.
+    | Pending = 3uy
+    /// A level was not written in the canonical form that hashes are made of.
+    | NotCanonical = 4uy
+    /// An update came again within the millisecond of its first coming: a repeat, or the same change made twice.
+    | Ambiguous = 5uy
+    /// The hash of the whole book disagrees.
+    | Hash = 6uy
+    /// The best bid or ask that came with the change disagrees.
+    | BestPrice = 7uy
+    /// The complementary token's book is not its mirror.
+    | Mirror = 8uy
+    /// The book that a poll brought is another one.
+    | Poll = 9uy
+    /// Updates are missing: the connection was lost or silent, or the first book never came.
+    | Missed = 10uy
+    /// Bids stood above asks for longer than a match takes.
+    | Crossed = 11uy
+
+[<RequireQualifiedAccess>]
+module Doubt =
+    /// Every doubt with its word in tables, in the order of their numbers.
+    let all = [
+        Doubt.None, ""
+        Doubt.NoHash, "no_hash"
+        Doubt.NotChecked, "not_checked"
+        Doubt.Pending, "pending"
+        Doubt.NotCanonical, "not_canonical"
+        Doubt.Ambiguous, "ambiguous"
+        Doubt.Hash, "hash"
+        Doubt.BestPrice, "best_price"
+        Doubt.Mirror, "mirror"
+        Doubt.Poll, "poll"
+        Doubt.Missed, "missed"
+        Doubt.Crossed, "crossed"
+    ]
+
+    let private words = all |> List.map snd |> Array.ofList
+
+    let text (doubt: Doubt) = words[int doubt]
+
+    let tryParse word =
+        all |> List.tryFind (snd >> (=) word) |> Option.map fst
+
+/// Why a whole book was stored.
+type Reason =
+    /// It was asked for.
+    | Poll = 0uy
+    /// The first one of a live subscription.
+    | First = 1uy
+    /// The one that ends a gap of a live book, or that an exchange sent anew.
+    | Resync = 2uy
+    /// So that any moment can be rebuilt cheaply: every so many changes or minutes.
+    | Periodic = 3uy
+    /// The last one of a market that is over.
+    | Last = 4uy
+
+[<RequireQualifiedAccess>]
+module Reason =
+    /// Every reason with its word in tables, in the order of their numbers.
+    let all = [
+        Reason.Poll, "poll"
+        Reason.First, "first"
+        Reason.Resync, "resync"
+        Reason.Periodic, "periodic"
+        Reason.Last, "last"
+    ]
+
+    let private words = all |> List.map snd |> Array.ofList
+
+    let text (reason: Reason) = words[int reason]
+
+    let tryParse word =
+        all |> List.tryFind (snd >> (=) word) |> Option.map fst
+
 /// What is remarkable about a row that was kept; none of these loses it. Several may hold at once.
 [<Flags>]
 type Flags =
@@ -238,8 +321,10 @@ type OrderBookSnapshot = {
     /// The exchange's own hash of the book, or empty.
     Hash: string
     Verdict: Verdict
-    /// Why it was taken: `poll`, `first`, `resync`.
-    Reason: string
+    /// Why it is not `Verified`.
+    Doubt: Doubt
+    /// Why it was taken.
+    Reason: Reason
     /// When the book last changed, by the exchange's clock.
     At: Instant
     Received: Instant
@@ -279,6 +364,39 @@ type OrderBookSnapshot = {
         | ValueSome spread, ValueSome mid when mid <> 0m ->
             ValueSome(decimal spread / 1_000_000m / mid * 10_000m)
         | _ -> ValueNone
+
+/// A change of one level of a live order book, at the doors. Books are rebuilt from a snapshot by applying those behind it in the
+/// order of `At` and `Ordinal`, but never across a gap.
+type OrderBookDelta = {
+    Exchange: ExchangeId
+    Market: MarketId
+    Token: TokenId
+    /// Its place, from 0, among the changes of this token in this millisecond: every connection that saw the whole of it agrees.
+    Ordinal: int
+    /// `Buy` for bids, `Sell` for asks.
+    Side: Side
+    Price: Price
+    /// The level's new total; zero removes it.
+    Size: Size
+    /// The exchange's own hash of the book after it, or empty.
+    Hash: string
+    /// Of the book after it.
+    Verdict: Verdict
+    Doubt: Doubt
+    At: Instant
+    Received: Instant
+}
+
+/// Two sightings of one fill.
+[<Struct>]
+type TradeLink = {
+    /// The sighting that counts: the API's, else the chain's.
+    Trade: TradeId
+    /// The other one.
+    Other: TradeId
+    /// When the fill was, as the sighting that counts says it.
+    At: Instant
+}
 
 /// Where a market is in its life.
 [<RequireQualifiedAccess>]
@@ -355,12 +473,20 @@ type Stream =
     | Markets
     | Books
     | Trades
+    /// Live order books.
+    | Depth
 
     override this.ToString() =
         match this with
         | Markets -> "markets"
         | Books -> "books"
         | Trades -> "trades"
+        | Depth -> "depth"
+
+[<RequireQualifiedAccess>]
+module Stream =
+    /// Every stream, in the order of their declaration.
+    let all = [ Stream.Markets; Stream.Books; Stream.Trades; Stream.Depth ]
 
 /// Why there is a hole.
 [<RequireQualifiedAccess>]
@@ -463,5 +589,6 @@ type Gap = {
 type MarketEvent =
     | Trade of Trade
     | Book of OrderBookSnapshot
+    | Delta of OrderBookDelta
     | Gap of Gap
     | Market of Market

@@ -30,7 +30,8 @@ type Names() =
 
     static let hashOf (text: ReadOnlySpan<byte>) =
         let mutable hash = 0x9E3779B97F4A7C15UL ^^^ uint64 text.Length
-        let mutable i = 0
+        // Of long texts the end is enough: they are hashes or huge numbers.
+        let mutable i = if text.Length > 48 then text.Length - 32 else 0
 
         while i + 8 <= text.Length do
             hash <-

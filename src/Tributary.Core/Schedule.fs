@@ -40,6 +40,7 @@ type Signal =
     | Pause of Cause
     | Resume of Cause
     | Add of now: Instant * ExchangeId * MarketId list
+    | Refresh of now: Instant * ExchangeId
     | Remove of ExchangeId * Stream * MarketId list
     | Stop
 
@@ -115,6 +116,7 @@ module Schedule =
             | Stream.Markets -> 1UL
             | Stream.Books -> 2UL
             | Stream.Trades -> 3UL
+            | Stream.Depth -> 4UL
 
         let mutable z =
             seed
@@ -283,6 +285,9 @@ module Schedule =
                 Slots = others @ filled @ added
         }
 
+    /// What an exchange announces is in its lists a little later; and one look serves several announcements.
+    let private soonEnough = TimeSpan.FromSeconds 2.0
+
     let step (schedule: Schedule) signal : Schedule * Order list =
         match signal with
         | Signal.Tick now when schedule.IsStopping -> { schedule with Now = now }, []
@@ -316,6 +321,26 @@ module Schedule =
             { schedule with Now = now }
             |> place exchange Stream.Books cadences.Books cadences.BooksPerJob markets
             |> place exchange Stream.Trades cadences.Trades cadences.TradesPerJob markets,
+            []
+        | Signal.Refresh(now, exchange) ->
+            let soon = now + soonEnough
+
+            {
+                schedule with
+                    Now = now
+                    Slots =
+                        schedule.Slots
+                        |> List.map (fun (job, slot) ->
+                            if
+                                job.Exchange = exchange
+                                && job.Stream = Stream.Markets
+                                && slot.Waits.IsNone
+                                && slot.Next > soon
+                            then
+                                job, { slot with Next = soon }
+                            else
+                                job, slot)
+            },
             []
         | Signal.Remove(exchange, stream, markets) ->
             let gone = Set.ofList markets

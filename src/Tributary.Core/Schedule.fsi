@@ -57,6 +57,8 @@ type Signal =
     | Resume of Cause
     /// From now on these markets' books and trades are collected; those that are already stay where they are.
     | Add of now: Instant * ExchangeId * MarketId list
+    /// The markets of an exchange are worth a look soon: it told of one that came into being, or is over.
+    | Refresh of now: Instant * ExchangeId
     /// These flows of these markets no longer.
     | Remove of ExchangeId * Stream * MarketId list
     | Stop

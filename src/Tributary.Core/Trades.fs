@@ -85,6 +85,23 @@ module Trades =
         let n = numbers content n tuple.Side tuple.Price tuple.Size tuple.At
         digest content n occurrence (Array.zeroCreate 32)
 
+    /// Gives the last trade of a batch its id as a sighting of its own: streams tell of each fill once, and what they repeat is equal in
+    /// everything, the millisecond included. Two fills that are equal in all of it are one here; the API's numbers tell them apart.
+    let identifyLast (batch: Batch) =
+        let row = &batch.Trades[batch.Trades.Count - 1]
+        let content = ArrayPool<byte>.Shared.Rent 2048
+        let hash = ArrayPool<byte>.Shared.Rent 32
+        content[0] <- Version
+        let n = text content 1 (ReadOnlySpan(Encoding.UTF8.GetBytes batch.Exchange))
+        let n = text content n (ReadOnlySpan sources[int row.Source])
+        let n = text content n (batch.Utf8 row.Transaction)
+        let n = text content n (ReadOnlySpan(batch.Names.Utf8 row.Token))
+        let n = text content n (batch.Utf8 row.Wallet)
+        let n = numbers content n row.Side row.Price row.Size row.At
+        row.Id <- digest content n 0 hash
+        ArrayPool<byte>.Shared.Return content
+        ArrayPool<byte>.Shared.Return hash
+
     /// The start of a walk: no group is cut.
     let noCarry = Carry Map.empty
 

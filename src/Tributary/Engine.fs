@@ -218,6 +218,10 @@ type Engine
                         if batch.Books[i].Inserted then
                             MarketEvent.Book(batch.Book i)
 
+                    for i in 0 .. batch.Deltas.Count - 1 do
+                        if batch.Deltas[i].Inserted then
+                            MarketEvent.Delta(batch.Delta i)
+
                     for gap in batch.Gaps do
                         MarketEvent.Gap gap
             ]
@@ -232,11 +236,43 @@ type Engine
                     )
                     |> ignore
 
+    // From the arrival of a change of a live book to its being durable.
+    let untilDurable = Durations()
+
+    // The live part of each exchange that has one.
+    let lives = Dictionary<ExchangeId, Live>()
+
+    // What was heard of trades lately: those who hear and those who settle hold the gate.
+    let links = ref Links.none
+
+    let hearTrades (trades: Trade seq) =
+        lock links (fun () ->
+            for trade in trades do
+                links.Value <- Links.hear trade links.Value)
+
+    /// The fills of an exchange that tells of them twice.
+    let hearFills (batch: Batch) =
+        if
+            batch.Trades.Count > 0
+            && lives.Keys |> Seq.exists (string >> (=) batch.Exchange)
+        then
+            hearTrades [
+                for i in 0 .. batch.Trades.Count - 1 do
+                    if batch.Trades[i].Inserted then
+                        batch.Trade i
+            ]
+
     let committed (batches: IReadOnlyList<Batch>) =
-        let mutable trades, books = 0, 0
+        let mutable trades, books, deltas = 0, 0, 0
+        let at = now ()
 
         for batch in batches do
+            lock untilDurable (fun () ->
+                for i in 0 .. batch.Deltas.Count - 1 do
+                    untilDurable.Add(at - batch.Deltas[i].Received))
+
             sieve.Acknowledge batch
+            hearFills batch
 
             for i in 0 .. batch.Trades.Count - 1 do
                 if batch.Trades[i].Inserted then
@@ -246,12 +282,17 @@ type Engine
                 if batch.Books[i].Inserted then
                     books <- books + 1
 
+            for i in 0 .. batch.Deltas.Count - 1 do
+                if batch.Deltas[i].Inserted then
+                    deltas <- deltas + 1
+
             for rejection in batch.Rejections do
                 Log.quarantined log rejection.Source rejection.Reason
                 meters.Add(Count.quarantined, "")
 
         meters.Add(Count.eventsStored, "stream=trades", int64 trades)
         meters.Add(Count.eventsStored, "stream=books", int64 books)
+        meters.Add(Count.eventsStored, "stream=depth", int64 deltas)
         meters.Add(Count.commits, "")
         publish batches
         progress |> Option.iter (fun progress -> progress.Committed batches)
@@ -286,6 +327,27 @@ type Engine
             return seen
         }
     }
+
+    let liveOf exchange =
+        match lives.TryGetValue exchange with
+        | true, live -> ValueSome live
+        | _ -> ValueNone
+
+    // What an earlier run left of live books that have not begun in this one: by token.
+    let earlierDepth = Dictionary<string, struct (Instant * Instant * Cause)>()
+
+    let follow (venue: Venue) (markets: Market list) =
+        liveOf venue.Asker.Collector.Exchange
+        |> ValueOption.iter (fun live ->
+            live.Follow markets
+
+            for market in markets do
+                for token in market.Tokens do
+                    let mutable left = struct (Instant.ofMicros 0L, Instant.ofMicros 0L, Cause.Stopped)
+
+                    if earlierDepth.Remove(string token, &left) then
+                        let struct (since, good, cause) = left
+                        live.Resume(token, since, good, cause))
 
     let polled (job: Job) due (flow: Flow) outcome =
         options.Polled {
@@ -334,7 +396,8 @@ type Engine
                 match Map.tryFind (string market) venue.Universe.Known with
                 | Some known -> yield! known.Tokens |> Seq.choose (string >> find)
                 | None -> ()
-            | Stream.Markets -> ()
+            | Stream.Markets
+            | Stream.Depth -> () // not polled
     ]
 
     /// Flows whose poll brought nothing, in one batch.
@@ -390,6 +453,8 @@ type Engine
 
             if batch.Rejections.Count > 0 then
                 isDamaged.Value <- true
+
+            liveOf collector.Exchange |> ValueOption.iter (fun live -> live.Polled batch)
 
             for i in 0 .. batch.Books.Count - 1 do
                 let row = batch.Books[i]
@@ -652,6 +717,15 @@ type Engine
             Log.marketAdded log market.Slug (string market.Market)
             begin' venue market batch
 
+        follow venue changes.Added
+
+        liveOf exchange
+        |> ValueOption.iter (fun live ->
+            live.Unfollow changes.Closed
+
+            for market in universe.Known.Values do
+                live.Describe market)
+
         for market in changes.Closed do
             Log.marketClosed log market.Slug (string market.Market)
 
@@ -733,6 +807,7 @@ type Engine
                     | Stream.Books -> pollBooks venue job due markets account
                     | Stream.Trades -> pollTrades venue job due account
                     | Stream.Markets -> refresh venue
+                    | Stream.Depth -> Task.FromResult(struct ([], ValueNone)) // not polled
 
                 finished results fault
             with error when not (error :? OperationCanceledException) ->
@@ -794,28 +869,159 @@ type Engine
     let storeCounts () = task {
         let batch = pool.Rent()
         batch.Exchange <- ""
-        batch.Metrics.AddRange(meters.Snapshot(now ()))
+        let at = now ()
+        batch.Metrics.AddRange(meters.Snapshot at)
+
+        lock untilDurable (fun () ->
+            if untilDurable.Count > 0L then
+                for quantile in [ "0.5"; "0.99" ] do
+                    batch.Metrics.Add {
+                        Name = Count.untilDurable
+                        Labels = $"quantile={quantile}"
+                        At = at
+                        Value = (untilDurable.Quantile(float quantile)).TotalMilliseconds
+                    })
+
         let! durable = store batch ignore
         do! durable
     }
 
-    let mutable isCounting = 0
+    let batchOf (links: TradeLink list) =
+        let batch = pool.Rent()
+        batch.Exchange <- ""
 
-    let countsTimer =
+        for link in links do
+            batch.Links.Add &link
+
+        batch
+
+    /// Finds out which trades are the same fill, and stores it.
+    let settle (compared: Instant -> Links -> struct (Links * Settled)) () = task {
+        let settled =
+            lock links (fun () ->
+                let struct (rest, settled) = compared (now ()) links.Value
+                links.Value <- rest
+                settled)
+
+        if not settled.Unconfirmed.IsEmpty then
+            Log.unconfirmed log settled.Unconfirmed.Length
+            meters.Add(Count.unconfirmed, "", int64 settled.Unconfirmed.Length)
+
+        if not settled.Links.IsEmpty then
+            let! durable = store (batchOf settled.Links) ignore
+            do! durable
+            let others = settled.Links |> List.distinctBy _.Other
+            meters.Add(Count.linked, "", int64 others.Length)
+    }
+
+    /// What an earlier run stored shortly before its end may not be linked yet. Links that are found again are the same.
+    let hearEarlier () = task {
+        try
+            for exchange in lives.Keys do
+                let! trades =
+                    options.Store.Trades {
+                        Query.everything with
+                            Exchange = ValueSome exchange
+                            Since = now () - Links.keep
+                            Limit = Links.most / 2
+                            Latest = true
+                    }
+
+                hearTrades trades
+        with error ->
+            Log.earlierUnread log error.Message
+    }
+
+    /// Whole books of some tokens, to compare with.
+    let compare (venue: Venue) (live: Live) (tokens: TokenId list) () = task {
+        let page (batch: Batch) (_: Progress) = task {
+            live.Polled batch
+            batch.Books.Truncate 0
+
+            if batch.RowCount > 0 then
+                let! durable = store batch ignore
+                do! durable
+            else
+                pool.Return batch
+        }
+
+        let! _ =
+            venue.Asker.WalkAll(venue.Asker.Collector.Ask(Need.Books tokens), true, page, asking.Token)
+
+        ()
+    }
+
+    /// Whether an announced market may be one that is wanted.
+    let isWanted (venue: Venue) (slug: string) =
+        List.contains slug venue.Picks.Slugs
+        || (match venue.Picks.Discovery with
+            | ValueSome wanted -> wanted.Slugs |> List.exists (fun pattern -> Universe.matches pattern slug)
+            | ValueNone -> false)
+
+    do
+        for venue in venues do
+            let exchange = venue.Asker.Collector.Exchange
+
+            match venue.Asker.Collector.Stream with
+            | ValueSome part when venue.Settings.Live.Enabled ->
+                match Setup.live venue.Settings settings.Collector part with
+                | Error message -> invalidArg (nameof options) $"{venue.Settings.Exchange}: {message}"
+                | Ok how ->
+                    let live = ref ValueNone
+
+                    let events = {
+                        Store =
+                            fun batch -> task {
+                                let! durable = store batch ignore
+
+                                // A store that is given up takes nothing more, and says so itself.
+                                durable.ContinueWith(fun (done': Task<unit>) -> done'.Exception |> ignore)
+                                |> ignore
+                            }
+                        Compare =
+                            fun tokens ->
+                                live.Value
+                                |> ValueOption.iter (fun live -> start "compare" (compare venue live tokens))
+                        Announced =
+                            fun slug ->
+                                if isWanted venue slug then
+                                    Log.announced log (string exchange) slug
+                                    hear (Signal.Refresh(now (), exchange))
+                        Resolved =
+                            fun market ->
+                                if venue.Universe.Known.ContainsKey(string market) then
+                                    hear (Signal.Refresh(now (), exchange))
+                    }
+
+                    let made = Live(exchange, part, how, events, pool, clock, meters, log)
+                    live.Value <- ValueSome made
+                    lives[exchange] <- made
+            | _ -> ()
+
+    /// Does something again and again, in the background. What takes longer than that is not begun a second time meanwhile.
+    let regularly name (every: TimeSpan) (work: unit -> Task<unit>) =
+        let isAtWork = ref 0
+
         clock.CreateTimer(
             (fun _ ->
-                // A store that does not take the counters yet is not given more.
-                if Interlocked.Exchange(&isCounting, 1) = 0 then
-                    start "counters" (fun () -> task {
+                if Interlocked.Exchange(&isAtWork.contents, 1) = 0 then
+                    start name (fun () -> task {
                         try
-                            do! storeCounts ()
+                            do! work ()
                         finally
-                            isCounting <- 0
+                            isAtWork.Value <- 0
                     })),
             null,
-            TimeSpan.FromSeconds 60.0,
-            TimeSpan.FromSeconds 60.0
+            every,
+            every
         )
+
+    let timers = [
+        // A store that does not take the counters yet is not given more.
+        regularly "counters" (TimeSpan.FromSeconds 60.0) storeCounts
+        if lives.Count > 0 then
+            regularly "links" (TimeSpan.FromSeconds 5.0) (settle Links.settle)
+    ]
 
     member private _.Begin(ct: CancellationToken) = task {
         let! checkpoints = options.Store.Checkpoints()
@@ -835,8 +1041,30 @@ type Engine
             ]
             |> HashSet
 
+        for checkpoint in checkpoints do
+            if checkpoint.Stream = Stream.Depth then
+                checkpoint.Token
+                |> ValueOption.iter (fun token ->
+                    earlierDepth[string token] <-
+                        struct (checkpoint.Since, checkpoint.Watermark, Cause.Stopped))
+
+        for gap in openGaps do
+            if gap.Stream = Stream.Depth then
+                gap.Token
+                |> ValueOption.iter (fun token ->
+                    let since =
+                        match earlierDepth.TryGetValue(string token) with
+                        | true, struct (since, _, _) -> since
+                        | _ -> gap.Since
+
+                    earlierDepth[string token] <- struct (since, gap.Since, gap.Cause))
+
         hear <- scheduler.Hear
+        start "links" hearEarlier
         intake.Start()
+
+        for live in lives.Values do
+            live.Start()
 
         for venue in venues do
             let exchange = exchangeOf venue
@@ -857,6 +1085,7 @@ type Engine
                 for market in resumed do
                     begin' venue market batch
 
+                follow venue resumed
                 let! _ = store batch ignore
                 hear (Signal.Add(now (), exchange, resumed |> List.map _.Market))
 
@@ -925,7 +1154,10 @@ type Engine
 
     member _.StopAsync(limit: TimeSpan) : Task<StopReport> = task {
         let began = clock.GetTimestamp()
-        countsTimer.Dispose()
+
+        for timer in timers do
+            timer.Dispose()
+
         hear Signal.Stop
         // What is under way may end by itself for a while; then it is told to.
         let! _ =
@@ -936,7 +1168,17 @@ type Engine
         let! _ =
             Task.WhenAny(Task.WhenAll(Seq.toArray working.Keys), Task.Delay(limit / 4.0, clock))
 
-        let! _ = Task.WhenAny(storeCounts (), Task.Delay(limit / 4.0, clock))
+        for live in lives.Values do
+            let! _ = Task.WhenAny(live.StopAsync(), Task.Delay(limit / 4.0, clock))
+            ()
+
+        // The counters are the last of what was collected; when they are durable, all trades were heard.
+        let counted = storeCounts ()
+        let! _ = Task.WhenAny(counted, Task.Delay(limit / 4.0, clock))
+
+        if counted.IsCompletedSuccessfully then
+            let! _ = Task.WhenAny(settle Links.settleAll (), Task.Delay(limit / 4.0, clock))
+            ()
 
         let! undrained =
             intake.Drain(max (TimeSpan.FromSeconds 1.0) (limit - clock.GetElapsedTime began))

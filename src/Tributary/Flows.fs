@@ -186,6 +186,10 @@ type internal Flows(meters: Meters) =
             earlier[keyOf exchange stream market token] <-
                 Flow(exchange, stream, market, token, track, watermark, meters)
 
+        // Live books keep their own accounts.
+        let checkpoints = checkpoints |> List.filter (fun one -> one.Stream <> Stream.Depth)
+        let openGaps = openGaps |> List.filter (fun gap -> gap.Stream <> Stream.Depth)
+
         for checkpoint in checkpoints do
             let track =
                 match checkpoint.Stream with

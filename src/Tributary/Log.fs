@@ -49,6 +49,50 @@ let requestFailed (log: ILogger) isNews (endpoint: string) (path: string) (fault
 let answersAgain (log: ILogger) (endpoint: string) =
     log.LogInformation("{Endpoint} answers again", endpoint)
 
+let connected (log: ILogger) (exchange: string) (connection: int) (tokens: int) =
+    log.LogInformation(
+        "{Exchange}: connection {Connection} is open, with {Tokens} tokens",
+        exchange,
+        connection,
+        tokens
+    )
+
+let disconnected (log: ILogger) (exchange: string) (connection: int) (detail: string) =
+    log.LogWarning(
+        "{Exchange}: connection {Connection} is lost ({Detail}); another one follows",
+        exchange,
+        connection,
+        detail
+    )
+
+let connectionSilent (log: ILogger) (exchange: string) (connection: int) =
+    log.LogWarning(
+        "{Exchange}: connection {Connection} says nothing while its books change; it is replaced",
+        exchange,
+        connection
+    )
+
+let lateness (log: ILogger) (exchange: string) (detail: string) (p50: TimeSpan) (p99: TimeSpan) =
+    log.LogWarning(
+        "{Exchange}: {Detail} (age of messages: half of them {P50:0} ms or more, one in a hundred {P99:0} ms or more)",
+        exchange,
+        detail,
+        p50.TotalMilliseconds,
+        p99.TotalMilliseconds
+    )
+
+let announced (log: ILogger) (exchange: string) (slug: string) =
+    log.LogInformation("{Exchange} announces {Slug}", exchange, slug)
+
+let unconfirmed (log: ILogger) (count: int) =
+    log.LogWarning("{Count} fills of the stream were not confirmed by the API within ten minutes", count)
+
+let earlierUnread (log: ILogger) (detail: string) =
+    log.LogWarning(
+        "The fills of the last ten minutes could not be read: {Detail}. Some of them may stay in the store twice, as the stream's and as the API's",
+        detail
+    )
+
 let gapOpened (log: ILogger) (stream: string) (count: int) (cause: string) =
     log.LogWarning("Gap: {Stream} of {Count} flows, cause {Cause}", stream, count, cause)
 

@@ -35,6 +35,34 @@ module Count =
     let pollsMissed = "polls_missed"
     let gapsOpened = "gaps_opened"
     let gapsClosed = "gaps_closed"
+    /// States of live books, by verdict.
+    let states = "book_states"
+    /// Updates that were older than the book they were for, by stream.
+    let late = "events_late"
+    /// Messages of kinds that nobody knows.
+    let unknownMessages = "messages_unknown"
+    /// Messages that were not in the usual form, and were read with care.
+    let unusualMessages = "messages_unusual"
+    /// Live books that stayed crossed.
+    let crossed = "books_crossed"
+    /// Best prices that came with a change and were not those of the proven book.
+    let wrongBest = "best_prices_wrong"
+    /// Polled books that agreed with the live ones.
+    let agreed = "books_agreed"
+    let connects = "connects"
+    let disconnects = "disconnects"
+    /// Subscriptions that were begun anew, because a book could not be proven.
+    let resubscribed = "resubscribed"
+    /// Tokens that were moved to another connection.
+    let moved = "moved"
+    /// Connections that were replaced because they said nothing any more.
+    let rotated = "rotated"
+    /// Stream trades that no API trade confirmed in time.
+    let unconfirmed = "trades_unconfirmed"
+    /// Stream trades that are linked to the API's.
+    let linked = "trades_linked"
+    /// Milliseconds from the arrival of a change of a live book to its being durable, by quantile, since the start. A gauge.
+    let untilDurable = "receive_to_durable"
     /// Transactions of the store.
     let commits = "commits"
 

@@ -25,7 +25,7 @@ type RecordingClass =
         | Failed -> "failed"
 
 /// Why something could not be read, and where it stands: `file:line`, or `file@byte` in a file that is not read by lines.
-type Reason = { Place: string; Text: string }
+type RecordingReason = { Place: string; Text: string }
 
 /// The values of one kind in one file.
 type Finding = {
@@ -42,7 +42,7 @@ type Finding = {
     Mismatched: int64
     Unverifiable: int64
     /// The first few.
-    Reasons: Reason list
+    Reasons: RecordingReason list
 }
 
 type RecordingReport = {
@@ -56,14 +56,14 @@ type RecordingReport = {
 type private Tally(file: string, exchange: string, kind: string, outcome: RecordingClass) =
     /// Enough to see what is wrong; a file can hold a million failures.
     static let mostReasons = 5
-    let reasons = List<Reason>()
+    let reasons = List<RecordingReason>()
     member val Count = 0L with get, set
     member val Rows = 0L with get, set
     member val Verified = 0L with get, set
     member val Mismatched = 0L with get, set
     member val Unverifiable = 0L with get, set
 
-    member _.Because(reason: Reason) =
+    member _.Because(reason: RecordingReason) =
         if reasons.Count < mostReasons then
             reasons.Add reason
 
@@ -125,6 +125,7 @@ module Recordings =
         let decode (collector: Collector) kind walk (place: int -> string) (json: ReadOnlyMemory<byte>) =
             let exchange = string collector.Exchange
             let trades, books = batch.Trades.Count, batch.Books.Count
+            let deltas = batch.Deltas.Count
             let markets, rejections = batch.Markets.Count, batch.Rejections.Count
 
             let request: Request = {
@@ -138,7 +139,9 @@ module Recordings =
             let decoded = collector.Decode request json (Instant.ofMicros 0L) batch
 
             let rows =
-                batch.Trades.Count - trades + batch.Books.Count - books + batch.Markets.Count
+                batch.Trades.Count - trades + batch.Books.Count - books + batch.Deltas.Count
+                - deltas
+                + batch.Markets.Count
                 - markets
 
             for i in rejections .. batch.Rejections.Count - 1 do
@@ -218,6 +221,9 @@ module Recordings =
 
             for i in 0 .. batch.Books.Count - 1 do
                 onEvent (MarketEvent.Book(batch.Book i))
+
+            for i in 0 .. batch.Deltas.Count - 1 do
+                onEvent (MarketEvent.Delta(batch.Delta i))
 
             for market in batch.Markets do
                 onEvent (MarketEvent.Market market)

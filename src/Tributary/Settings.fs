@@ -255,6 +255,26 @@ type DiscoverySettings = {
     MaxMarkets: int
 }
 
+/// Live order books of an exchange.
+type LiveSettings = {
+    /// Default true; then the polls of books compare instead of being all there is.
+    Enabled: bool
+    /// Tokens on one connection, 2 to 400. Default 200.
+    TokensPerConnection: int
+    /// How much of the books is stored. Default `Full`.
+    Depth: DepthMode
+    /// Patterns with `*` and `?` of slugs whose books are stored otherwise; the first that matches counts. Default none.
+    DepthOf: (string * DepthMode) list
+    /// Whole books are stored at least this often while a book changes. Default 10 min.
+    SnapshotEvery: TimeSpan
+    /// … and after so many changes. Default 2 000.
+    SnapshotChanges: int
+    /// A book that no poll was compared with for so long is asked for. Default 30 s.
+    CompareEvery: TimeSpan
+    /// A connection that says nothing for so long, not even to a ping, is dead. Default 15 s.
+    DeadAfter: TimeSpan
+}
+
 /// How one exchange is collected.
 type CollectorSettings = {
     /// The exchange's name in the registry.
@@ -286,6 +306,7 @@ type CollectorSettings = {
     /// The markets and events that are named. A name that is given twice counts as it was given last. Default none.
     Markets: MarketPick list
     Discovery: DiscoverySettings
+    Live: LiveSettings
 }
 
 /// Everything that can be configured.
@@ -339,6 +360,16 @@ module Settings =
             MinLiquidity = None
             Slugs = []
             MaxMarkets = 200
+        }
+        Live = {
+            Enabled = true
+            TokensPerConnection = 200
+            Depth = DepthMode.Full
+            DepthOf = []
+            SnapshotEvery = seconds 600
+            SnapshotChanges = 2_000
+            CompareEvery = seconds 30
+            DeadAfter = seconds 15
         }
     }
 
@@ -521,6 +552,50 @@ module Settings =
         MaxMarkets = at.Read("max_markets", Yaml.whole |> upTo 100_000, current.MaxMarkets)
     }
 
+    /// `full`, `top-N`, `snapshots` or `off`.
+    let private depth: Yaml.Kind<DepthMode> = {
+        Noun = "a depth"
+        Print =
+            fun mode ->
+                match mode with
+                | DepthMode.Full -> "full"
+                | DepthMode.Top levels -> $"top-{levels}"
+                | DepthMode.Snapshots -> "snapshots"
+                | DepthMode.Off -> "off"
+        Parse =
+            fun scalar ->
+                match scalar.Text with
+                | "full" -> Ok DepthMode.Full
+                | "snapshots" -> Ok DepthMode.Snapshots
+                | "off" -> Ok DepthMode.Off
+                | text ->
+                    match Int32.TryParse(if text.StartsWith "top-" then text.Substring 4 else "") with
+                    | true, levels when levels >= 1 && levels <= 10_000 -> Ok(DepthMode.Top levels)
+                    | _ -> Error $"expected full, top-N such as top-10, snapshots or off, got '{text}'"
+    }
+
+    let private depthOf (current: string * DepthMode) (at: Yaml.Section) : string * DepthMode =
+        at.Read("slugs", pattern, fst current), at.Read("depth", depth, snd current)
+
+    let private live (current: LiveSettings) (at: Yaml.Section) : LiveSettings = {
+        Enabled = at.Read("enabled", Yaml.flag, current.Enabled)
+        TokensPerConnection =
+            at.Read("tokens_per_connection", Yaml.whole |> Yaml.within 2 400, current.TokensPerConnection)
+        Depth = at.Read("depth", depth, current.Depth)
+        DepthOf = at.Each("depth_of", ("*", DepthMode.Full), current.DepthOf, depthOf)
+        SnapshotEvery =
+            at.Read(
+                "snapshot_every",
+                Yaml.duration |> Yaml.within (seconds 1) (days 1),
+                current.SnapshotEvery
+            )
+        SnapshotChanges = at.Read("snapshot_changes", Yaml.whole |> upTo 10_000_000, current.SnapshotChanges)
+        CompareEvery =
+            at.Read("compare_every", Yaml.duration |> Yaml.within (seconds 1) (hours 1), current.CompareEvery)
+        DeadAfter =
+            at.Read("dead_after", Yaml.duration |> Yaml.within (seconds 1) (seconds 600), current.DeadAfter)
+    }
+
     let private exchange (current: CollectorSettings) (at: Yaml.Section) : CollectorSettings = {
         Exchange = current.Exchange
         Enabled = at.Read("enabled", Yaml.flag, current.Enabled)
@@ -550,6 +625,7 @@ module Settings =
         Lookback = at.Read("lookback", Yaml.duration |> Yaml.within TimeSpan.Zero (days 30), current.Lookback)
         Markets = at.Each("markets", noPick, current.Markets, pick) |> lastNamed
         Discovery = at.Within("discovery", discovery current.Discovery)
+        Live = at.Within("live", live current.Live)
     }
 
     let private schema (current: Settings) (at: Yaml.Section) : Settings = {

@@ -111,6 +111,14 @@ let every books trades markets (settings: Settings) = {
         Settings.Schedule.Markets = markets
 }
 
+/// Polls are all there is: no live connections.
+let pollingOnly (settings: Settings) =
+    settings
+    |> onFirst (fun collector -> {
+        collector with
+            CollectorSettings.Live.Enabled = false
+    })
+
 /// Somebody is to be collected: a market or event is picked, or discovery is on.
 let hasWork (settings: Settings) =
     settings.Collectors
@@ -181,6 +189,54 @@ let transport (settings: CollectorSettings) (collector: Collector) : Result<Tran
         Proxy = proxy
         Window = TimeSpan.FromSeconds 10.0
     })
+
+/// How live connections to an exchange are made: nothing where it has none, or they are switched off.
+let internal live
+    (settings: CollectorSettings)
+    (collector: string)
+    (part: StreamPart)
+    : Result<LiveOptions, string> =
+    let proxy =
+        match settings.Proxy with
+        | None -> Ok None
+        | Some secret ->
+            Secret.reveal secret
+            |> Result.map (fun address ->
+                match Uri.TryCreate(address, UriKind.Absolute) with
+                | true, uri -> Option.ofObj uri
+                | _ -> None)
+
+    proxy
+    |> Result.map (fun proxy ->
+        let root = settings.Urls[part.Host]
+        let scheme = root.Scheme.Replace("http", "ws")
+
+        {
+            Address =
+                UriBuilder(
+                    Uri(root, part.Path),
+                    Scheme = scheme,
+                    Port = (if root.IsDefaultPort then -1 else root.Port)
+                )
+                    .Uri
+            Proxy = proxy
+            TokensPerConnection = min part.MostTokens settings.Live.TokensPerConnection
+            Rules = {
+                DepthRules.usual with
+                    CompareEvery = settings.Live.CompareEvery
+                    SnapshotEvery = settings.Live.SnapshotEvery
+                    SnapshotChanges = settings.Live.SnapshotChanges
+            }
+            DeadAfter = settings.Live.DeadAfter
+            ModeOf =
+                fun market ->
+                    settings.Live.DepthOf
+                    |> List.tryFind (fun (slugs, _) -> Universe.matches slugs market.Slug)
+                    |> Option.map snd
+                    |> Option.defaultValue settings.Live.Depth
+            BatchTime = TimeSpan.FromMilliseconds 20.0
+            Seed = collector |> Seq.fold (fun sum letter -> sum * 31 + int letter) 7
+        })
 
 let private millionths (amount: decimal) = int64 (Math.Round(amount * 1_000_000m))
 

@@ -48,6 +48,21 @@ type private Attempt = { Failure: Failure voption }
 /// What came back, judged by the caller: its value, or the fault that its bytes hold.
 type Judge<'T> = delegate of body: ReadOnlyMemory<byte> * received: Instant -> Result<'T, Fault>
 
+/// How to go through a proxy whose address may hold a user and a password.
+[<RequireQualifiedAccess>]
+module internal Proxy =
+    let make (address: Uri) : IWebProxy =
+        // Without the user and password, which a message of .NET may quote.
+        let proxy =
+            WebProxy(Uri(address.GetComponents(UriComponents.SchemeAndServer, UriFormat.UriEscaped)))
+
+        if address.UserInfo <> "" then
+            match address.UserInfo.Split(':', 2) |> Array.map Uri.UnescapeDataString with
+            | [| user; password |] -> proxy.Credentials <- NetworkCredential(user, password)
+            | parts -> proxy.Credentials <- NetworkCredential(parts[0], "")
+
+        proxy
+
 /// Requests to bytes over HTTP: pooled connections, decompression, shared limits, retries by verdict.
 [<Sealed>]
 type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, log: ILogger) =
@@ -62,17 +77,7 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
 
     do
         match options.Proxy with
-        | Some address ->
-            // Without the user and password, which a message of .NET may quote.
-            let proxy =
-                WebProxy(Uri(address.GetComponents(UriComponents.SchemeAndServer, UriFormat.UriEscaped)))
-
-            if address.UserInfo <> "" then
-                match address.UserInfo.Split(':', 2) |> Array.map Uri.UnescapeDataString with
-                | [| user; password |] -> proxy.Credentials <- NetworkCredential(user, password)
-                | parts -> proxy.Credentials <- NetworkCredential(parts[0], "")
-
-            handler.Proxy <- proxy
+        | Some address -> handler.Proxy <- Proxy.make address
         | None -> ()
 
     let client = new HttpClient(handler, Timeout = Timeout.InfiniteTimeSpan)

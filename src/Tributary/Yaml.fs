@@ -466,7 +466,7 @@ module Yaml =
         let parse (text: string) =
             match Uri.TryCreate(text.TrimEnd '/' + "/", UriKind.Absolute) with
             | true, NonNull uri when
-                List.contains uri.Scheme [ Uri.UriSchemeHttp; Uri.UriSchemeHttps ]
+                List.contains uri.Scheme [ "http"; "https"; "ws"; "wss" ]
                 && uri.UserInfo + uri.Query + uri.Fragment = ""
                 ->
                 Some uri
@@ -478,7 +478,7 @@ module Yaml =
     // ---- reading
 
     /// How many letters must be changed, added, dropped or swapped with their neighbour to make one word of the other.
-    let private distance (one: string) (other: string) =
+    let distance (one: string) (other: string) =
         let table =
             Array2D.init (one.Length + 1) (other.Length + 1) (fun i j ->
                 if i = 0 then j

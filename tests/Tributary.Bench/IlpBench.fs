@@ -70,6 +70,7 @@ let addTrade (random: Random) (batch: Batch) market token outcome at =
         Price = Price.ofMillionths (int64 (1 + random.Next 999) * 1_000L)
         Size = sizeOf random
         At = at
+        Received = batch.Received
         Transaction = batch.Keep(utf8 $"0x{hex random 32}")
         Wallet = { Start = 0; Length = 0 }
         Flags = if random.Next 50 = 0 then Flags.OffGrid else Flags.None
@@ -103,13 +104,17 @@ let addBook (random: Random) (batch: Batch) market token (_: Name) at =
         Market = market
         Token = token
         At = at
+        Received = batch.Received
         FirstBid = first
         BidCount = depth
         FirstAsk = first + depth
         AskCount = depth
         Hash = batch.Keep(utf8 (hex random 20))
         Tick = Price.ofMillionths 1_000L
+        LastTrade = { Start = 0; Length = -1 }
         Verdict = Verdict.Verified
+        Doubt = Doubt.None
+        Reason = Reason.Poll
         Flags = Flags.None
         Inserted = false
     }

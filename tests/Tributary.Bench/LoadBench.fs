@@ -7,10 +7,19 @@ open System.Diagnostics
 open System.IO
 open System.Threading
 
-/// Of one core.
-let private mostProcessor = 0.25
-
-let private mostMemory = 200L <<< 20
+/// What is collected, and within what limits.
+type private Plan = {
+    Folder: string
+    Seconds: int
+    /// Arguments of the simulated exchange.
+    Exchange: string list
+    /// What the collector's configuration says of the exchange.
+    Collector: string
+    /// Of one core.
+    MostProcessor: float
+    /// Bytes that stay resident.
+    MostMemory: int64
+}
 
 let private program =
     let rec up (folder: DirectoryInfo) =
@@ -30,20 +39,13 @@ let private launch (arguments: string list) redirect =
     |> Option.ofObj
     |> Option.get
 
-let run (arguments: string list) =
-    let seconds =
-        match arguments with
-        | "--seconds" :: number :: _ -> int number
-        | _ -> 120
+/// Runs exchange and collector side by side; true when the collector kept within its limits. `after` looks at what was stored.
+let private watch (plan: Plan) (after: string -> bool) =
+    let folder = plan.Folder
+    let seconds = plan.Seconds
+    File.WriteAllText(Path.Combine(folder, "config.yaml"), plan.Collector)
 
-    let folder = Directory.CreateTempSubdirectory("tributary-load-").FullName
-
-    File.WriteAllText(
-        Path.Combine(folder, "config.yaml"),
-        "collectors:\n  polymarket:\n    discovery:\n      enabled: true\n"
-    )
-
-    use exchange = launch [ "simulate"; "--markets"; "200" ] true
+    use exchange = launch ("simulate" :: plan.Exchange) true
 
     try
         let address = string (exchange.StandardOutput.ReadLine())
@@ -113,12 +115,19 @@ let run (arguments: string list) =
         printfn
             "of one core, from the start: %.1f %% (must be under %.0f %%)"
             (100.0 * share)
-            (100.0 * mostProcessor)
+            (100.0 * plan.MostProcessor)
 
-        printfn "peak resident: %d MiB (must be under %d MiB)" (peak >>> 20) (mostMemory >>> 20)
+        printfn "peak resident: %d MiB (must be under %d MiB)" (peak >>> 20) (plan.MostMemory >>> 20)
         printfn "exit code of the collector: %d" collector.ExitCode
 
-        if share < mostProcessor && peak < mostMemory && collector.ExitCode = 0 then
+        let isWhole = after (Path.Combine(folder, "store.db"))
+
+        if
+            share < plan.MostProcessor
+            && peak < plan.MostMemory
+            && collector.ExitCode = 0
+            && isWhole
+        then
             0
         else
             1
@@ -126,3 +135,99 @@ let run (arguments: string list) =
         exchange.Kill()
         exchange.WaitForExit()
         Directory.Delete(folder, true)
+
+let private configuration live =
+    $"collectors:\n  polymarket:\n    live:\n      enabled: {live}\n    discovery:\n      enabled: true\n"
+
+let private argument name usual (arguments: string list) =
+    match arguments |> List.tryFindIndex ((=) name) with
+    | Some at -> int arguments[at + 1]
+    | None -> usual
+
+let private within work =
+    let folder = Directory.CreateTempSubdirectory("tributary-load-").FullName
+    work folder
+
+/// Polls alone: 400 books every 10 s, trades every 5 s.
+let run (arguments: string list) =
+    within (fun folder ->
+        watch
+            {
+                Folder = folder
+                Seconds = argument "--seconds" 120 arguments
+                Exchange = [ "--markets"; "200" ]
+                Collector = configuration "false"
+                MostProcessor = 0.25
+                MostMemory = 200L <<< 20
+            }
+            (fun _ -> true))
+
+/// Live books of 200 markets at so many messages a second, through to SQLite on the disk: how long a change takes until it is durable,
+/// and whether anything was lost.
+let soak (arguments: string list) =
+    let rate = argument "--messages" 10_000 arguments
+    let seconds = argument "--seconds" 600 arguments
+
+    let judge path =
+        match Tributary.Stores.Sqlite.openForReading path with
+        | Error fault ->
+            printfn "%O" fault
+            false
+        | Ok store ->
+            let status = store.Status().Result
+
+            let metric name labels =
+                status.Metrics
+                |> List.tryFind (fun metric -> metric.Name = name && metric.Labels = labels)
+                |> Option.map _.Value
+                |> Option.defaultValue 0.0
+
+            let gaps =
+                (store.Gaps Tributary.Stores.Query.everything).Result
+                |> List.filter (fun gap -> gap.Gap.Stream = Tributary.Stream.Depth)
+                |> List.countBy _.Gap.Cause
+
+            let stored = metric "events_stored" "stream=depth"
+            let p99 = metric "receive_to_durable" "quantile=0.99"
+
+            printfn
+                "events of the stream %.0f (%.0f a second); changes stored %.0f; states verified %.0f, unverifiable %.0f, mismatched %.0f"
+                (metric "events_received" "stream=depth")
+                (metric "events_received" "stream=depth" / float seconds)
+                stored
+                (metric "book_states" "verdict=verified")
+                (metric "book_states" "verdict=unverifiable")
+                (metric "book_states" "verdict=mismatched")
+
+            printfn
+                "receive to durable: half within %.0f ms, 99 of 100 within %.0f ms (must be within 250 ms)"
+                (metric "receive_to_durable" "quantile=0.5")
+                p99
+
+            let told =
+                gaps
+                |> List.map (fun (cause, count) -> $"{cause} {count}")
+                |> String.concat ", "
+
+            printfn "gaps of live books: %s" (if told = "" then "none" else told)
+            store.Close().AsTask().Wait()
+            stored > 0.0 && p99 <= 250.0 && gaps.IsEmpty
+
+    within (fun folder ->
+        watch
+            {
+                Folder = folder
+                Seconds = seconds
+                Exchange = [
+                    "--markets"
+                    "200"
+                    "--messages"
+                    string rate
+                    "--trades"
+                    string (max 20 (rate / 100))
+                ]
+                Collector = configuration "true"
+                MostProcessor = 2.0
+                MostMemory = 300L <<< 20
+            }
+            judge)

@@ -7,6 +7,7 @@ let private benchmarks = [
     "store", "row", (fun () -> StoreBench.run 1_000_000 5)
     "decode", "row", (fun () -> DecodeBench.run 7)
     "ilp", "row", (fun () -> IlpBench.run 7)
+    "stream", "message", (fun () -> StreamBench.run 7)
     "send", "row", (fun () -> SendBench.run 5)
 ]
 
@@ -18,6 +19,7 @@ let private print name unit comparisons =
 let main arguments =
     match List.ofArray arguments with
     | "load" :: rest -> LoadBench.run rest
+    | "soak" :: rest -> LoadBench.soak rest
     | [ "receive"; pace ] -> Receiver.run (float pace)
     | _ ->
         let isAsked (name, _, _) =

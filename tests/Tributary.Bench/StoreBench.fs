@@ -93,6 +93,7 @@ let private generate (count: int) : Rows =
                     Price = Price.ofMillionths (int64 (1 + random.Next 999) * 1_000L)
                     Size = known (Size.parse $"{1 + random.Next 5000}.{random.Next 100}")
                     At = Instant.ofMicros at
+                    Received = batch.Received
                     Transaction = batch.Keep(ReadOnlySpan hex)
                     Wallet = { Start = 0; Length = 0 }
                     Flags = Flags.None

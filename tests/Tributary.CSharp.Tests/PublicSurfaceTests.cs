@@ -65,7 +65,12 @@ public sealed class PublicSurfaceTests
             Assert.That(Names<GapStream>(), Is.EqualTo(Cases(typeof(Stream))));
             Assert.That(Names<MarketState>(), Is.EqualTo(Cases(typeof(MarketStatus))));
             Assert.That(Names<TradeSide>(), Is.EqualTo(Names<Side>()));
+            Assert.That(Names<TradeSource>(), Is.EqualTo(Names<Source>()));
             Assert.That(Names<BookVerdict>(), Is.EqualTo(Names<Verdict>()));
+            Assert.That(Names<BookDoubt>(), Is.EqualTo(Names<Doubt>()));
+            Assert.That(Names<BookReason>(), Is.EqualTo(Names<Reason>()));
+            Assert.That((int)BookSide.Bid, Is.EqualTo((int)Side.Buy));
+            Assert.That((int)BookSide.Ask, Is.EqualTo((int)Side.Sell));
         });
     }
 }

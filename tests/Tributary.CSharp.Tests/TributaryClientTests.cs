@@ -143,7 +143,7 @@ public sealed class TributaryClientTests
 
         await foreach (var happened in client.StreamAsync(Patience()))
         {
-            streamed += happened is TradeEvent ? 1 : 0;
+            streamed += happened is TradeEvent { Source: TradeSource.Api } ? 1 : 0;
 
             if (streamed == 3)
                 await client.DisposeAsync();

@@ -43,6 +43,8 @@ schedule:
   markets: 5s
 collectors:
   polymarket:
+    live:
+      enabled: false
     discovery:
       enabled: true
 """

@@ -16,6 +16,7 @@ let private known = [
             "gamma_url", "https://gamma-api.polymarket.com"
             "clob_url", "https://clob.polymarket.com"
             "data_url", "https://data-api.polymarket.com"
+            "ws_url", "wss://ws-subscriptions-clob.polymarket.com/ws"
         ]
         Limits = [
             "gamma_markets", 300

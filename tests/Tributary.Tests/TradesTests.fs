@@ -85,6 +85,7 @@ let private add (batch: Batch) fill =
         Price = price "0.5"
         Size = Size.tryOfMillionths(int64 fill.Content + 1L).Value
         At = seconds fill.At
+        Received = seconds 0L
         Transaction = batch.Keep(System.ReadOnlySpan(utf8 $"0x{fill.Market}"))
         Wallet = { Start = 0; Length = 0 }
         Flags = Flags.None

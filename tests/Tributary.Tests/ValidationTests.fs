@@ -16,6 +16,7 @@ let private row p s (at: Instant) : TradeRow = {
     Price = price p
     Size = size s
     At = at
+    Received = now
     Transaction = none
     Wallet = none
     Flags = Flags.None
@@ -67,13 +68,17 @@ let private judgeBook (tick: string) (at: Instant) bids asks =
         Market = { Key = 1 }
         Token = { Key = 2 }
         At = at
+        Received = now
         FirstBid = 0
         BidCount = List.length bids
         FirstAsk = 0
         AskCount = List.length asks
         Hash = none
         Tick = price tick
+        LastTrade = { Start = 0; Length = -1 }
         Verdict = Verdict.Unverifiable
+        Doubt = Doubt.NoHash
+        Reason = Reason.Poll
         Flags = Flags.None
         Inserted = false
     }

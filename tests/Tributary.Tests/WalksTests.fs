@@ -40,6 +40,7 @@ let private alike count =
             Price = price "0.5"
             Size = size "1"
             At = seconds 9L
+            Received = seconds 9L
             Transaction = batch.KeepLower(span "0xab")
             Wallet = batch.KeepLower(span "0xcd")
             Flags = Flags.None

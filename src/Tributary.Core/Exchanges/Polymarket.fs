@@ -63,6 +63,7 @@ let collector (options: AskOptions) : Collector = {
         "gamma_url", "https://gamma-api.polymarket.com"
         "clob_url", "https://clob.polymarket.com"
         "data_url", "https://data-api.polymarket.com"
+        "ws_url", "wss://ws-subscriptions-clob.polymarket.com/ws/"
     ]
     Limits = limits
     LimitsOf = limitsOf
@@ -70,4 +71,5 @@ let collector (options: AskOptions) : Collector = {
     Decode = decode
     Refused = refused options
     Recognise = PolymarketShapes.recognise
+    Stream = ValueSome PolymarketStream.part
 }

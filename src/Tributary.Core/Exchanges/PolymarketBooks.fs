@@ -330,6 +330,8 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
                     <
                     0
 
+            let verdict = PolymarketHash.verify json &parts moment
+
             let row: BookRow = {
                 Market = batch.Names.Intern(json.Slice(parts.Market.Start, parts.Market.Length))
                 Token = batch.Names.Intern(json.Slice(parts.Token.Start, parts.Token.Length))
@@ -340,7 +342,20 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
                 AskCount = askCount
                 Hash = batch.Keep(json.Slice(parts.Hash.Start, max 0 parts.Hash.Length))
                 Tick = Price.ofMillionths tick
-                Verdict = PolymarketHash.verify json &parts moment
+                LastTrade =
+                    if parts.LastTrade.Length < 0 then
+                        parts.LastTrade
+                    else
+                        batch.Keep(json.Slice(parts.LastTrade.Start, parts.LastTrade.Length))
+                Received = batch.Received
+                Verdict = verdict
+                Doubt =
+                    match verdict with
+                    | Verdict.Verified -> Doubt.None
+                    | Verdict.Mismatched -> Doubt.Hash
+                    | _ when parts.Hash.Length = 40 && not parts.Verbatim -> Doubt.NotCanonical
+                    | _ -> Doubt.NoHash
+                Reason = Reason.Poll
                 Flags = flags
                 Inserted = false
             }
@@ -348,7 +363,8 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
             batch.Books.Add &row
             null
 
-let private bookReader = RowReader(fun json at batch -> book json &at batch)
+/// Reads one book as a row of the batch.
+let bookReader = RowReader(fun json at batch -> book json &at batch)
 
 let decode (request: Request) asked (body: ReadOnlyMemory<byte>) (batch: Batch) =
     let json = body.Span

@@ -73,18 +73,18 @@ module PolymarketHash =
         LastTrade = absent
     }
 
-    let private market = "{\"market\":\""B
-    let private token = "\",\"asset_id\":\""B
-    let private timestamp = "\",\"timestamp\":\""B
-    let private bids = "\",\"hash\":\"\",\"bids\":"B
-    let private asks = ",\"asks\":"B
-    let private minimum = ",\"min_order_size\":\""B
-    let private tick = "\",\"tick_size\":\""B
-    let private isNegRisk = "\",\"neg_risk\":true"B
-    let private notNegRisk = "\",\"neg_risk\":false"B
-    let private lastTrade = ",\"last_trade_price\":\""B
-    let private quote = "\""B
-    let private brace = "}"B
+    let internal market = "{\"market\":\""B
+    let internal token = "\",\"asset_id\":\""B
+    let internal timestamp = "\",\"timestamp\":\""B
+    let internal bids = "\",\"hash\":\"\",\"bids\":"B
+    let internal asks = ",\"asks\":"B
+    let internal minimum = ",\"min_order_size\":\""B
+    let internal tick = "\",\"tick_size\":\""B
+    let internal isNegRisk = "\",\"neg_risk\":true"B
+    let internal notNegRisk = "\",\"neg_risk\":false"B
+    let internal lastTrade = ",\"last_trade_price\":\""B
+    let internal quote = "\""B
+    let internal brace = "}"B
 
     let private put (into: byte[]) (at: byref<int>) (bytes: ReadOnlySpan<byte>) =
         bytes.CopyTo(Span(into, at, bytes.Length))
@@ -145,7 +145,7 @@ module PolymarketHash =
         ArrayPool<byte>.Shared.Return buffer
 
     /// Whether 40 hex digits in lower case say this digest.
-    let private says (hex: ReadOnlySpan<byte>) (digest: ReadOnlySpan<byte>) =
+    let internal says (hex: ReadOnlySpan<byte>) (digest: ReadOnlySpan<byte>) =
         let mutable same = true
         let mutable i = 0
 

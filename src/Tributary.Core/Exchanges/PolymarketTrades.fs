@@ -193,6 +193,7 @@ let private trade
                     Flags = flags
                     Occurrence = 0
                     Id = { High = 0UL; Low = 0UL }
+                    Received = batch.Received
                     Inserted = false
                 }
 

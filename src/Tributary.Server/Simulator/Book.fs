@@ -23,7 +23,10 @@ type internal Book(tick: int64) =
     member _.Ask = ask
     member _.Bids = bids
     member _.Asks = asks
+    member _.Tick = tick
     member _.Price step = price step
+    /// Above zero for a bid, below zero for an ask.
+    member _.Signed step = sizes[step]
     member _.Size step = abs sizes[step]
 
     /// Puts a level's new total: above zero a bid, below zero an ask, zero for none.

@@ -118,7 +118,7 @@ module internal Clob =
         writer.WriteBoolean("archived", false)
         writer.WriteBoolean("accepting_orders", isOpen)
         writer.WriteNumber("minimum_order_size", info.MinimumSize)
-        writer.WriteNumber("minimum_tick_size", Millionths.toDecimal info.Tick)
+        writer.WriteNumber("minimum_tick_size", Millionths.toDecimal market.Tick)
         writer.WriteString("condition_id", info.Condition)
         writer.WriteString("question_id", info.Question)
         writer.WriteString("question", info.Title)
@@ -192,7 +192,7 @@ module internal Clob =
         | "GET", [ "tick-size" ] ->
             single (fun market _ ->
                 field writer (fun () ->
-                    writer.WriteNumber("minimum_tick_size", Millionths.toDecimal market.Info.Tick)))
+                    writer.WriteNumber("minimum_tick_size", Millionths.toDecimal market.Tick)))
         | "GET", [ "neg-risk" ] ->
             single (fun market _ ->
                 field writer (fun () -> writer.WriteBoolean("neg_risk", market.Info.Event.NegRisk)))

@@ -34,7 +34,7 @@ module internal Feed =
     }
 
     let private place (world: World) (market: Market) index maker =
-        let number = int64 index * int64 world.Markets.Length + int64 market.Info.Index
+        let number = int64 index * int64 world.Capacity + int64 market.Info.Index
 
         {
             Second = market.Fills[index].Second

@@ -13,7 +13,8 @@ type internal Exchange(options: SimulatorOptions) =
     let clock = options.Clock
     let started = clock.GetTimestamp()
     let start = options.Start |> ValueOption.defaultWith clock.GetUtcNow
-    let world = World(options, start)
+    let injections = Injections()
+    let world = World(options, start, injections)
     let faults = Faults(options.Faults, options.FaultRate)
     let limits = Limits()
     let mutable sequence = 0L
@@ -49,14 +50,82 @@ type internal Exchange(options: SimulatorOptions) =
             | ValueNone -> Micros.toDate fill.VisibleAt
     }
 
-    let ledger =
-        Ledger(fun () ->
-            atNow (fun _ -> [|
-                for market in world.Markets do
-                    for fill in market.Fills -> ledgerTrade market fill
-            |])
-            |> Seq.sortBy _.Timestamp // stable, which Array.sortBy is not
-            |> Array.ofSeq)
+    let trades () =
+        atNow (fun _ -> [|
+            for market in world.Markets do
+                for fill in market.Fills -> ledgerTrade market fill
+        |])
+        |> Seq.sortBy _.Timestamp // stable, which Array.sortBy is not
+        |> Array.ofSeq
+
+    let opened = ResizeArray<Session>()
+
+    let truth = {
+        BookAt =
+            fun token at ->
+                atNow (fun _ ->
+                    match world.MarketByToken token with
+                    | Some struct (market, side) ->
+                        market.Tape
+                        |> ValueOption.bind _.At(at, market.Tell)
+                        |> ValueOption.map (fun replay ->
+                            let page = market.PageOf(replay, side)
+
+                            {
+                                Token = token
+                                Timestamp = page.Timestamp
+                                Hash = BookJson.hash page
+                                Bids = Array.rev page.Bids
+                                Asks = Array.rev page.Asks
+                                TickSize = page.TickSize
+                                LastTradePrice = page.LastTradePrice
+                            })
+                    | None -> ValueNone)
+        States =
+            fun token ->
+                let states = ResizeArray<TrueState>()
+
+                // Copied first: to hash many states takes a while, and the exchange goes on.
+                let found =
+                    atNow (fun _ ->
+                        match world.MarketByToken token with
+                        | Some struct (market, side) ->
+                            market.Tape |> ValueOption.map (fun tape -> struct (market, side, tape.Copy()))
+                        | None -> ValueNone)
+
+                match found with
+                | ValueSome struct (market, side, copy) ->
+                    Tape.Walk(
+                        copy,
+                        market.Tell,
+                        fun replay ->
+                            let page = market.PageOf(replay, side)
+
+                            states.Add {
+                                Timestamp = page.Timestamp
+                                Hash = BookJson.hash page
+                            }
+                    )
+                | ValueNone -> ()
+
+                states.ToArray()
+        Injections = fun () -> atNow (fun _ -> injections.All)
+        Connections = fun () -> lock world (fun () -> [| for session in opened -> session.Connection |])
+    }
+
+    let ledger = Ledger(trades, truth)
+
+    let hub = Hub(world, (fun () -> faults.Switches.Contains FaultSwitch.Resolve))
+
+    // A tenth of a real second.
+    let stride = int64 (1e5 * max 1.0 options.Speed)
+
+    let openSession () =
+        lock world (fun () ->
+            hub.Advance world.Advanced
+            let session = Session(hub, opened.Count + 1, options.StreamFaultRate)
+            opened.Add session
+            session)
 
     let answer (ask: Ask) (writer: Utf8JsonWriter) now =
         match ask.Path with
@@ -203,22 +272,78 @@ type internal Exchange(options: SimulatorOptions) =
             (fun switch -> writer.WriteStringValue(FaultSwitch.name switch))
         )
 
+        writer.Array(
+            "stream",
+            world.StreamFaults,
+            (fun fault -> writer.WriteStringValue(StreamFault.name fault))
+        )
+
+        writer.WriteNumber("messages", world.Messages)
         writer.WriteNumber("markets", options.Markets)
         writer.WriteNumber("trades", trades)
         writer.WriteNumber("requests", Volatile.Read &sequence)
+        writer.WriteNumber("connections", opened.Count)
         writer.WriteEndObject()
+
+    /// What `POST /control/faults` asks for: `set` for requests (also when nothing is named), `stream` and `messages` for
+    /// the market channel. Either all of it is done or nothing.
+    let changes (query: Query) : Result<unit -> unit, string> =
+        let requests =
+            match query.One "set" with
+            | None when query.Has "stream" || query.Has "messages" -> Ok faults.Switches
+            | names -> FaultSwitch.parse (Option.defaultValue "" names)
+
+        let stream =
+            match query.One "stream" with
+            | Some names -> StreamFault.parse names
+            | None -> Ok world.StreamFaults
+
+        let messages =
+            match query.One "messages" with
+            | None -> Ok world.Messages
+            | Some text ->
+                match Double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture) with
+                | true, rate when rate >= 0.0 && rate <= 1e6 -> Ok rate
+                | _ -> Error $"messages takes a number from 0 to 1000000, not '{text}'"
+
+        match requests, stream, messages with
+        | Ok requests, Ok stream, Ok messages ->
+            Ok(fun () ->
+                faults.Switches <- requests
+
+                atNow (fun now ->
+                    world.StreamFaults <- stream
+                    world.SetMessages(messages, now)))
+        | Error message, _, _
+        | _, Error message, _
+        | _, _, Error message -> Error message
+
+    let bookAt (http: HttpContext) =
+        let query = Wire.queryOf http
+
+        let at =
+            match Int64.TryParse(query.One "at" |> Option.defaultValue "") with
+            | true, at -> at
+            | _ -> Int64.MaxValue / 1000L
+
+        match ledger.BookAt(query.One "token" |> Option.defaultValue "", at) with
+        | ValueSome book -> Wire.sendJson http 200 (fun writer -> LedgerJson.book writer book)
+        | ValueNone -> Wire.sendJson http 404 (Answer.error 404 "no such book is remembered" >> ignore)
 
     let control (http: HttpContext) path : Task =
         match http.Request.Method, path with
         | "GET", [ "ledger"; "trades" ] -> Wire.sendLines http ledger.Trades LedgerJson.trade
         | "GET", [ "ledger"; "requests" ] -> Wire.sendLines http ledger.Requests LedgerJson.request
+        | "GET", [ "ledger"; "book" ] -> bookAt http
+        | "GET", [ "ledger"; "injections" ] -> Wire.sendLines http ledger.Injections LedgerJson.injection
+        | "GET", [ "ledger"; "connections" ] -> Wire.sendLines http ledger.Connections LedgerJson.connection
         | "POST", [ "control"; "freeze" ] ->
             freeze ()
             Wire.sendJson http 200 state
         | "POST", [ "control"; "faults" ] ->
-            match FaultSwitch.parse (string http.Request.Query["set"]) with
-            | Ok chosen ->
-                faults.Switches <- chosen
+            match changes (Wire.queryOf http) with
+            | Ok change ->
+                change ()
                 Wire.sendJson http 200 state
             | Error message -> Wire.sendJson http 400 (Answer.error 400 message >> ignore)
         | "GET", [ "control"; "state" ] -> Wire.sendJson http 200 state
@@ -231,8 +356,27 @@ type internal Exchange(options: SimulatorOptions) =
         with get () = faults.Switches
         and set value = faults.Switches <- value
 
+    member _.StreamFaults
+        with get () = world.StreamFaults
+        and set value = lock world (fun () -> world.StreamFaults <- value)
+
+    member _.MessagesPerSecond
+        with get () = world.Messages
+        and set value = atNow (fun now -> world.SetMessages(value, now))
+
+    /// For tests; to be used under its own lock.
+    member _.World = world
+
+    /// The simulated instant of now, in microseconds.
+    member _.Now = simulated ()
+
+    /// A new connection of the market channel, without a socket. A test that drives it through simulated time gives the
+    /// exchange a clock that stands.
+    member _.Open() : Session = openSession ()
+
     /// Answers one HTTP request.
     member _.Handle(http: HttpContext) : Task =
         match Wire.pathOf http with
+        | [ "ws"; "market" ] -> Socket.serve simulated stride openSession http
         | ("ledger" | "control") :: _ as path -> control http path
         | path -> exchange http path

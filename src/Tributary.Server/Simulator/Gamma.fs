@@ -88,7 +88,7 @@ module internal Gamma =
 
         writer.WriteString("questionID", info.Question)
         writer.WriteBoolean("enableOrderBook", true)
-        writer.WriteNumber("orderPriceMinTickSize", Millionths.toDecimal info.Tick)
+        writer.WriteNumber("orderPriceMinTickSize", Millionths.toDecimal market.Tick)
         writer.WriteNumber("orderMinSize", info.MinimumSize)
         writer.WriteNumber("volumeNum", market.Volume)
         writer.WriteNumber("liquidityNum", info.Liquidity)
@@ -340,7 +340,7 @@ module internal Gamma =
 
         page writer keyset query {
             Name = "events"
-            Items = world.Catalog.Events |> Seq.filter matches
+            Items = world.Events |> Seq.filter matches
             Id = _.Id
             Key =
                 function
@@ -368,8 +368,7 @@ module internal Gamma =
 
     /// Answers a request whose path went on with these parts after the host's prefix.
     let answer (writer: Utf8JsonWriter) (world: World) (ask: Ask) (path: string list) =
-        let event wanted =
-            world.Catalog.Events |> Array.tryFind wanted
+        let event wanted = world.Events |> Array.tryFind wanted
 
         let tag wanted =
             world.Catalog.Tags |> Array.tryFind wanted

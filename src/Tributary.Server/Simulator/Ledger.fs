@@ -55,9 +55,55 @@ type LedgerRequest = {
     Rows: int
 }
 
+/// The true book of a token at an instant.
+type TrueBook = {
+    Token: string
+    /// Milliseconds since 1970 of the last change until that instant.
+    Timestamp: int64
+    /// As `/book` and the market channel print it.
+    Hash: string
+    /// (price, size) in millionths, best first.
+    Bids: struct (int64 * int64)[]
+    /// (price, size) in millionths, best first.
+    Asks: struct (int64 * int64)[]
+    TickSize: string
+    /// Verbatim, trailing zeros included; "" when never traded.
+    LastTradePrice: string
+}
+
+/// A true state of a token's book.
+[<Struct>]
+type TrueState = {
+    /// Milliseconds since 1970.
+    Timestamp: int64
+    Hash: string
+}
+
+/// A connection of the market channel.
+type LedgerConnection = {
+    /// From 1 on; the answer to the upgrade says it in the header `Simulator-Session`.
+    Session: int
+    /// Simulated microseconds since 1970.
+    Opened: int64
+    /// Simulated microseconds of its end, on whichever side.
+    Ended: int64 voption
+    /// Frames that were sent, with PONG and the farewell.
+    Frames: int64
+    /// The tokens that it is subscribed to now.
+    Tokens: string[]
+}
+
+/// What the ledger knows of books, however it is kept.
+type internal Truth = {
+    BookAt: string -> int64 -> TrueBook voption
+    States: string -> TrueState[]
+    Injections: unit -> Injection[]
+    Connections: unit -> LedgerConnection[]
+}
+
 /// What truly happened, on the exchange's side. Safe to read from any thread.
 [<Sealed>]
-type Ledger internal (trades: unit -> LedgerTrade[]) =
+type Ledger internal (trades: unit -> LedgerTrade[], truth: Truth) =
     let requests = Queue<LedgerRequest>()
     let mutable held = 0
     let mutable forgotten = 0L
@@ -74,6 +120,21 @@ type Ledger internal (trades: unit -> LedgerTrade[]) =
 
     /// Every true fill until now, oldest first.
     member _.Trades = trades ()
+
+    /// The true book of a token after every change whose millisecond is not later than this one; none when the token is
+    /// unknown, or the instant lies before the start or before what is remembered (`SimulatorOptions.LedgerChanges`). After a
+    /// resolution it stays the last book.
+    member _.BookAt(token: string, atMillis: int64) = truth.BookAt token atMillis
+
+    /// Every true state of a token's book that the ledger remembers, oldest first, as the market channel tells them: each
+    /// price change on its own, a trade or a new tick as a whole. Every hash is computed for it, some 20 µs each.
+    member _.States(token: string) = truth.States token
+
+    /// The latest misbehaviours of the market channel, oldest first; 500,000 at most.
+    member _.Injections = truth.Injections()
+
+    /// Every connection of the market channel, oldest first.
+    member _.Connections = truth.Connections()
 
     /// The latest requests, oldest first, without those to `/ledger` and `/control`.
     member _.Requests = lock requests requests.ToArray

@@ -49,3 +49,48 @@ module internal LedgerJson =
 
         writer.WriteNumber("rows", request.Rows)
         writer.WriteEndObject()
+
+    let book (writer: Utf8JsonWriter) (book: TrueBook) =
+        let side (name: string) (levels: struct (int64 * int64)[]) =
+            writer.Array(
+                name,
+                levels,
+                fun struct (price, size) ->
+                    writer.WriteStartObject()
+                    writer.WriteString("price", Millionths.text price)
+                    writer.WriteString("size", Millionths.text size)
+                    writer.WriteEndObject()
+            )
+
+        writer.WriteStartObject()
+        writer.WriteString("token", book.Token)
+        writer.WriteNumber("timestamp", book.Timestamp)
+        writer.WriteString("hash", book.Hash)
+        side "bids" book.Bids
+        side "asks" book.Asks
+        writer.WriteString("tick_size", book.TickSize)
+        writer.WriteString("last_trade_price", book.LastTradePrice)
+        writer.WriteEndObject()
+
+    let injection (writer: Utf8JsonWriter) (injection: Injection) =
+        writer.WriteStartObject()
+        writer.WriteString("kind", injection.Kind)
+        writer.WriteNumber("session", injection.Session)
+        writer.Array("tokens", injection.Tokens, writer.WriteStringValue)
+        writer.WriteNumber("at", injection.At)
+        writer.WriteBoolean("misleads", injection.Misleads)
+        writer.WriteString("detail", injection.Detail)
+        writer.WriteEndObject()
+
+    let connection (writer: Utf8JsonWriter) (connection: LedgerConnection) =
+        writer.WriteStartObject()
+        writer.WriteNumber("session", connection.Session)
+        writer.WriteNumber("opened", connection.Opened)
+
+        match connection.Ended with
+        | ValueSome at -> writer.WriteNumber("ended", at)
+        | ValueNone -> writer.WriteNull "ended"
+
+        writer.WriteNumber("frames", connection.Frames)
+        writer.Array("tokens", connection.Tokens, writer.WriteStringValue)
+        writer.WriteEndObject()

@@ -39,12 +39,20 @@ type internal Temper = {
 [<Sealed>]
 type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
     let random = Dice.Keyed(int64 seed, 2L, int64 info.Index)
-    let book = Book info.Tick
+    let mutable book = Book info.Tick
     let fills = List<Fill>()
     let last: int64 voption[] = [| ValueNone; ValueNone |]
     let lastBuys = [| false; false |]
     let pages: RenderedBook voption[] = [| ValueNone; ValueNone |]
-    let rate = temper.ChangesPerSecond + temper.TransactionsPerSecond
+    let moment = List<Change>()
+    let printed = [| ""; "" |]
+    // Changes a second beside those of its temper.
+    let mutable load = 0.0
+    let mutable rate = temper.ChangesPerSecond + temper.TransactionsPerSecond
+    let mutable tape: Tape voption = ValueNone
+    let mutable followed: List<Change> voption = ValueNone
+    // The end of a crossed burst and the step of the bid that crosses.
+    let mutable crossing: struct (int64 * int) voption = ValueNone
     // Quiet books were last changed well before the history begins.
     let mutable changed = born - Micros.perSecond * int64 (random.Between(0, 86_400))
     let mutable updated = changed
@@ -53,6 +61,29 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
     let mutable transactions = 0
     let mutable traded = 0.0
     let mutable next = Int64.MaxValue
+
+    /// Some markets print a last price with all the decimals of the tick ("0.50"), and that is what is hashed.
+    let print tick price =
+        if info.Index % 3 = 0 then
+            Millionths.padded tick price
+        else
+            Millionths.text price
+
+    let note kind price value =
+        if tape.IsSome then
+            moment.Add {
+                At = 0L
+                Value = value
+                Price = price
+                Kind = kind
+                Ends = false
+            }
+
+    /// Every change of the book goes through here.
+    let put step size =
+        if book.Signed step <> size then
+            book.Set(step, size)
+            note ChangeKind.Level (int (book.Price step)) size
 
     // Levels a side: makers come back up to `least`, as far as there is room, and no more than `most` come.
     let most = random.Between(10, 60)
@@ -92,7 +123,7 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
             while book.Size(step distance) <> 0L do
                 distance <- (distance + 1) % reach
 
-            book.Set(step distance, signed isBid (drawSize ()))
+            put (step distance) (signed isBid (drawSize ()))
 
     let refill () =
         // Below the reach of `place`, or it would never be enough.
@@ -119,10 +150,48 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
 
         if step <= 0 || step >= book.Steps then best else step
 
+    let still () = {
+        Changed = changed
+        Tick = book.Tick
+        Last = Array.copy printed
+        Levels = [|
+            for step in 1 .. book.Steps - 1 do
+                if book.Signed step <> 0L then
+                    struct (int (book.Price step), book.Signed step)
+        |]
+    }
+
+    let write at (tape: Tape) =
+        for i in 0 .. moment.Count - 1 do
+            moment[i] <- {
+                moment[i] with
+                    At = at
+                    Ends = (i = moment.Count - 1)
+            }
+
+        tape.Add(moment, still)
+        followed |> ValueOption.iter _.AddRange(moment)
+        moment.Clear()
+
+    /// Ends a moment: the book counts as changed at this instant.
     let touch at =
         changed <- at
         pages[0] <- ValueNone
         pages[1] <- ValueNone
+
+        match tape with
+        | ValueSome tape ->
+            // An order that came and went leaves the book as it was, with a new time: a level is told again.
+            if moment.Count = 0 then
+                if book.Bid > 0 then
+                    note ChangeKind.Level (int (book.Price book.Bid)) (book.Signed book.Bid)
+                elif book.Ask < book.Steps then
+                    note ChangeKind.Level (int (book.Price book.Ask)) (book.Signed book.Ask)
+                else
+                    note ChangeKind.Tick 0 book.Tick
+
+            write at tape
+        | ValueNone -> ()
 
     /// The fair price moves by one step; what stands in its way is taken back.
     let drift () =
@@ -130,7 +199,7 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
         let step = if up then fair + 1 else fair - 1
 
         if step >= 10 && step <= book.Steps - 10 then
-            book.Set((if up then fair + 1 else fair), 0L)
+            put (if up then fair + 1 else fair) 0L
             fair <- step
 
             if count up < most then
@@ -141,9 +210,11 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
 
         match random.Below 20 with
         | n when n < 5 && count isBid < most -> place isBid
-        | n when n >= 5 && n < 9 && count isBid > least -> book.Set(someLevel isBid, 0L)
+        | n when n >= 5 && n < 9 && count isBid > least -> put (someLevel isBid) 0L
         | n when n >= 9 && n < 12 && temper.HasBids && temper.HasAsks -> drift ()
-        | _ -> book.Set(someLevel isBid, signed isBid (drawSize ()))
+        | _ ->
+            let step = someLevel isBid
+            put step (signed isBid (drawSize ()))
 
         refill ()
         touch at
@@ -153,9 +224,9 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
         let left = book.Size step - size
 
         if left < 10_000L then
-            book.Set(step, 0L)
+            put step 0L
         else
-            book.Set(step, signed (step <= fair) left)
+            put step (signed (step <= fair) left)
 
     /// (step, size) of every fill of one taker order: one, a sweep of some levels, or several identical ones.
     let execute takesAsks =
@@ -232,11 +303,17 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
             traded <- traded + float price / 1e6 * (float size / 1e6)
             last[token] <- ValueSome price
             lastBuys[token] <- buys
+            printed[token] <- print book.Tick price
+            note ChangeKind.Fill 0 (int64 (fills.Count - 1))
 
         transactions <- transactions + 1
         updated <- at
-        refill ()
+        // A moment of its own: the exchange tells of it with whole books, and of what makers add in the same instant with changes.
         touch at
+        refill ()
+
+        if moment.Count > 0 then
+            touch at
 
     do
         if closed.IsNone then
@@ -261,6 +338,89 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
     member _.Volume = info.Volume + traded
     member _.LastPrice(token: int) = last[token]
     member _.LastBuys(token: int) = lastBuys[token]
+    /// The last price as the exchange prints it; "" when never traded.
+    member _.Printed(token: int) = printed[token]
+    /// The tick in force; the catalog has the first one.
+    member _.Tick = book.Tick
+    /// Milliseconds of the last change of the book.
+    member _.Timestamp = Micros.toMilliseconds changed
+    member _.IsTwoSided = temper.HasBids && temper.HasAsks
+
+    /// A fill's token and price as printed under this tick.
+    member _.Tell (number: int) (tick: int64) =
+        let fill = fills[number]
+        struct (fill.Token, print tick fill.Price)
+
+    /// From here on every change is kept.
+    member _.Record(room: TapeRoom) = tape <- ValueSome(Tape(room, still ()))
+
+    member _.Tape = tape
+
+    /// The changes since they were last taken away, for whoever tells them; none when nobody does.
+    member _.Followed
+        with get () = followed
+        and set value = followed <- value
+
+    /// Changes a second beside the ordinary ones, from this instant on.
+    member _.SetLoad(perSecond: float, at: int64) =
+        if closed.IsNone && perSecond <> load then
+            load <- perSecond
+            rate <- temper.ChangesPerSecond + temper.TransactionsPerSecond + load
+            let wait = random.Wait rate
+            next <- if wait = Int64.MaxValue then wait else at + wait
+
+    /// Puts a bid above the best ask, to be taken back so many microseconds later. Says whether there was room for it.
+    member _.Cross(at: int64, lasting: int64, size: int64) =
+        let mutable step = book.Ask + 1
+
+        while step < book.Steps && book.Signed step <> 0L do
+            step <- step + 1
+
+        let can = closed.IsNone && crossing.IsNone && book.Bid > 0 && step < book.Steps
+
+        if can then
+            put step size
+            touch at
+            crossing <- ValueSome struct (at + lasting, step)
+
+            // Nothing else happens meanwhile.
+            if next <= at + lasting then
+                next <- at + lasting + 1L
+
+        can
+
+    /// Makes the tick finer; what stands on the old steps stands on the new ones. Says whether there is a finer one.
+    member _.Refine(at: int64) =
+        let finer =
+            match book.Tick with
+            | 10_000L
+            | 5_000L -> 1_000L
+            | 2_500L
+            | 1_000L -> 100L
+            | _ -> 0L
+
+        let can = finer > 0L && closed.IsNone && crossing.IsNone && tape.IsSome
+
+        if can then
+            let old = book
+            let factor = int (old.Tick / finer)
+            book <- Book finer
+
+            for step in 1 .. old.Steps - 1 do
+                if old.Signed step <> 0L then
+                    book.Set(step * factor, old.Signed step)
+
+            // A side that takes up everything stays so.
+            fair <-
+                if fair = old.Steps - 1 then
+                    book.Steps - 1
+                else
+                    fair * factor
+
+            note ChangeKind.Tick 0 finer
+            touch at
+
+        can
 
     /// The transaction hash that many fills share.
     member _.TransactionHash(fill: Fill) =
@@ -269,13 +429,22 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
 
     /// Plays everything that happens up to this instant.
     member _.Advance(until: int64) =
-        while next <= until do
-            if random.Unit() * rate < temper.TransactionsPerSecond then
-                trade next
-            else
-                change next
+        let mutable isDue = true
 
-            next <- next + random.Wait rate
+        while isDue do
+            match crossing with
+            | ValueSome struct (due, step) when due <= until ->
+                put step 0L
+                crossing <- ValueNone
+                touch due
+            | ValueNone when next <= until ->
+                if random.Unit() * rate < temper.TransactionsPerSecond then
+                    trade next
+                else
+                    change next
+
+                next <- next + random.Wait rate
+            | _ -> isDue <- false
 
     /// Ends the market: its book is gone, and trading with it.
     member _.Resolve(at: int64) =
@@ -283,6 +452,9 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
         closed <- ValueSome at
         updated <- at
         next <- Int64.MaxValue
+        crossing <- ValueNone
+        note ChangeKind.Resolved 0 (int64 winner)
+        tape |> ValueOption.iter (write at)
 
     /// The book of a token as it goes over the wire, rendered once for every change.
     member _.Page(token: int) =
@@ -299,15 +471,26 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
                     Bids = bids
                     Asks = asks
                     MinimumOrderSize = string info.MinimumSize
-                    TickSize = Millionths.text info.Tick
+                    TickSize = Millionths.text book.Tick
                     NegRisk = info.Event.NegRisk
-                    LastTradePrice =
-                        match last[token] with
-                        | ValueNone -> ""
-                        // Some markets print it with all the decimals of the tick: "0.50", and that is what is hashed.
-                        | ValueSome price when info.Index % 3 = 0 -> Millionths.padded info.Tick price
-                        | ValueSome price -> Millionths.text price
+                    LastTradePrice = printed[token]
                 }
 
             pages[token] <- ValueSome page
             page
+
+    /// A token's book on the tape as a page of the ledger's own.
+    member _.PageOf(replay: Replay, token: int) : BookPage =
+        let struct (bids, asks) = replay.Sides token
+
+        {
+            Market = info.Condition
+            Token = info.Tokens[token]
+            Timestamp = Micros.toMilliseconds replay.Changed
+            Bids = bids
+            Asks = asks
+            MinimumOrderSize = string info.MinimumSize
+            TickSize = Millionths.text replay.Tick
+            NegRisk = info.Event.NegRisk
+            LastTradePrice = replay.Last token
+        }

@@ -2,6 +2,26 @@ namespace Tributary.Server.Simulator
 
 open System
 
+/// Lists of names on the command line.
+module internal Names =
+    /// Reads a comma-separated list; "all" is everything, "none" is nothing. The error lists the names.
+    let parse what (all: ('a * string) list) (text: string) : Result<Set<'a>, string> =
+        let add chosen (word: string) =
+            chosen
+            |> Result.bind (fun chosen ->
+                match word.Trim().ToLowerInvariant() with
+                | ""
+                | "none" -> Ok chosen
+                | "all" -> Ok(all |> List.map fst |> Set.ofList)
+                | word ->
+                    match all |> List.tryFind (snd >> (=) word) with
+                    | Some(switch, _) -> Ok(Set.add switch chosen)
+                    | None ->
+                        let names = all |> List.map snd |> String.concat ", "
+                        Error $"'{word}' is not {what}; they are {names}, all, none")
+
+        text.Split ',' |> Array.fold add (Ok Set.empty)
+
 /// One way in which the exchange misbehaves on request.
 [<RequireQualifiedAccess>]
 type FaultSwitch =
@@ -40,25 +60,71 @@ module FaultSwitch =
     let name switch =
         all |> List.find (fst >> (=) switch) |> snd
 
-    let private known =
-        let names = all |> List.map snd |> String.concat ", "
-        $"{names}, all, none"
+    /// Reads a comma-separated list of names; "all" is every switch, "none" is no switch. The error lists the names.
+    let parse (text: string) : Result<Set<FaultSwitch>, string> = Names.parse "a fault" all text
+
+/// One way in which the market channel misbehaves on request. Every time one strikes, the ledger has an `Injection`.
+[<RequireQualifiedAccess>]
+type StreamFault =
+    /// One token in five gets no book until it is subscribed anew; its deltas come. For the subscriptions made while it
+    /// is on.
+    | WithheldBooks
+    /// One market in five says nothing more from some moment 1 to 30 s after its subscription on, until it is subscribed
+    /// anew. For the subscriptions made while it is on.
+    | SilentAssets
+    /// The connection answers PONG and says nothing more: each second with a chance of one in thirty.
+    | SilentSocket
+    /// The connection neither answers PONG nor closes, and says nothing more: each second with a chance of one in thirty.
+    | HalfOpen
+    /// A price change is never sent.
+    | Dropped
+    /// A price change is sent twice, at once or some messages later.
+    | Duplicated
+    /// A price change is sent after one to three of its successors.
+    | Reordered
+    /// The bests in a best_bid_ask, and more rarely those in a price change, are not the book's.
+    | WrongBest
+    /// Three trades in ten, and those that follow them closely, are told some 88 ms after the books whose hashes contain
+    /// them.
+    | HashRace
+    /// The first books of three markets in ten come 50 to 300 ms after the subscription, and deltas come before them.
+    | DeltaFirst
+    /// Up to four times a second a book is truly crossed, for 2 to 40 ms.
+    | Crossed
+    /// The connection is closed with 1000, 1001, 1011 or 1012, or breaks off (1006): each second with a chance of one in
+    /// thirty.
+    | Close
+    /// Up to once in five seconds the tick of a market truly becomes finer.
+    | TickSize
+    /// Every new market, and others from time to time, are announced up to 146 times within 45 s.
+    | Repeats
+
+[<RequireQualifiedAccess>]
+module StreamFault =
+    /// Every switch with its name on the command line, in a fixed order.
+    let all = [
+        StreamFault.WithheldBooks, "withheld"
+        StreamFault.SilentAssets, "silent-assets"
+        StreamFault.SilentSocket, "silent-socket"
+        StreamFault.HalfOpen, "half-open"
+        StreamFault.Dropped, "dropped"
+        StreamFault.Duplicated, "duplicated"
+        StreamFault.Reordered, "reordered"
+        StreamFault.WrongBest, "wrong-best"
+        StreamFault.HashRace, "hash-race"
+        StreamFault.DeltaFirst, "delta-first"
+        StreamFault.Crossed, "crossed"
+        StreamFault.Close, "close"
+        StreamFault.TickSize, "tick-size"
+        StreamFault.Repeats, "repeats"
+    ]
+
+    /// The name on the command line and in the ledger.
+    let name fault =
+        all |> List.find (fst >> (=) fault) |> snd
 
     /// Reads a comma-separated list of names; "all" is every switch, "none" is no switch. The error lists the names.
-    let parse (text: string) : Result<Set<FaultSwitch>, string> =
-        let add chosen (word: string) =
-            chosen
-            |> Result.bind (fun chosen ->
-                match word.Trim().ToLowerInvariant() with
-                | ""
-                | "none" -> Ok chosen
-                | "all" -> Ok(all |> List.map fst |> Set.ofList)
-                | word ->
-                    match all |> List.tryFind (snd >> (=) word) with
-                    | Some(switch, _) -> Ok(Set.add switch chosen)
-                    | None -> Error $"'{word}' is not a fault; the faults are {known}")
-
-        text.Split ',' |> Array.fold add (Ok Set.empty)
+    let parse (text: string) : Result<Set<StreamFault>, string> = Names.parse "a stream fault" all text
 
 /// What the simulated exchange is like. Start from `SimulatorOptions.Default`.
 type SimulatorOptions = {
@@ -86,6 +152,19 @@ type SimulatorOptions = {
     Clock: TimeProvider
     /// Whether `/v2/trades` exists; a client has to fall back to v1 when not.
     V2: bool
+    /// Mean number of price changes a simulated second on the whole exchange, from the start on and beside those that
+    /// happen anyway; 0 for none.
+    MessagesPerSecond: float
+    /// The faults of the market channel that are on at the start.
+    StreamFaults: Set<StreamFault>
+    /// How likely each of them is to strike a message; those that strike connections and tokens have their own rates.
+    StreamFaultRate: float
+    /// How often the market of a next window `btc-updown-15m-*` appears, 400 at most; zero for never. With a quarter of an
+    /// hour every window gets its market before it opens. Each resolves two minutes after its window.
+    NewMarketEvery: TimeSpan
+    /// How many changes of books the ledger remembers, over all markets; some 24 bytes each. Older ones are forgotten
+    /// by the markets that have many.
+    LedgerChanges: int
 } with
 
     static member Default = {
@@ -101,4 +180,9 @@ type SimulatorOptions = {
         History = TimeSpan.FromMinutes 30.0
         Clock = TimeProvider.System
         V2 = true
+        MessagesPerSecond = 0.0
+        StreamFaults = Set.empty
+        StreamFaultRate = 0.01
+        NewMarketEvery = TimeSpan.Zero
+        LedgerChanges = 8_000_000
     }

@@ -18,7 +18,10 @@ type internal NoLifetime() =
         member _.StopAsync _ = Task.CompletedTask
 
 /// A simulated exchange on a real socket of 127.0.0.1. It speaks Polymarket's REST protocol under `/gamma`, `/clob` and
-/// `/data`, and tells what truly happened under `/ledger`. Disposing it closes the socket.
+/// `/data` and its market channel at `/ws/market`, and tells what truly happened under `/ledger`. Disposing it closes the socket.
+/// For other processes: `GET /ledger/trades`, `/ledger/requests`, `/ledger/connections` and `/ledger/injections` (JSON Lines),
+/// `/ledger/book?token=…&at=MILLISECONDS`, `GET /control/state`, `POST /control/freeze` and
+/// `POST /control/faults?set=…&stream=…&messages=…`.
 [<Sealed>]
 type Simulator private (app: WebApplication, exchange: Exchange) =
     /// Starts an exchange; it answers when the task is done.
@@ -35,6 +38,9 @@ type Simulator private (app: WebApplication, exchange: Exchange) =
         builder.Services.AddSingleton<IHostLifetime, NoLifetime>() |> ignore
         let exchange = Exchange options
         let app = builder.Build()
+        app.Use Socket.coalesce |> ignore
+        // The exchange starts no pings.
+        app.UseWebSockets(WebSocketOptions(KeepAliveInterval = TimeSpan.Zero)) |> ignore
         app.Run(RequestDelegate exchange.Handle)
 
         do! app.StartAsync ct
@@ -43,6 +49,13 @@ type Simulator private (app: WebApplication, exchange: Exchange) =
 
     /// `http://127.0.0.1:PORT/`; the three hosts are `gamma`, `clob` and `data` below it.
     member _.Address = Uri(Seq.head app.Urls)
+
+    /// The market channel: `ws://127.0.0.1:PORT/ws/market`.
+    member this.Channel =
+        let address = UriBuilder this.Address
+        address.Scheme <- "ws"
+        address.Path <- "/ws/market"
+        address.Uri
 
     /// What truly happened.
     member _.Ledger = exchange.Ledger
@@ -55,6 +68,21 @@ type Simulator private (app: WebApplication, exchange: Exchange) =
     member _.Faults
         with get (): Set<FaultSwitch> = exchange.Faults
         and set (value: Set<FaultSwitch>) = exchange.Faults <- value
+
+    /// The faults of the market channel that are on. They may be switched at any time.
+    member _.StreamFaults
+        with get (): Set<StreamFault> = exchange.StreamFaults
+        and set (value: Set<StreamFault>) = exchange.StreamFaults <- value
+
+    /// Price changes a simulated second beside the ordinary ones. May be set at any time.
+    member _.MessagesPerSecond
+        with get (): float = exchange.MessagesPerSecond
+        and set (value: float) = exchange.MessagesPerSecond <- value
+
+    member internal _.Exchange = exchange
+
+    /// The simulated time.
+    member _.Now = Micros.toDate exchange.Now
 
     interface IAsyncDisposable with
         member _.DisposeAsync() =

@@ -3,10 +3,87 @@ namespace Tributary.Server.Simulator
 open System
 open System.Collections.Generic
 
+/// A market that appeared, or one that resolved.
+type internal Announcement = {
+    /// Microseconds since 1970.
+    At: int64
+    Market: Market
+    IsNew: bool
+}
+
+/// The markets of rolling windows that are still to come.
+module internal Newcomers =
+    let private most = 400
+    let private length = 900L
+
+    /// (the instant of its appearance, market) of every one. The first appears after one `every`.
+    let create (seed: int) (start: DateTimeOffset) (every: TimeSpan) (catalog: Catalog) =
+        let random = Dice.Keyed(int64 seed, 23L)
+        let taken = catalog.Markets |> Seq.map _.Slug |> HashSet
+        let mutable eventId = catalog.Events |> Seq.map _.Id |> Seq.max
+        let mutable marketId = catalog.Markets |> Seq.map _.Id |> Seq.max
+        let count = min most (int (TimeSpan.FromDays 4.0 / every))
+        let mutable window = 0L
+
+        [|
+            for number in 1..count do
+                let appears = start + every * float number
+                // The next window at that instant, or the next that has no market yet.
+                window <- max window (length * (appears.ToUnixTimeSeconds() / length + 1L))
+
+                while taken.Contains $"btc-updown-15m-{window}" do
+                    window <- window + length
+
+                let slug = $"btc-updown-15m-{window}"
+                let opens = DateTimeOffset.FromUnixTimeSeconds window
+                window <- window + length
+                eventId <- eventId + random.Between(1, 9)
+                marketId <- marketId + random.Between(1, 7)
+                let title = $"Bitcoin Up or Down - 15 minutes from {opens:``HH:mm``} UTC"
+
+                struct (Micros.ofDate appears,
+                        {
+                            Index = 0
+                            Id = marketId
+                            Condition = "0x" + random.Hex 32
+                            Question = "0x" + random.Hex 32
+                            Slug = slug
+                            Title = title
+                            GroupTitle = ""
+                            Outcomes = [| "Up"; "Down" |]
+                            Tokens = Array.init 2 (fun _ -> random.Digits 77)
+                            Tick = 10_000L
+                            MinimumSize = 5
+                            Event = {
+                                Id = eventId
+                                Slug = slug
+                                Title = title
+                                Tags =
+                                    catalog.Tags
+                                    |> Array.filter (fun tag ->
+                                        tag.Slug = "crypto" || tag.Slug = "up-or-down")
+                                NegRisk = false
+                                Created = appears
+                                Ends = opens.AddSeconds(float length)
+                            }
+                            Window = ValueSome opens
+                            Game = ValueNone
+                            Volume = 0.0
+                            Liquidity = 500.0
+                            ClosedAt = ValueNone
+                        })
+        |]
+        |> Array.mapi (fun i struct (at, info) ->
+            struct (at,
+                    {
+                        info with
+                            Index = catalog.Markets.Length + i
+                    }))
+
 /// The whole exchange as a function of simulated time. Nothing happens by itself: whoever looks brings the time, and
 /// everything due until then is played first. All of it is used under one lock: the world itself.
 [<Sealed>]
-type internal World(options: SimulatorOptions, start: DateTimeOffset) =
+type internal World(options: SimulatorOptions, start: DateTimeOffset, injections: Injections) =
     let seed = options.Seed
     let born = Micros.ofDate (start - options.History)
     let catalog = Catalog.create seed start options.Markets
@@ -63,8 +140,20 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset) =
                 HasAsks = true
               }
 
-    let markets =
+    let mutable markets =
         catalog.Markets |> Array.map (fun info -> Market(info, temper info, seed, born))
+
+    let mutable events = catalog.Events
+
+    // The windows that appear while it runs, in the order in which they do.
+    let newcomers =
+        if options.NewMarketEvery > TimeSpan.Zero then
+            Newcomers.create seed start options.NewMarketEvery catalog
+        else
+            [||]
+
+    let room = TapeRoom options.LedgerChanges
+    let announced = List<Announcement>()
 
     let by key =
         Dictionary<string, Market>(markets |> Seq.map (fun market -> KeyValuePair(key market.Info, market)))
@@ -86,7 +175,12 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset) =
             }
         )
 
-    let ofEvent = markets |> Array.groupBy (fun market -> market.Info.Event.Id) |> dict
+    let ofEvent =
+        Dictionary(
+            markets
+            |> Array.groupBy (fun market -> market.Info.Event.Id)
+            |> Array.map KeyValuePair
+        )
 
     let mutable advanced = born
     let mutable frozen: int64 voption = ValueNone
@@ -99,18 +193,162 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset) =
         let market = markets[active[random.Below active.Length]]
         let trading = active |> Array.filter (fun index -> markets[index].Closed.IsNone)
 
-        if market.Closed.IsNone && trading.Length > active.Length / 2 then
+        let finish (market: Market) =
             market.Resolve at
+
+            announced.Add {
+                At = at
+                Market = market
+                IsNew = false
+            }
+
+        if market.Closed.IsNone && trading.Length > active.Length / 2 then
+            finish market
 
     let play until =
         for market in markets do
             market.Advance until
 
-    do play (Micros.ofDate start)
-    do advanced <- Micros.ofDate start
+    let inject kind at (market: Market) detail =
+        injections.Add {
+            Kind = StreamFault.name kind
+            Session = 0
+            Tokens = market.Info.Tokens
+            At = at
+            Misleads = false
+            Detail = detail
+        }
+
+    let draw key at =
+        let random = Dice.Keyed(int64 seed, key, at - born)
+        struct (random, markets[random.Below markets.Length])
+
+    let cross at =
+        let struct (random, market) = draw 21L at
+        let lasting = 1000L * int64 (random.Between(2, 40))
+
+        if market.Cross(at, lasting, Millionths.one * int64 (random.Between(5, 500))) then
+            inject StreamFault.Crossed at market $"for {lasting / 1000L} ms"
+
+    let refine at =
+        let struct (_, market) = draw 22L at
+        let before = market.Tick
+
+        if market.IsTwoSided && market.Refine at then
+            inject
+                StreamFault.TickSize
+                at
+                market
+                $"from {Millionths.text before} to {Millionths.text market.Tick}"
+
+    /// A new window's market appears, as whole as the others.
+    let appear (info: MarketInfo) at =
+        let temper = {
+            ChangesPerSecond = 1.0
+            TransactionsPerSecond = 0.2
+            HasBids = true
+            HasAsks = true
+        }
+
+        let market = Market(info, temper, seed, at)
+        market.Record room
+        markets <- Array.append markets [| market |]
+        events <- Array.append events [| info.Event |]
+        byCondition[info.Condition] <- market
+        bySlug[info.Slug] <- market
+        byId[string info.Id] <- market
+        ofEvent[info.Event.Id] <- [| market |]
+
+        for token in 0..1 do
+            byToken[info.Tokens[token]] <- struct (market, token)
+
+        announced.Add {
+            At = at
+            Market = market
+            IsNew = true
+        }
+
+    let conclude (info: MarketInfo) at =
+        let market = bySlug[info.Slug]
+        market.Resolve at
+
+        announced.Add {
+            At = at
+            Market = market
+            IsNew = false
+        }
+
+    // (instant, action) of what newcomers do, in order; and how many of them are done.
+    let diary =
+        [|
+            for struct (at, info) in newcomers do
+                struct (at, fun at -> appear info at)
+                struct (Micros.ofDate (info.Event.Ends.AddMinutes 2.0), fun at -> conclude info at)
+        |]
+        |> Array.sortBy (fun struct (at, _) -> at)
+
+    let mutable turned = 0
+    let mutable faults = options.StreamFaults
+
+    /// What happens at regular instants after `advanced`, until now.
+    let slots every act now = [
+        for slot in (advanced - born) / every + 1L .. (now - born) / every ->
+            struct (born + slot * every, act)
+    ]
+
+    let load perSecond at =
+        let trading =
+            active
+            |> Array.filter (fun index -> markets[index].IsTwoSided && markets[index].Closed.IsNone)
+
+        let sum = trading |> Array.sumBy weight
+
+        for index in trading do
+            markets[index].SetLoad(perSecond * weight index / sum, at)
+
+    let mutable messages = 0.0
+
+    let setMessages perSecond at =
+        if perSecond <> messages then
+            messages <- perSecond
+            // Whoever looks last may bring a time before one that was played.
+            load perSecond (max at advanced)
+
+    do
+        play (Micros.ofDate start)
+        advanced <- Micros.ofDate start
+
+        for market in markets do
+            market.Record room
+
+        setMessages options.MessagesPerSecond advanced
 
     member _.Catalog = catalog
+    /// Those that exist by now; new ones come at the end.
     member _.Markets = markets
+    member _.Events = events
+    /// How many markets there will ever be.
+    member _.Capacity = catalog.Markets.Length + newcomers.Length
+    /// The instant until which it was played.
+    member _.Advanced = advanced
+    member _.Seed = seed
+    member _.Injections = injections
+    /// Markets that appeared and resolved, in order.
+    member _.Announced = announced
+
+    /// Whether a fault of the market channel is on.
+    member _.Has fault =
+        not faults.IsEmpty && faults.Contains fault
+
+    /// The faults of the market channel that are on.
+    member _.StreamFaults
+        with get () = faults
+        and set value = faults <- value
+
+    /// Price changes a second beside the ordinary ones, from this instant on.
+    member _.SetMessages(perSecond: float, at: int64) = setMessages perSecond at
+
+    member _.Messages = messages
     member _.Frozen = frozen
 
     member _.MarketById(id: string) = find byId id
@@ -122,11 +360,24 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset) =
     /// Plays everything due until now, resolutions too when they are switched on.
     member _.Advance(now: int64, resolving: bool) =
         if frozen.IsNone && now > advanced then
-            if resolving then
-                for slot in (advanced - born) / resolveEvery + 1L .. (now - born) / resolveEvery do
-                    let at = born + slot * resolveEvery
-                    play at
-                    resolve at
+            let due = [
+                while turned < diary.Length && (let struct (at, _) = diary[turned] in at <= now) do
+                    diary[turned]
+                    turned <- turned + 1
+
+                if resolving then
+                    yield! slots resolveEvery resolve now
+
+                if faults.Contains StreamFault.Crossed then
+                    yield! slots (Micros.perSecond / 4L) cross now
+
+                if faults.Contains StreamFault.TickSize then
+                    yield! slots (5L * Micros.perSecond) refine now
+            ]
+
+            for struct (at, act) in due |> List.sortBy (fun struct (at, _) -> at) do
+                play at
+                act at
 
             play now
             advanced <- now

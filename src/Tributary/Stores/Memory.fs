@@ -46,6 +46,11 @@ type private Tables(collector: string) =
     let books =
         Dictionary<struct (ExchangeId * MarketId * TokenId * Instant * string), OrderBookSnapshot>()
 
+    let deltas =
+        Dictionary<struct (ExchangeId * MarketId * TokenId * Instant * int * Side * Price), OrderBookDelta>()
+
+    let links = Dictionary<struct (TradeId * TradeId), TradeLink>()
+
     let gaps =
         Dictionary<struct (ExchangeId * Stream * MarketId * TokenId voption * Instant * Cause), Gap>()
 
@@ -142,6 +147,19 @@ type private Tables(collector: string) =
             batch.Books[i].Inserted <-
                 books.TryAdd(struct (row.Exchange, row.Market, row.Token, row.At, row.Hash), row)
 
+        for i in 0 .. batch.Deltas.Count - 1 do
+            let row = batch.Delta i
+
+            batch.Deltas[i].Inserted <-
+                deltas.TryAdd(
+                    struct (row.Exchange, row.Market, row.Token, row.At, row.Ordinal, row.Side, row.Price),
+                    row
+                )
+
+        for i in 0 .. batch.Links.Count - 1 do
+            let row = batch.Links[i]
+            links.TryAdd(struct (row.Trade, row.Other), row) |> ignore
+
         for gap in batch.Gaps do
             writeGap gap
 
@@ -175,6 +193,15 @@ type private Tables(collector: string) =
     let upTo (query: Query) rows =
         rows |> Seq.truncate query.Limit |> List.ofSeq
 
+    /// The oldest rows, or the newest ones, of those that are in order.
+    let ofEnd (query: Query) (rows: 'T seq) : 'T list =
+        let rows = List.ofSeq rows
+
+        if query.Latest then
+            rows |> List.skip (max 0 (rows.Length - query.Limit))
+        else
+            upTo query rows
+
     let summary exchange market : MarketSummary =
         let isOwn (otherExchange, otherMarket) =
             otherExchange = exchange && otherMarket = market
@@ -199,6 +226,12 @@ type private Tables(collector: string) =
                     row.At
         ]
 
+        let deltaTimes = [
+            for row in deltas.Values do
+                if isOwn (row.Exchange, row.Market) then
+                    row.At
+        ]
+
         let ownGaps =
             gaps.Values
             |> Seq.filter (fun row -> isOwn (row.Exchange, row.Market))
@@ -216,6 +249,9 @@ type private Tables(collector: string) =
             Books = bookTimes.Length
             FirstBook = earliest bookTimes
             LastBook = latest bookTimes
+            Deltas = deltaTimes.Length
+            FirstDelta = earliest deltaTimes
+            LastDelta = latest deltaTimes
             Gaps = ownGaps.Length
             OpenGaps = int64 (ownGaps |> List.filter _.Until.IsNone |> List.length)
             Checkpoints =
@@ -264,7 +300,7 @@ type private Tables(collector: string) =
             && isWanted query.Token row.Token
             && isDuring query row.At)
         |> Seq.sortBy (fun row -> struct (row.At, row.Id, row.Source))
-        |> upTo query
+        |> ofEnd query
 
     member _.Books(query: Query) =
         books.Values
@@ -273,7 +309,22 @@ type private Tables(collector: string) =
             && isWanted query.Token row.Token
             && isDuring query row.At)
         |> Seq.sortBy (fun row -> struct (row.At, string row.Token, row.Hash))
-        |> upTo query
+        |> ofEnd query
+
+    member _.Deltas(query: Query) =
+        deltas.Values
+        |> Seq.filter (fun row ->
+            isWithin query row.Exchange row.Market
+            && isWanted query.Token row.Token
+            && isDuring query row.At)
+        |> Seq.sortBy (fun row ->
+            struct (row.At, string row.Token, row.Ordinal, row.Side, row.Price.Millionths))
+        |> ofEnd query
+
+    member _.Links() =
+        links.Values
+        |> Seq.sortBy (fun link -> struct (link.At, link.Trade, link.Other))
+        |> List.ofSeq
 
     member _.Quarantine() =
         rejections.Values |> Seq.sortBy _.Received |> List.ofSeq
@@ -285,6 +336,9 @@ type private Tables(collector: string) =
             markets.Add(struct (row.Exchange, row.Market)) |> ignore
 
         for row in books.Values do
+            markets.Add(struct (row.Exchange, row.Market)) |> ignore
+
+        for row in deltas.Values do
             markets.Add(struct (row.Exchange, row.Market)) |> ignore
 
         for row in gaps.Values do
@@ -337,6 +391,8 @@ let create (collector: string) : Store =
         Markets = fun () -> alone tables.Markets
         Trades = fun query -> alone (fun () -> tables.Trades query)
         Books = fun query -> alone (fun () -> tables.Books query)
+        Deltas = fun query -> alone (fun () -> tables.Deltas query)
+        Links = fun () -> alone tables.Links
         Quarantine = fun () -> alone tables.Quarantine
         Status = fun () -> alone tables.Status
         Flush = fun _ -> Task.FromResult()

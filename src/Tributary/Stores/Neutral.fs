@@ -1,13 +1,18 @@
 /// Rows as they wait for a store that is elsewhere: whole in themselves, with full strings, and in a version of their own, so that
 /// whoever reads them later needs nothing else, and no store's way of writing is fixed by them.
 ///
-/// Version 1, all numbers little-endian: the version (1 byte), the exchange (text), `received` (int64), the names (int32, then texts),
-/// the rows (int32, then as below). A text is its length in UTF-8 (int32) and its bytes; a name is its place among the names (int32).
-///     trade   market, token, outcome (names), side, source (1 byte each), flags (int32), price, size, at (int64),
+/// Version 2, all numbers little-endian: the version (1 byte), the exchange (text), the batch's `received` (int64), the names (int32,
+/// then texts), the rows (int32, then as below). A text is its length in UTF-8 (int32) and its bytes; a name is its place among the
+/// names (int32).
+///     trade   market, token, outcome (names), side, source (1 byte each), flags (int32), price, size, at, received (int64),
 ///             id (16 bytes, big-endian), transaction (text)
-///     book    market, token (names), verdict (1 byte), flags (int32), tick, at (int64), hash (text),
+///     book    market, token (names), verdict, doubt, reason (1 byte each), flags (int32), tick, at, received (int64), hash (text),
 ///             bids and asks (each: int32, then price and size in int64)
+///     delta   market, token (names), side, verdict, doubt (1 byte each), ordinal (int32), price, size, at, received (int64),
+///             hash (text)
 ///     metric  name, labels (names), at (int64), value (float64)
+/// Version 1, which is still read, had no deltas, and no `received`, doubt and reason in its rows: they were received when the batch
+/// was, doubts were not told of, and every book was polled.
 [<RequireQualifiedAccess>]
 module internal Tributary.Stores.Neutral
 
@@ -19,7 +24,7 @@ open System.Text
 open Tributary
 
 [<Literal>]
-let Version = 1uy
+let Version = 2uy
 
 /// A growing run of bytes, used again and again.
 [<Sealed>]
@@ -53,7 +58,7 @@ type Sink() =
     member _.Written: ReadOnlySpan<byte> = ReadOnlySpan(bytes, 0, length)
     member _.Clear() = length <- 0
 
-/// Writes rows of batches in version 1. One user at a time; an answer is valid until the next one.
+/// Writes rows of batches in the newest version. One user at a time; an answer is valid until the next one.
 [<Sealed>]
 type Writer() =
     let head, rows = Sink(), Sink()
@@ -114,6 +119,7 @@ type Writer() =
                 rows.Int64 row.Price.Millionths
                 rows.Int64 row.Size.Millionths
                 rows.Int64 row.At.Micros
+                rows.Int64 row.Received.Micros
                 BinaryPrimitives.WriteUInt64BigEndian(rows.Room 8, row.Id.High)
                 BinaryPrimitives.WriteUInt64BigEndian(rows.Room 8, row.Id.Low)
                 rows.Text(batch.Utf8 row.Transaction)
@@ -131,12 +137,37 @@ type Writer() =
                 rows.Int32(place row.Market)
                 rows.Int32(place row.Token)
                 rows.Byte(byte row.Verdict)
+                rows.Byte(byte row.Doubt)
+                rows.Byte(byte row.Reason)
                 rows.Int32(int row.Flags)
                 rows.Int64 row.Tick.Millionths
                 rows.Int64 row.At.Micros
+                rows.Int64 row.Received.Micros
                 rows.Text(batch.Utf8 row.Hash)
                 levels (batch.Levels.Slice(row.FirstBid, row.BidCount))
                 levels (batch.Levels.Slice(row.FirstAsk, row.AskCount))
+
+        finish batch count
+
+    /// The deltas that are marked as inserted, of which there are so many.
+    member _.Deltas(batch: Batch, count: int) : ReadOnlySpan<byte> =
+        start ()
+
+        for i in 0 .. batch.Deltas.Count - 1 do
+            let row = &batch.Deltas[i]
+
+            if row.Inserted then
+                rows.Int32(place row.Market)
+                rows.Int32(place row.Token)
+                rows.Byte(byte row.Side)
+                rows.Byte(byte row.Verdict)
+                rows.Byte(byte row.Doubt)
+                rows.Int32 row.Ordinal
+                rows.Int64 row.Price.Millionths
+                rows.Int64 row.Size.Millionths
+                rows.Int64 row.At.Micros
+                rows.Int64 row.Received.Micros
+                rows.Text(batch.Utf8 row.Hash)
 
         finish batch count
 
@@ -235,14 +266,30 @@ let private oneOf (most: byte) what (value: byte) =
 
     value
 
-/// The head into the batch, which is cleared; then each of the rows, of so many bytes or more.
-let private read (bytes: ReadOnlyMemory<byte>) (batch: Batch) least (row: Cursor -> Name[] -> unit) =
+let private side (source: Cursor) : Side =
+    LanguagePrimitives.EnumOfValue(oneOf 1uy "side" (source.Byte()))
+
+let private verdict (source: Cursor) : Verdict =
+    LanguagePrimitives.EnumOfValue(oneOf 2uy "verdict" (source.Byte()))
+
+let private doubt (source: Cursor) : Doubt =
+    LanguagePrimitives.EnumOfValue(oneOf (byte (Doubt.all.Length - 1)) "doubt" (source.Byte()))
+
+let private reason (source: Cursor) : Reason =
+    LanguagePrimitives.EnumOfValue(oneOf (byte (Reason.all.Length - 1)) "reason" (source.Byte()))
+
+/// The head into the batch, which is cleared; then each of the rows, of so many bytes or more. It is told whether the entry is of
+/// version 1.
+let private read (bytes: ReadOnlyMemory<byte>) (batch: Batch) least (row: bool -> Cursor -> Name[] -> unit) =
     damages (fun () ->
         let source = Cursor bytes
 
-        match source.Byte() with
-        | Version -> ()
-        | later -> raise (InvalidDataException $"version {later}, of a later Tributary")
+        let isFirst =
+            match source.Byte() with
+            | 1uy -> true
+            | Version -> false
+            | 0uy -> raise (InvalidDataException "version 0, which there never was")
+            | later -> raise (InvalidDataException $"version {later}, of a later Tributary")
 
         batch.Clear()
         batch.Exchange <- Encoding.UTF8.GetString(source.Text())
@@ -250,18 +297,24 @@ let private read (bytes: ReadOnlyMemory<byte>) (batch: Batch) least (row: Cursor
         let names = Array.init (source.Count 4) (fun _ -> batch.Names.Intern(source.Text()))
 
         for _ in 1 .. source.Count least do
-            row source names
+            row isFirst source names
 
         if source.Rest > 0 then
             raise (InvalidDataException "it ends too late"))
 
+let private receivedIn isFirst (source: Cursor) (batch: Batch) : Instant =
+    if isFirst then
+        batch.Received
+    else
+        Instant.ofMicros (source.Int64())
+
 /// What `Writer.Trades` wrote, as the batch's only rows. An `InvalidDataException` says what is damaged.
 let readTrades (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
-    read bytes batch 62 (fun source names ->
+    read bytes batch 62 (fun isFirst source names ->
         let market = names[source.Int32()]
         let token = names[source.Int32()]
         let outcome = names[source.Int32()]
-        let side: Side = LanguagePrimitives.EnumOfValue(oneOf 1uy "side" (source.Byte()))
+        let side = side source
 
         let origin: Source =
             LanguagePrimitives.EnumOfValue(oneOf 2uy "source" (source.Byte()))
@@ -270,6 +323,7 @@ let readTrades (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
         let price = Price.ofMillionths (source.Int64())
         let size = source.Size()
         let at = Instant.ofMicros (source.Int64())
+        let received = receivedIn isFirst source batch
         let id = source.TradeId()
 
         let row: TradeRow = {
@@ -281,6 +335,7 @@ let readTrades (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
             Price = price
             Size = size
             At = at
+            Received = received
             Transaction = batch.Keep(source.Text())
             Wallet = nowhere
             Flags = flags
@@ -295,16 +350,16 @@ let readTrades (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
 
 /// What `Writer.Books` wrote, as the batch's only rows.
 let readBooks (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
-    read bytes batch 41 (fun source names ->
+    read bytes batch 41 (fun isFirst source names ->
         let market = names[source.Int32()]
         let token = names[source.Int32()]
-
-        let verdict: Verdict =
-            LanguagePrimitives.EnumOfValue(oneOf 2uy "verdict" (source.Byte()))
-
+        let verdict = verdict source
+        let doubt = if isFirst then Doubt.None else doubt source
+        let reason = if isFirst then Reason.Poll else reason source
         let flags = enum (source.Int32())
         let tick = Price.ofMillionths (source.Int64())
         let at = Instant.ofMicros (source.Int64())
+        let received = receivedIn isFirst source batch
         let hash = batch.Keep(source.Text())
         let firstBid = batch.Levels.Count
         let bids = source.Levels batch
@@ -315,13 +370,17 @@ let readBooks (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
             Market = market
             Token = token
             At = at
+            Received = received
             FirstBid = firstBid
             BidCount = bids
             FirstAsk = firstAsk
             AskCount = asks
             Hash = hash
             Tick = tick
+            LastTrade = { Start = 0; Length = -1 }
             Verdict = verdict
+            Doubt = doubt
+            Reason = reason
             Flags = flags
             Inserted = true
         }
@@ -330,9 +389,43 @@ let readBooks (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
         let origin = nowhere
         batch.BookOrigins.Add &origin)
 
+/// What `Writer.Deltas` wrote, as the batch's only rows.
+let readDeltas (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
+    read bytes batch 51 (fun isFirst source names ->
+        if isFirst then
+            raise (InvalidDataException "version 1, which had no deltas")
+
+        let market = names[source.Int32()]
+        let token = names[source.Int32()]
+        let side = side source
+        let verdict = verdict source
+        let doubt = doubt source
+        let ordinal = source.Int32()
+        let price = Price.ofMillionths (source.Int64())
+        let size = source.Size()
+        let at = Instant.ofMicros (source.Int64())
+        let received = Instant.ofMicros (source.Int64())
+
+        let row: DeltaRow = {
+            Market = market
+            Token = token
+            At = at
+            Received = received
+            Ordinal = ordinal
+            Side = side
+            Price = price
+            Size = size
+            Hash = batch.Keep(source.Text())
+            Verdict = verdict
+            Doubt = doubt
+            Inserted = true
+        }
+
+        batch.Deltas.Add &row)
+
 /// What `Writer.Metrics` wrote, as the batch's only rows.
 let readMetrics (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
-    read bytes batch 24 (fun source names ->
+    read bytes batch 24 (fun _ source names ->
         let name = batch.Names.Text names[source.Int32()]
         let labels = batch.Names.Text names[source.Int32()]
 

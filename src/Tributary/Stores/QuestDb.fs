@@ -137,6 +137,8 @@ let openForWriting
             Markets = local.Markets
             Trades = reader.Trades
             Books = reader.Books
+            Deltas = reader.Deltas
+            Links = reader.Links
             Quarantine = reader.Quarantine
             Status =
                 fun () -> task {
@@ -223,6 +225,8 @@ let openForReading (settings: StoreSettings) (clock: TimeProvider) : Result<Stor
             Markets = reader.Markets
             Trades = reader.Trades
             Books = reader.Books
+            Deltas = reader.Deltas
+            Links = reader.Links
             Quarantine = reader.Quarantine
             Status =
                 fun () -> task {

@@ -71,8 +71,18 @@ let private oneOf what all text =
     | Some one -> one
     | None -> damaged $"'{text}' for {what}"
 
-let private streamOf =
-    oneOf "a stream" [ Stream.Markets; Stream.Books; Stream.Trades ]
+let private streamOf = oneOf "a stream" Stream.all
+
+let private reasonOf text =
+    match Reason.tryParse text with
+    | Some reason -> reason
+    | None -> damaged $"'{text}' for a reason"
+
+let private doubtOf (number: int64) : Doubt =
+    if number >= 0L && number < int64 Doubt.all.Length then
+        LanguagePrimitives.EnumOfValue(byte number)
+    else
+        damaged $"{number} for a doubt"
 
 let private causeOf = oneOf "a cause" Cause.all
 
@@ -163,9 +173,16 @@ type private References(table: string) =
 [<Sealed>]
 type private Shipped() =
     let capacity = 200_000
-    let mutable trades, books = Repeats capacity, Repeats capacity
+
+    let mutable trades, books, deltas =
+        Repeats capacity, Repeats capacity, Repeats capacity
     // Those of the transaction under way.
-    let newTrades, newBooks = HashSet<TradeId>(), HashSet<TradeId>()
+    let newTrades, newBooks, newDeltas =
+        HashSet<TradeId>(), HashSet<TradeId>(), HashSet<TradeId>()
+
+    // What the tokens of deltas come down to: by `Names`, exchange and token, with the market that it was made for.
+    let tokens =
+        ConditionalWeakTable<Names, Dictionary<struct (string * Name), struct (Name * TradeId)>>()
 
     let isNew (known: Repeats) (fresh: HashSet<TradeId>) id = not (known.Knows id) && fresh.Add id
 
@@ -179,6 +196,20 @@ type private Shipped() =
     member _.IsNewBook(batch: Batch, row: inref<BookRow>) =
         isNew books newBooks (Content.bookOf batch &row)
 
+    member _.IsNewDelta(batch: Batch, row: inref<DeltaRow>) =
+        let known = tokens.GetOrCreateValue batch.Names
+        let key = struct (batch.Exchange, row.Token)
+
+        let token =
+            match known.TryGetValue key with
+            | true, struct (market, made) when market.Key = row.Market.Key -> made
+            | _ ->
+                let made = Content.tokenOf batch row.Market row.Token
+                known[key] <- struct (row.Market, made)
+                made
+
+        isNew deltas newDeltas (Content.deltaOf token &row)
+
     /// What was new is in the outbox.
     member this.Keep() =
         for id in newTrades do
@@ -187,17 +218,22 @@ type private Shipped() =
         for id in newBooks do
             books.Remember id |> ignore
 
+        for id in newDeltas do
+            deltas.Remember id |> ignore
+
         this.Undo()
 
     /// What was new is not in the outbox.
     member _.Undo() =
         newTrades.Clear()
         newBooks.Clear()
+        newDeltas.Clear()
 
     /// What is in the outbox no more may come again. What is new is in it.
     member _.Forget() =
         trades <- Repeats capacity
         books <- Repeats capacity
+        deltas <- Repeats capacity
 
 /// The writing connection: every statement once, and what is known of the file's keys. One caller at a time.
 [<Sealed>]
@@ -232,6 +268,9 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
 
     let moreBooks = db.Prepare "UPDATE token_keys SET books = books + ?2 WHERE id = ?1"
 
+    let moreDeltas =
+        db.Prepare "UPDATE token_keys SET deltas = deltas + ?2 WHERE id = ?1"
+
     let trade =
         db.Prepare
             "INSERT INTO trades (market, at, trade_id, source, token, outcome, side, price, size, transaction_hash,
@@ -242,9 +281,20 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     let book =
         db.Prepare
             "INSERT INTO orderbook_snapshots (token, at, hash, received, best_bid, best_bid_size, best_ask, best_ask_size,
-                                              verdict, reason, flags, bids, asks)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 'poll', ?10, ?11, ?12)
+                                              verdict, flags, bids, asks, reason, doubt)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
              ON CONFLICT (token, at, hash) DO NOTHING"
+
+    let delta =
+        db.Prepare
+            "INSERT INTO orderbook_deltas (token, at, ordinal, side, price, size, hash, received, verdict, doubt)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             ON CONFLICT (token, at, ordinal, side, price) DO NOTHING"
+
+    let link =
+        db.Prepare
+            "INSERT INTO trade_links (other_id, trade_id, at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (other_id, trade_id) DO NOTHING"
 
     let market =
         db.Prepare
@@ -308,7 +358,10 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     let mutable keys = ConditionalWeakTable<Names, Dictionary<string, Keys>>()
     let newTrades = Dictionary<int64, int>()
     let newBooks = Dictionary<int64, int>()
+    let newDeltas = Dictionary<int64, int>()
+    let reasons = Reason.all |> List.map (snd >> Encoding.UTF8.GetBytes) |> Array.ofList
     let idBytes: byte[] = Array.zeroCreate 16
+    let otherBytes: byte[] = Array.zeroCreate 16
     let transactionBytes: byte[] = Array.zeroCreate 32
     let hashBytes: byte[] = Array.zeroCreate 20
     let mutable levels: byte[] = Array.zeroCreate 65_536
@@ -319,6 +372,8 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     let shipped = Shipped()
     let tradePlaces = References "trades"
     let bookPlaces = References "orderbook_snapshots"
+    let deltaPlaces = References "orderbook_deltas"
+    let linkPlaces = References "trade_links"
     let marketPlaces = References "markets"
     let statsPlaces = References "market_stats"
     let gapPlaces = References "gaps"
@@ -330,6 +385,8 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
         statsPlaces
         tradePlaces
         bookPlaces
+        deltaPlaces
+        linkPlaces
         gapPlaces
         rejectionPlaces
         metricPlaces
@@ -399,6 +456,10 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
         counts.TryGetValue(key, &before) |> ignore
         counts[key] <- before + 1
 
+    let putId (id: TradeId) (into: byte[]) =
+        BinaryPrimitives.WriteUInt64BigEndian(Span(into, 0, 8), id.High)
+        BinaryPrimitives.WriteUInt64BigEndian(Span(into, 8, 8), id.Low)
+
     let writeTrades (batch: Batch) =
         let names, rows = batch.Names, batch.Trades
         let keys = keysOf batch batch.Exchange
@@ -412,8 +473,7 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
             if token.Outcome.Key = 0 && outcome.Key <> 0 then
                 learn keys names row.Token token outcome
 
-            BinaryPrimitives.WriteUInt64BigEndian(Span(idBytes, 0, 8), row.Id.High)
-            BinaryPrimitives.WriteUInt64BigEndian(Span(idBytes, 8, 8), row.Id.Low)
+            putId row.Id idBytes
             trade.Integer(1, market)
             trade.Integer(2, row.At.Micros)
             trade.Blob(3, ReadOnlySpan idBytes)
@@ -440,7 +500,7 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
             else
                 trade.Text(10, transaction)
 
-            trade.Integer(11, batch.Received.Micros)
+            trade.Integer(11, row.Received.Micros)
             trade.Integer(12, int64 row.Flags)
             trade.Run()
             row.Inserted <- db.Changes = 1
@@ -481,6 +541,19 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
 
         if rows > 0 then
             outbox.Add("orderbook_snapshots", rows, true, neutral.Books(batch, rows))
+
+    let shipDeltas (batch: Batch) =
+        let mutable rows = 0
+
+        for i in 0 .. batch.Deltas.Count - 1 do
+            let row = &batch.Deltas[i]
+            row.Inserted <- shipped.IsNewDelta(batch, &row)
+
+            if row.Inserted then
+                rows <- rows + 1
+
+        if rows > 0 then
+            outbox.Add("orderbook_deltas", rows, true, neutral.Deltas(batch, rows))
 
     let put (at: byref<int>) (symbol: byte) =
         levels[at] <- symbol
@@ -541,11 +614,13 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
             else
                 book.Text(3, hash)
 
-            book.Integer(4, batch.Received.Micros)
+            book.Integer(4, row.Received.Micros)
             writeSide 5 11 (batch.Levels.Slice(row.FirstBid, row.BidCount))
             writeSide 7 12 (batch.Levels.Slice(row.FirstAsk, row.AskCount))
             book.Integer(9, int64 row.Verdict)
             book.Integer(10, int64 row.Flags)
+            book.Text(13, ReadOnlySpan reasons[int row.Reason])
+            book.Integer(14, int64 row.Doubt)
             book.Run()
             row.Inserted <- db.Changes = 1
 
@@ -555,6 +630,63 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
                 if ships then
                     bookPlaces.Number db.LastRow
                     bookPlaces.Next()
+
+    // Hot: of live books there may be 20,000 in a second.
+    let writeDeltas (batch: Batch) =
+        let names, rows = batch.Names, batch.Deltas
+        let keys = keysOf batch batch.Exchange
+
+        for i in 0 .. rows.Count - 1 do
+            let row = &rows[i]
+            let token = tokenOf keys names (marketOf keys names row.Market) row.Token
+            let hash = batch.Utf8 row.Hash
+            delta.Integer(1, token.Key)
+            delta.Integer(2, row.At.Micros)
+            delta.Integer(3, row.Ordinal)
+            delta.Integer(4, int64 row.Side)
+            delta.Integer(5, row.Price.Millionths)
+            delta.Integer(6, row.Size.Millionths)
+
+            if tryHex hash (Span hashBytes) then
+                delta.Blob(7, ReadOnlySpan hashBytes)
+            else
+                delta.Text(7, hash)
+
+            delta.Integer(8, row.Received.Micros)
+            delta.Integer(9, int64 row.Verdict)
+            delta.Integer(10, int64 row.Doubt)
+            delta.Run()
+            row.Inserted <- db.Changes = 1
+
+            if row.Inserted then
+                count newDeltas token.Key
+
+                if ships then
+                    deltaPlaces.Number token.Key
+                    deltaPlaces.Number row.At.Micros
+                    deltaPlaces.Number row.Ordinal
+                    deltaPlaces.Number(int64 row.Side)
+                    deltaPlaces.Number row.Price.Millionths
+                    deltaPlaces.Next()
+
+    /// A link is small: what refers to it holds all of it, and it is never dropped.
+    let writeLinks (batch: Batch) =
+        for i in 0 .. batch.Links.Count - 1 do
+            let row = &batch.Links[i]
+            putId row.Trade idBytes
+            putId row.Other otherBytes
+
+            if not shipsRows then
+                link.Blob(1, ReadOnlySpan otherBytes)
+                link.Blob(2, ReadOnlySpan idBytes)
+                link.Integer(3, row.At.Micros)
+                link.Run()
+
+            if ships && (shipsRows || db.Changes = 1) then
+                linkPlaces.Number row.At.Micros
+                linkPlaces.Bytes(ReadOnlySpan idBytes)
+                linkPlaces.Bytes(ReadOnlySpan otherBytes)
+                linkPlaces.Next()
 
     let keyOfMarket (batch: Batch) (exchange: ExchangeId) (id: MarketId) =
         marketOf (keysOf batch (string exchange)) batch.Names (batch.Names.Intern(string id))
@@ -719,6 +851,11 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
         if batch.Books.Count > 0 then
             (if shipsRows then shipBooks else writeBooks) batch
 
+        if batch.Deltas.Count > 0 then
+            (if shipsRows then shipDeltas else writeDeltas) batch
+
+        writeLinks batch
+
         for row in batch.Gaps do
             writeGap batch row
 
@@ -750,6 +887,7 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
         keys <- ConditionalWeakTable()
         newTrades.Clear()
         newBooks.Clear()
+        newDeltas.Clear()
         shipped.Undo()
 
         for table in places do
@@ -814,6 +952,12 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
             for i in 0 .. dropped.Books.Count - 1 do
                 let row = &dropped.Books[i]
                 lose Stream.Books dropped.Exchange (names.Text row.Market) (names.Text row.Token) row.At
+        | "orderbook_deltas" ->
+            read Neutral.readDeltas
+
+            for i in 0 .. dropped.Deltas.Count - 1 do
+                let row = &dropped.Deltas[i]
+                lose Stream.Depth dropped.Exchange (names.Text row.Market) (names.Text row.Token) row.At
         | _ -> () // counters: the next ones say more
 
     /// Keeps the outbox within its bounds; what goes is a gap of the flow that it was of.
@@ -855,7 +999,8 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
             | Shipping.Off -> ()
 
             writeCounts moreTrades newTrades
-            writeCounts moreBooks newBooks)
+            writeCounts moreBooks newBooks
+            writeCounts moreDeltas newDeltas)
 
     /// What waits was shipped, or will be: it is not new when it comes again. The last entries are enough, for what is read
     /// again was read lately.
@@ -863,9 +1008,11 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
         if shipsRows then
             let known = Batch()
 
-            for table in [ "trades"; "orderbook_snapshots" ] do
+            // Entries of deltas are large, and hardly ever come again.
+            for table, entries in
+                [ "trades", 2_000L; "orderbook_snapshots", 2_000L; "orderbook_deltas", 200L ] do
                 let last = outbox.Last table
-                let mutable after = last - 2_000L
+                let mutable after = last - entries
 
                 // In pieces, for all of it may be much.
                 while after < last do
@@ -884,6 +1031,9 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
 
                                 for i in 0 .. known.Books.Count - 1 do
                                     shipped.IsNewBook(known, &known.Books[i]) |> ignore
+
+                                for i in 0 .. known.Deltas.Count - 1 do
+                                    shipped.IsNewDelta(known, &known.Deltas[i]) |> ignore
                             with :? InvalidDataException ->
                                 () // Whoever ships it says so.
 
@@ -931,30 +1081,30 @@ let private tokenOrNone (row: Statement) column =
     else
         ValueSome(tokenOf (row.Text column))
 
-let private readTrade (row: Statement) : Trade =
-    let id = row.Bytes 7
-
-    if id.Length <> 16 then
+let private idOf (bytes: ReadOnlySpan<byte>) : TradeId =
+    if bytes.Length <> 16 then
         damaged "a trade id that is not 16 bytes"
 
     {
-        Exchange = exchangeOf (row.Text 0)
-        Market = marketOf (row.Text 1)
-        Token = tokenOf (row.Text 2)
-        Outcome = row.Text 3
-        Side = LanguagePrimitives.EnumOfValue(byte (row.Integer 4))
-        Price = Price.ofMillionths (row.Integer 5)
-        Size = sizeOf (row.Integer 6)
-        Id = {
-            High = BinaryPrimitives.ReadUInt64BigEndian id
-            Low = BinaryPrimitives.ReadUInt64BigEndian(id.Slice 8)
-        }
-        Transaction = hexOrText "0x" row 8
-        Source = LanguagePrimitives.EnumOfValue(byte (row.Integer 9))
-        At = row.Instant 10
-        Received = row.Instant 11
-        Flags = enum (int (row.Integer 12))
+        High = BinaryPrimitives.ReadUInt64BigEndian bytes
+        Low = BinaryPrimitives.ReadUInt64BigEndian(bytes.Slice 8)
     }
+
+let private readTrade (row: Statement) : Trade = {
+    Exchange = exchangeOf (row.Text 0)
+    Market = marketOf (row.Text 1)
+    Token = tokenOf (row.Text 2)
+    Outcome = row.Text 3
+    Side = LanguagePrimitives.EnumOfValue(byte (row.Integer 4))
+    Price = Price.ofMillionths (row.Integer 5)
+    Size = sizeOf (row.Integer 6)
+    Id = idOf (row.Bytes 7)
+    Transaction = hexOrText "0x" row 8
+    Source = LanguagePrimitives.EnumOfValue(byte (row.Integer 9))
+    At = row.Instant 10
+    Received = row.Instant 11
+    Flags = enum (int (row.Integer 12))
+}
 
 let private readBook (row: Statement) : OrderBookSnapshot = {
     Exchange = exchangeOf (row.Text 0)
@@ -964,10 +1114,32 @@ let private readBook (row: Statement) : OrderBookSnapshot = {
     Asks = levelsOf (row.Bytes 4)
     Hash = hexOrText "" row 5
     Verdict = LanguagePrimitives.EnumOfValue(byte (row.Integer 6))
-    Reason = row.Text 7
+    Doubt = doubtOf (row.Integer 11)
+    Reason = reasonOf (row.Text 7)
     At = row.Instant 8
     Received = row.Instant 9
     Flags = enum (int (row.Integer 10))
+}
+
+let private readDelta (row: Statement) : OrderBookDelta = {
+    Exchange = exchangeOf (row.Text 0)
+    Market = marketOf (row.Text 1)
+    Token = tokenOf (row.Text 2)
+    At = row.Instant 3
+    Ordinal = int (row.Integer 4)
+    Side = LanguagePrimitives.EnumOfValue(byte (row.Integer 5))
+    Price = Price.ofMillionths (row.Integer 6)
+    Size = sizeOf (row.Integer 7)
+    Hash = hexOrText "" row 8
+    Verdict = LanguagePrimitives.EnumOfValue(byte (row.Integer 9))
+    Doubt = doubtOf (row.Integer 10)
+    Received = row.Instant 11
+}
+
+let private readLink (row: Statement) : TradeLink = {
+    Trade = idOf (row.Bytes 0)
+    Other = idOf (row.Bytes 1)
+    At = row.Instant 2
 }
 
 let private readGap (row: Statement) : RecordedGap = {
@@ -1057,8 +1229,11 @@ let private readSummary (checkpoints: Checkpoint list) (row: Statement) : Market
         Books = row.Integer 8
         FirstBook = row.InstantOrNull 9
         LastBook = row.InstantOrNull 10
-        Gaps = row.Integer 11
-        OpenGaps = row.Integer 12
+        Deltas = row.Integer 11
+        FirstDelta = row.InstantOrNull 12
+        LastDelta = row.InstantOrNull 13
+        Gaps = row.Integer 14
+        OpenGaps = row.Integer 15
         Checkpoints =
             checkpoints
             |> List.filter (fun one -> one.Market = market && one.Exchange = exchange)
@@ -1078,6 +1253,52 @@ let private marketColumns =
      FROM market_keys m
      JOIN exchanges e ON e.id = m.exchange"
 
+let private tradeRows =
+    "SELECT e.name, m.name, k.name, coalesce(t.outcome, k.outcome, ''), t.side, t.price, t.size, t.trade_id,
+            t.transaction_hash, t.source, t.at, t.received, t.flags
+     FROM trades t
+     JOIN token_keys k ON k.id = t.token
+     JOIN market_keys m ON m.id = t.market
+     JOIN exchanges e ON e.id = m.exchange
+     WHERE (?3 IS NULL OR k.name = ?3) AND t.at >= ?4 AND t.at < ?5 AND t.market"
+
+let private bookRows =
+    "SELECT e.name, m.name, k.name, b.bids, b.asks, b.hash, b.verdict, b.reason, b.at, b.received, b.flags, b.doubt
+     FROM orderbook_snapshots b
+     JOIN token_keys k ON k.id = b.token
+     JOIN market_keys m ON m.id = k.market
+     JOIN exchanges e ON e.id = m.exchange
+     WHERE b.at >= ?4 AND b.at < ?5 AND b.token"
+
+let private deltaRows =
+    "SELECT e.name, m.name, k.name, d.at, d.ordinal, d.side, d.price, d.size, d.hash, d.verdict, d.doubt, d.received
+     FROM orderbook_deltas d
+     JOIN token_keys k ON k.id = d.token
+     JOIN market_keys m ON m.id = k.market
+     JOIN exchanges e ON e.id = m.exchange
+     WHERE d.at >= ?4 AND d.at < ?5 AND d.token"
+
+/// In the order of these columns, or the other way round.
+let private inOrder latest (columns: string list) rows =
+    columns
+    |> List.map (fun column -> if latest then column + " DESC" else column)
+    |> String.concat ", "
+    |> fun order -> $"{rows} ORDER BY {order} LIMIT ?6"
+
+// Of one market or token (?7) the rows stand in their order already, and no more of them are looked at than are wanted.
+let private tradesOfOne latest =
+    $"{tradeRows} = ?7" |> inOrder latest [ "t.at"; "t.trade_id"; "t.source" ]
+
+let private booksOfOne latest =
+    $"{bookRows} = ?7" |> inOrder latest [ "b.at"; "b.hash" ]
+
+let private deltasOfOne latest =
+    $"{deltaRows} = ?7"
+    |> inOrder latest [ "d.at"; "d.ordinal"; "d.side"; "d.price" ]
+
+/// What reads the rows of one market or token, from their beginning or their end: for the tests, which ask how it is done.
+let internal statementsOfOne latest = [ tradesOfOne latest; booksOfOne latest; deltasOfOne latest ]
+
 [<Sealed>]
 type private Reader(db: Connection, path: string, collector: string voption) =
     let gate = Lock()
@@ -1087,27 +1308,35 @@ type private Reader(db: Connection, path: string, collector: string voption) =
         "SELECT m.id FROM market_keys m JOIN exchanges e ON e.id = m.exchange
          WHERE (?1 IS NULL OR e.name = ?1) AND (?2 IS NULL OR m.name = ?2)"
 
+    let tokens =
+        $"SELECT id FROM token_keys WHERE market IN ({markets}) AND (?3 IS NULL OR name = ?3)"
+
+    // The first two are enough to see whether there is one.
+    let someMarkets = db.Prepare $"{markets} LIMIT 2"
+    let someTokens = db.Prepare $"{tokens} LIMIT 2"
+
+    /// Two statements: for the oldest rows, and for the newest.
+    let ends (sql: bool -> string) =
+        struct (db.Prepare(sql false), db.Prepare(sql true))
+
     let trades =
-        db.Prepare
-            $"SELECT e.name, m.name, k.name, coalesce(t.outcome, k.outcome, ''), t.side, t.price, t.size, t.trade_id,
-                     t.transaction_hash, t.source, t.at, t.received, t.flags
-              FROM trades t
-              JOIN token_keys k ON k.id = t.token
-              JOIN market_keys m ON m.id = t.market
-              JOIN exchanges e ON e.id = m.exchange
-              WHERE t.market IN ({markets}) AND (?3 IS NULL OR k.name = ?3) AND t.at >= ?4 AND t.at < ?5
-              ORDER BY t.at, t.trade_id, t.source LIMIT ?6"
+        ends (fun latest ->
+            $"{tradeRows} IN ({markets})"
+            |> inOrder latest [ "t.at"; "t.trade_id"; "t.source" ])
 
     let books =
-        db.Prepare
-            $"SELECT e.name, m.name, k.name, b.bids, b.asks, b.hash, b.verdict, b.reason, b.at, b.received, b.flags
-              FROM orderbook_snapshots b
-              JOIN token_keys k ON k.id = b.token
-              JOIN market_keys m ON m.id = k.market
-              JOIN exchanges e ON e.id = m.exchange
-              WHERE b.token IN (SELECT id FROM token_keys WHERE market IN ({markets}) AND (?3 IS NULL OR name = ?3))
-                AND b.at >= ?4 AND b.at < ?5
-              ORDER BY b.at, k.name, b.hash LIMIT ?6"
+        ends (fun latest -> $"{bookRows} IN ({tokens})" |> inOrder latest [ "b.at"; "k.name"; "b.hash" ])
+
+    let deltas =
+        ends (fun latest ->
+            $"{deltaRows} IN ({tokens})"
+            |> inOrder latest [ "d.at"; "k.name"; "d.ordinal"; "d.side"; "d.price" ])
+
+    let tradesOfOne, booksOfOne, deltasOfOne =
+        ends tradesOfOne, ends booksOfOne, ends deltasOfOne
+
+    let links =
+        db.Prepare "SELECT trade_id, other_id, at FROM trade_links ORDER BY at, trade_id, other_id"
 
     let gaps =
         db.Prepare
@@ -1150,13 +1379,17 @@ type private Reader(db: Connection, path: string, collector: string voption) =
                              FROM gaps GROUP BY market),
                    recorded AS (SELECT k.market, sum(k.books) AS books,
                                        min((SELECT min(at) FROM orderbook_snapshots WHERE token = k.id)) AS earliest,
-                                       max((SELECT max(at) FROM orderbook_snapshots WHERE token = k.id)) AS latest
+                                       max((SELECT max(at) FROM orderbook_snapshots WHERE token = k.id)) AS latest,
+                                       sum(k.deltas) AS deltas,
+                                       min((SELECT min(at) FROM orderbook_deltas WHERE token = k.id)) AS first_delta,
+                                       max((SELECT max(at) FROM orderbook_deltas WHERE token = k.id)) AS last_delta
                                 FROM token_keys k GROUP BY k.market)
               SELECT e.name, m.name, coalesce(v.slug, ''), coalesce(v.question, ''), coalesce(v.status, ''),
                      m.trades,
                      (SELECT min(at) FROM trades WHERE market = m.id),
                      (SELECT max(at) FROM trades WHERE market = m.id),
                      coalesce(b.books, 0), b.earliest, b.latest,
+                     coalesce(b.deltas, 0), b.first_delta, b.last_delta,
                      coalesce(h.holes, 0), coalesce(h.unended, 0)
               FROM market_keys m
               JOIN exchanges e ON e.id = m.exchange
@@ -1184,6 +1417,41 @@ type private Reader(db: Connection, path: string, collector: string voption) =
         statement.Integer(5, query.Until.Micros)
         statement.Integer(6, query.Limit)
         statement
+
+    /// The ids of the markets that a query is about: two stand for any number.
+    let marketsOf (query: Query) =
+        if query.Market.IsNone then
+            [ 0L; 0L ]
+        else
+            someMarkets.TextOrNull(1, query.Exchange |> ValueOption.map string)
+            someMarkets.TextOrNull(2, query.Market |> ValueOption.map string)
+            someMarkets.Rows(fun row -> row.Integer 0)
+
+    /// The ids of the tokens.
+    let tokensOf (query: Query) =
+        if query.Token.IsNone then
+            [ 0L; 0L ]
+        else
+            someTokens.TextOrNull(1, query.Exchange |> ValueOption.map string)
+            someTokens.TextOrNull(2, query.Market |> ValueOption.map string)
+            someTokens.TextOrNull(3, query.Token |> ValueOption.map string)
+            someTokens.Rows(fun row -> row.Integer 0)
+
+    /// The rows that a query wants, which is about these markets or tokens.
+    let ofEnd (query: Query) (ids: int64 list) ofOne ofAll (read: Statement -> 'T) : 'T list =
+        let choose struct (oldest: Statement, newest: Statement) =
+            restrict query (if query.Latest then newest else oldest)
+
+        let rows =
+            match ids with
+            | [] -> []
+            | [ one ] ->
+                let statement = choose ofOne
+                statement.Integer(7, one)
+                statement.Rows read
+            | _ -> (choose ofAll).Rows read
+
+        if query.Latest then List.rev rows else rows
 
     let bytes () =
         [ path; path + "-wal"; path + "-shm" ]
@@ -1244,10 +1512,15 @@ type private Reader(db: Connection, path: string, collector: string voption) =
         reading (fun () -> descriptions.Rows readMarket)
 
     member _.Trades(query: Query) =
-        reading (fun () -> (restrict query trades).Rows readTrade)
+        reading (fun () -> ofEnd query (marketsOf query) tradesOfOne trades readTrade)
 
     member _.Books(query: Query) =
-        reading (fun () -> (restrict query books).Rows readBook)
+        reading (fun () -> ofEnd query (tokensOf query) booksOfOne books readBook)
+
+    member _.Deltas(query: Query) =
+        reading (fun () -> ofEnd query (tokensOf query) deltasOfOne deltas readDelta)
+
+    member _.Links() = reading (fun () -> links.Rows readLink)
 
     member _.Quarantine() =
         reading (fun () -> quarantine.Rows readRejection)
@@ -1289,12 +1562,21 @@ type private Shipments(db: Connection, collector: string) =
 
     let book =
         db.Prepare
-            "SELECT e.name, m.name, k.name, b.bids, b.asks, b.hash, b.verdict, b.at, b.received, b.flags
+            "SELECT e.name, m.name, k.name, b.bids, b.asks, b.hash, b.verdict, b.at, b.received, b.flags, b.reason, b.doubt
              FROM orderbook_snapshots b
              JOIN token_keys k ON k.id = b.token
              JOIN market_keys m ON m.id = k.market
              JOIN exchanges e ON e.id = m.exchange
              WHERE b.rowid = ?1"
+
+    let delta =
+        db.Prepare
+            "SELECT e.name, m.name, k.name, d.size, d.hash, d.received, d.verdict, d.doubt
+             FROM orderbook_deltas d
+             JOIN token_keys k ON k.id = d.token
+             JOIN market_keys m ON m.id = k.market
+             JOIN exchanges e ON e.id = m.exchange
+             WHERE d.token = ?1 AND d.at = ?2 AND d.ordinal = ?3 AND d.side = ?4 AND d.price = ?5"
 
     let market =
         db.Prepare
@@ -1372,6 +1654,7 @@ type private Shipments(db: Connection, collector: string) =
                     Price = Price.ofMillionths (found.Integer 5)
                     Size = sizeOf (found.Integer 6)
                     At = Instant.ofMicros at
+                    Received = found.Instant 8
                     Transaction =
                         (if found.IsBlob 7 then
                              batch.Keep(ReadOnlySpan(Encoding.UTF8.GetBytes(hexOrText "0x" found 7)))
@@ -1408,13 +1691,17 @@ type private Shipments(db: Connection, collector: string) =
                     Market = batch.Names.Intern(found.Bytes 1)
                     Token = batch.Names.Intern(found.Bytes 2)
                     At = found.Instant 7
+                    Received = found.Instant 8
                     FirstBid = firstBid
                     BidCount = firstAsk - firstBid
                     FirstAsk = firstAsk
                     AskCount = batch.Levels.Count - firstAsk
                     Hash = batch.Keep(ReadOnlySpan(Encoding.UTF8.GetBytes(hexOrText "" found 5)))
                     Tick = Price.zero
+                    LastTrade = { Start = 0; Length = -1 }
                     Verdict = LanguagePrimitives.EnumOfValue(byte (found.Integer 6))
+                    Doubt = doubtOf (found.Integer 11)
+                    Reason = reasonOf (found.Text 10)
                     Flags = enum (int (found.Integer 9))
                     Inserted = true
                 }
@@ -1455,6 +1742,54 @@ type private Shipments(db: Connection, collector: string) =
                     Received = found.Instant 2
                     Raw = ""
                 }))
+
+    let openDeltas (entry: OutboxEntry) (batch: Batch) =
+        each entry (fun places ->
+            let token, at, ordinal = places.Int64(), places.Int64(), places.Int64()
+            let side, price = places.Int64(), places.Int64()
+            delta.Integer(1, token)
+            delta.Integer(2, at)
+            delta.Integer(3, ordinal)
+            delta.Integer(4, side)
+            delta.Integer(5, price)
+
+            find delta (fun found ->
+                head batch (found.Text 0) (found.Instant 5)
+
+                let row: DeltaRow = {
+                    Market = batch.Names.Intern(found.Bytes 1)
+                    Token = batch.Names.Intern(found.Bytes 2)
+                    At = Instant.ofMicros at
+                    Received = found.Instant 5
+                    Ordinal = int ordinal
+                    Side = LanguagePrimitives.EnumOfValue(byte side)
+                    Price = Price.ofMillionths price
+                    Size = sizeOf (found.Integer 3)
+                    Hash =
+                        (if found.IsBlob 4 then
+                             batch.Keep(ReadOnlySpan(Encoding.UTF8.GetBytes(hexOrText "" found 4)))
+                         else
+                             batch.Keep(found.Bytes 4))
+                    Verdict = LanguagePrimitives.EnumOfValue(byte (found.Integer 6))
+                    Doubt = doubtOf (found.Integer 7)
+                    Inserted = true
+                }
+
+                batch.Deltas.Add &row))
+
+    // All that there is of a link stands in what refers to it.
+    let openLinks (entry: OutboxEntry) (batch: Batch) =
+        each entry (fun places ->
+            let at = Instant.ofMicros (places.Int64())
+            let trade = places.TradeId()
+
+            let row: TradeLink = {
+                Trade = trade
+                Other = places.TradeId()
+                At = at
+            }
+
+            batch.Links.Add &row)
 
     let openGaps (entry: OutboxEntry) (batch: Batch) =
         each entry (fun places ->
@@ -1522,6 +1857,7 @@ type private Shipments(db: Connection, collector: string) =
             match table with
             | "trades" -> Neutral.readTrades content batch
             | "orderbook_snapshots" -> Neutral.readBooks content batch
+            | "orderbook_deltas" -> Neutral.readDeltas content batch
             | _ -> Neutral.readMetrics content batch
         else
             batch.Clear()
@@ -1529,6 +1865,8 @@ type private Shipments(db: Connection, collector: string) =
             match table with
             | "trades" -> openTrades entry batch
             | "orderbook_snapshots" -> openBooks entry batch
+            | "orderbook_deltas" -> openDeltas entry batch
+            | "trade_links" -> openLinks entry batch
             | "markets" -> openMarkets entry batch
             | "market_stats" -> openStats entry batch
             | "gaps" -> openGaps entry batch
@@ -1553,6 +1891,8 @@ let private storeOf (reader: Reader) write (close: unit -> unit) : Store = {
     Markets = reader.Markets
     Trades = reader.Trades
     Books = reader.Books
+    Deltas = reader.Deltas
+    Links = reader.Links
     Quarantine = reader.Quarantine
     Status = reader.Status
     Flush = fun _ -> Task.FromResult()

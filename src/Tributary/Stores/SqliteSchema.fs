@@ -211,6 +211,22 @@ CREATE TABLE outbox (
 
 CREATE INDEX outbox_kind ON outbox (kind, entry, rows);
 """
+
+    """
+-- Why a book is not verified: the number of a word (0: no doubt, or a row of an earlier version).
+ALTER TABLE orderbook_snapshots ADD COLUMN doubt INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE orderbook_deltas ADD COLUMN doubt INTEGER NOT NULL DEFAULT 0;
+
+-- How many changes a token has.
+ALTER TABLE token_keys ADD COLUMN deltas INTEGER NOT NULL DEFAULT 0;
+
+-- When the fill was, as the sighting that counts says it.
+ALTER TABLE trade_links ADD COLUMN at INTEGER NOT NULL DEFAULT 0;
+
+CREATE TRIGGER orderbook_deltas_deleted AFTER DELETE ON orderbook_deltas BEGIN
+    UPDATE token_keys SET deltas = deltas - 1 WHERE id = OLD.token;
+END;
+"""
 ]
 
 // ---- how columns are shown to people
@@ -243,6 +259,12 @@ let private side column =
 
 let private verdict column =
     $"CASE {column} WHEN 0 THEN 'verified' WHEN 2 THEN 'mismatched' ELSE 'unverifiable' END"
+
+let private doubt column =
+    Doubt.all
+    |> List.map (fun (doubt, word) -> $"WHEN {int doubt} THEN '{word}'")
+    |> String.concat " "
+    |> fun words -> $"CASE {column} {words} ELSE '' END"
 
 /// The slug that a market has now, or null.
 let private slug market =
@@ -294,7 +316,7 @@ WHERE NOT EXISTS (SELECT 1 FROM trade_links l WHERE l.other_id = r.trade_id)"""
     {decimal "r.best_ask"} AS best_ask, {decimal "r.best_ask_size"} AS best_ask_size,
     (r.best_bid + r.best_ask) / 2e6 AS mid, (r.best_ask - r.best_bid) / 1e6 AS spread,
     (r.best_ask - r.best_bid) * 2e4 / (r.best_bid + r.best_ask) AS spread_bps,
-    {hexOrText "" "r.hash"} AS hash, r.sequence, {verdict "r.verdict"} AS verdict, r.reason,
+    {hexOrText "" "r.hash"} AS hash, r.sequence, {verdict "r.verdict"} AS verdict, {doubt "r.doubt"} AS doubt, r.reason,
     {iso "r.at"} AS at, {iso "r.received"} AS received, {flags "r.flags"} AS flags,
     {levels "r.bids"} AS bids, {levels "r.asks"} AS asks
 FROM orderbook_snapshots r {ofToken}"""
@@ -303,7 +325,7 @@ FROM orderbook_snapshots r {ofToken}"""
     $"""SELECT e.name AS exchange, {slug "m.id"} AS slug, m.name AS market, k.name AS token,
     coalesce(k.outcome, '') AS outcome, {iso "r.at"} AS at, r.ordinal, {side "r.side"} AS side,
     {decimal "r.price"} AS price, {decimal "r.size"} AS size, {hexOrText "" "r.hash"} AS hash, r.sequence,
-    {verdict "r.verdict"} AS verdict, {iso "r.received"} AS received
+    {verdict "r.verdict"} AS verdict, {doubt "r.doubt"} AS doubt, {iso "r.received"} AS received
 FROM orderbook_deltas r {ofToken}"""
 
     "gaps_readable",

@@ -54,6 +54,8 @@ type Query = {
     Until: Instant
     /// The most rows to answer, oldest first.
     Limit: int
+    /// Of more trades, books or deltas than that, the newest instead of the oldest; answered oldest first either way.
+    Latest: bool
 }
 
 [<RequireQualifiedAccess>]
@@ -65,6 +67,7 @@ module Query =
         Since = Instant.ofMicros System.Int64.MinValue
         Until = Instant.ofMicros System.Int64.MaxValue
         Limit = System.Int32.MaxValue
+        Latest = false
     }
 
 /// What a store holds of one market.
@@ -81,6 +84,9 @@ type MarketSummary = {
     Books: int64
     FirstBook: Instant voption
     LastBook: Instant voption
+    Deltas: int64
+    FirstDelta: Instant voption
+    LastDelta: Instant voption
     Gaps: int64
     OpenGaps: int64
     /// One for each flow that is followed: how far it has come, and how its last run went.
@@ -103,13 +109,13 @@ type StoreStatus = {
 type RecordedGap = { Collector: string; Gap: Gap }
 
 /// A place where batches become durable. Append twice, store once: rows are told apart by what they say (a trade's identity; a
-/// book's token, time and hash), and a repeat changes nothing (a gap that is closed or healed, and a checkpoint, are the only
+/// book's token, time and hash; a delta's token, time, ordinal, side and price), and a repeat changes nothing (a gap that is closed or healed, and a checkpoint, are the only
 /// things ever updated). One contract test runs against every store; `Memory` is the reference.
 [<NoComparison; NoEquality>]
 type Store = {
     Name: string
     /// Writes batches, in their order, as one transaction: when it answers Ok all of it is durable, else none of it is there.
-    /// Sets `Inserted` on the trades and books that were new. Called by one writer at a time.
+    /// Sets `Inserted` on the trades, books and deltas that were new. Called by one writer at a time.
     Write: IReadOnlyList<Batch> -> CancellationToken -> Task<Result<unit, StoreFault>>
     Checkpoints: unit -> Task<Checkpoint list>
     /// All gaps that overlap the span of time; an open one goes on for ever.
@@ -120,6 +126,10 @@ type Store = {
     Markets: unit -> Task<Market list>
     Trades: Query -> Task<Trade list>
     Books: Query -> Task<OrderBookSnapshot list>
+    /// In the order in which they are applied: by time, of one time by token, and by ordinal.
+    Deltas: Query -> Task<OrderBookDelta list>
+    /// All of them, by time.
+    Links: unit -> Task<TradeLink list>
     Quarantine: unit -> Task<Rejection list>
     Status: unit -> Task<StoreStatus>
     /// Ends when everything that was written can be read, which takes a while where the store is elsewhere.

@@ -25,6 +25,8 @@ let private line event =
         $"trade {trade.At} {trade.Market} {trade.Token} '{trade.Outcome}' {Side.text trade.Side} {trade.Price} x {trade.Size} tx {trade.Transaction} id {trade.Id} [{trade.Flags}]"
     | MarketEvent.Book book ->
         $"book {book.At} {book.Market} {book.Token} {Verdict.text book.Verdict} [{book.Flags}]\n  bids {levels book.Bids}\n  asks {levels book.Asks}"
+    | MarketEvent.Delta delta ->
+        $"delta {delta.At} {delta.Ordinal} {delta.Market} {delta.Token} {Side.text delta.Side} {delta.Price} x {delta.Size} {Verdict.text delta.Verdict}"
     | MarketEvent.Market market ->
         let outcomes =
             market.Outcomes

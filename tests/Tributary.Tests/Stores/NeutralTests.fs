@@ -32,6 +32,15 @@ let private tradesOf (batch: Batch) =
 let private booksOf (batch: Batch) =
     Neutral.Writer().Books(batch, (insertedBooks batch).Length).ToArray()
 
+let private insertedDeltas (batch: Batch) = [
+    for i in 0 .. batch.Deltas.Count - 1 do
+        if batch.Deltas[i].Inserted then
+            i
+]
+
+let private deltasOf (batch: Batch) =
+    Neutral.Writer().Deltas(batch, (insertedDeltas batch).Length).ToArray()
+
 let private metricsOf (batch: Batch) =
     Neutral.Writer().Metrics(batch).ToArray()
 
@@ -67,6 +76,8 @@ let private anyPrice = anyNumber |> Gen.map Price.ofMillionths
 
 let private nowhere: Slice = { Start = 0; Length = 0 }
 
+let private anyDoubt = Gen.elements (List.map fst Doubt.all)
+
 let private anyTrade (batch: Batch) = gen {
     let name = anyText |> Gen.map batch.Names.Intern
     let! market = name
@@ -77,6 +88,7 @@ let private anyTrade (batch: Batch) = gen {
     let! price = anyPrice
     let! size = anySize
     let! time = anyNumber
+    let! received = anyNumber
     let! transaction = anyText
     let! flags = Gen.choose (Int32.MinValue, Int32.MaxValue)
     let! high = anyNumber
@@ -93,6 +105,7 @@ let private anyTrade (batch: Batch) = gen {
             Price = price
             Size = size
             At = Instant.ofMicros time
+            Received = Instant.ofMicros received
             Transaction = batch.Keep(utf8 transaction)
             Wallet = nowhere
             Flags = enum flags
@@ -129,6 +142,9 @@ let private anyBook (batch: Batch) = gen {
     let! flags = Gen.choose (Int32.MinValue, Int32.MaxValue)
     let! tick = anyPrice
     let! time = anyNumber
+    let! received = anyNumber
+    let! doubt = anyDoubt
+    let! reason = Gen.elements (List.map fst Reason.all)
     let! hash = anyText
     let! inserted = Gen.elements [ true; true; false ]
     let! struct (firstBid, bids) = anySide batch
@@ -139,17 +155,56 @@ let private anyBook (batch: Batch) = gen {
             Market = batch.Names.Intern market
             Token = batch.Names.Intern token
             At = Instant.ofMicros time
+            Received = Instant.ofMicros received
             FirstBid = firstBid
             BidCount = bids
             FirstAsk = firstAsk
             AskCount = asks
             Hash = batch.Keep(utf8 hash)
             Tick = tick
+            LastTrade = { Start = 0; Length = -1 }
             Verdict = verdict
+            Doubt = doubt
+            Reason = reason
             Flags = enum flags
             Inserted = inserted
         }
         : BookRow)
+}
+
+let private anyDelta (batch: Batch) = gen {
+    let! market = anyText
+    let! token = anyText
+    let! side = Gen.elements [ Side.Buy; Side.Sell ]
+
+    let! verdict =
+        Gen.elements [ Verdict.Verified; Verdict.Unverifiable; Verdict.Mismatched ]
+
+    let! doubt = anyDoubt
+    let! ordinal = Gen.choose (Int32.MinValue, Int32.MaxValue)
+    let! price = anyPrice
+    let! size = anySize
+    let! time = anyNumber
+    let! received = anyNumber
+    let! hash = anyText
+    let! inserted = Gen.elements [ true; true; false ]
+
+    return
+        ({
+            Market = batch.Names.Intern market
+            Token = batch.Names.Intern token
+            At = Instant.ofMicros time
+            Received = Instant.ofMicros received
+            Ordinal = ordinal
+            Side = side
+            Price = price
+            Size = size
+            Hash = batch.Keep(utf8 hash)
+            Verdict = verdict
+            Doubt = doubt
+            Inserted = inserted
+        }
+        : DeltaRow)
 }
 
 let private anyBatch (fill: Batch -> Gen<unit>) = gen {
@@ -178,6 +233,15 @@ let private anyBooks =
 
         for row in rows do
             batch.Books.Add &row
+    })
+
+let private anyDeltas =
+    anyBatch (fun batch -> gen {
+        let! count = Gen.choose (0, 25)
+        let! rows = Gen.listOfLength count (anyDelta batch)
+
+        for row in rows do
+            batch.Deltas.Add &row
     })
 
 let private anyMetrics =
@@ -214,7 +278,7 @@ let private trade (batch: Batch) i =
     let text = batch.Names.Text
 
     (batch.Exchange, batch.Received, text row.Market, text row.Token, text row.Outcome),
-    (row.Side, row.Source, row.Price, row.Size, row.At),
+    (row.Side, row.Source, row.Price, row.Size, row.At, row.Received),
     (Encoding.UTF8.GetString(batch.Utf8 row.Transaction), row.Flags, row.Id)
 
 let private book (batch: Batch) i =
@@ -225,8 +289,17 @@ let private book (batch: Batch) i =
     ]
 
     (batch.Exchange, batch.Received, batch.Names.Text row.Market, batch.Names.Text row.Token),
-    (row.Verdict, row.Flags, row.Tick, row.At, Encoding.UTF8.GetString(batch.Utf8 row.Hash)),
+    (row.Verdict, row.Doubt, row.Reason, row.Flags),
+    (row.Tick, row.At, row.Received, Encoding.UTF8.GetString(batch.Utf8 row.Hash)),
     (side row.FirstBid row.BidCount, side row.FirstAsk row.AskCount)
+
+let private delta (batch: Batch) i =
+    let row = batch.Deltas[i]
+    let text = batch.Names.Text
+
+    (batch.Exchange, batch.Received, text row.Market, text row.Token),
+    (row.At, row.Received, row.Ordinal, row.Side, row.Price, row.Size),
+    (Encoding.UTF8.GetString(batch.Utf8 row.Hash), row.Verdict, row.Doubt)
 
 let private metric (batch: Batch) i =
     let row = batch.Metrics[i]
@@ -260,6 +333,18 @@ let ``books that are marked as inserted come back as they were, and no others`` 
 
         for i in 0 .. back.Books.Count - 1 do
             equal true back.Books[i].Inserted)
+
+[<Property(MaxTest = 200)>]
+let ``deltas that are marked as inserted come back as they were, and no others`` () =
+    always anyDeltas (fun batch ->
+        let back = readAs Neutral.readDeltas (deltasOf batch)
+
+        equal [ for i in insertedDeltas batch -> delta batch i ] [
+            for i in 0 .. back.Deltas.Count - 1 -> delta back i
+        ]
+
+        for i in 0 .. back.Deltas.Count - 1 do
+            equal true back.Deltas[i].Inserted)
 
 [<Property(MaxTest = 200)>]
 let ``metrics come back as they were, also values that are no numbers`` () =
@@ -302,12 +387,12 @@ let ``one writer and one batch serve many entries`` () =
         equal 1 back.Trades.Count
         equal (trade batch 0) (trade back 0)
 
-// ---- version 1, byte by byte
+// ---- both versions, byte by byte
 
 let private bytes (parts: string list) =
     Convert.FromHexString((String.concat "" parts).Replace(" ", ""))
 
-let private goldenTrade =
+let private tradeReceivedAt received =
     batch [
         fun batch ->
             let row: TradeRow = {
@@ -319,6 +404,7 @@ let private goldenTrade =
                 Price = price "0.55"
                 Size = size "10.5"
                 At = Instant.ofMicros 1L
+                Received = Instant.ofMicros received
                 Transaction = batch.Keep(utf8 "0xaa")
                 Wallet = batch.Keep(utf8 "0xbb")
                 Flags = enum 5
@@ -334,16 +420,35 @@ let private goldenTrade =
             batch.Received <- Instant.ofMicros -2L
     ]
 
-let private head names = [
-    "01" // the version
+let private goldenTrade = tradeReceivedAt 3L
+
+let private headOf version names = [
+    version
     "0A000000 706F6C796D61726B6574" // polymarket
     "FEFFFFFFFFFFFFFF" // received
     names
 ]
 
+let private head = headOf "02"
+
 let private goldenTradeBytes =
     bytes (
         head "03000000 02000000 6D31 02000000 7431 03000000 59C3A9"
+        @ [
+            "01000000"
+            "00000000 01000000 02000000" // market, token, outcome
+            "01 02" // sell, chain
+            "05000000" // flags
+            "7064080000000000 A037A00000000000" // price, size
+            "0100000000000000 0300000000000000" // at, received
+            "0102030405060708 090A0B0C0D0E0F10"
+            "04000000 30786161"
+        ]
+    )
+
+let private firstTradeBytes =
+    bytes (
+        headOf "01" "03000000 02000000 6D31 02000000 7431 03000000 59C3A9"
         @ [
             "01000000"
             "00000000 01000000 02000000" // market, token, outcome
@@ -355,7 +460,7 @@ let private goldenTradeBytes =
         ]
     )
 
-let private goldenBook =
+let private bookReceivedAt received doubt reason =
     batch [
         bookOf "m1" [ "0.48", "30" ] [] "ab" 0L
         fun batch ->
@@ -364,17 +469,38 @@ let private goldenBook =
             row <- {
                 row with
                     At = Instant.ofMicros 1L
+                    Received = Instant.ofMicros received
                     Inserted = true
                     Verdict = Verdict.Mismatched
+                    Doubt = doubt
+                    Reason = reason
                     Flags = enum 1
             }
 
             batch.Received <- Instant.ofMicros -2L
     ]
 
+let private goldenBook = bookReceivedAt 3L Doubt.Hash Reason.Resync
+
 let private goldenBookBytes =
     bytes (
         head "02000000 02000000 6D31 06000000 6D312D796573"
+        @ [
+            "01000000"
+            "00000000 01000000" // market, token
+            "02 06 02" // mismatched, hash, resync
+            "01000000" // flags
+            "1027000000000000" // tick
+            "0100000000000000 0300000000000000" // at, received
+            "02000000 6162" // hash
+            "01000000 0053070000000000 80C3C90100000000" // bids
+            "00000000" // asks
+        ]
+    )
+
+let private firstBookBytes =
+    bytes (
+        headOf "01" "02000000 02000000 6D31 06000000 6D312D796573"
         @ [
             "01000000"
             "00000000 01000000" // market, token
@@ -384,6 +510,38 @@ let private goldenBookBytes =
             "02000000 6162" // hash
             "01000000 0053070000000000 80C3C90100000000" // bids
             "00000000" // asks
+        ]
+    )
+
+let private goldenDelta =
+    batch [
+        deltaOf "m1" Side.Sell "0.55" "10.5" 7 "ab" 0L
+        fun batch ->
+            let row = &batch.Deltas[0]
+
+            row <- {
+                row with
+                    At = Instant.ofMicros 1L
+                    Received = Instant.ofMicros 3L
+                    Inserted = true
+                    Verdict = Verdict.Mismatched
+                    Doubt = Doubt.BestPrice
+            }
+
+            batch.Received <- Instant.ofMicros -2L
+    ]
+
+let private goldenDeltaBytes =
+    bytes (
+        head "02000000 02000000 6D31 06000000 6D312D796573"
+        @ [
+            "01000000"
+            "00000000 01000000" // market, token
+            "01 02 07" // sell, mismatched, best_price
+            "07000000" // ordinal
+            "7064080000000000 A037A00000000000" // price, size
+            "0100000000000000 0300000000000000" // at, received
+            "02000000 6162" // hash
         ]
     )
 
@@ -400,22 +558,36 @@ let private goldenMetric =
             batch.Received <- Instant.ofMicros -2L
     ]
 
-let private goldenMetricBytes =
+let private metricBytesOf version =
     bytes (
-        head "02000000 04000000 726F7773 03000000 613D62"
+        headOf version "02000000 04000000 726F7773 03000000 613D62"
         @ [ "01000000"; "00000000 01000000"; "0100000000000000"; "000000000000F83F" ]
     )
+
+let private goldenMetricBytes = metricBytesOf "02"
 
 let private shown (bytes: byte[]) = Convert.ToHexString bytes
 
 [<Test>]
-let ``version 1 stays as it is, for what waits in a file is read by later versions`` () =
+let ``version 2 stays as it is, for what waits in a file is read by later versions`` () =
     equal (shown goldenTradeBytes) (shown (tradesOf goldenTrade))
     equal (shown goldenBookBytes) (shown (booksOf goldenBook))
     equal (shown goldenMetricBytes) (shown (metricsOf goldenMetric))
     equal (trade goldenTrade 0) (trade (readAs Neutral.readTrades goldenTradeBytes) 0)
     equal (book goldenBook 0) (book (readAs Neutral.readBooks goldenBookBytes) 0)
     equal (metric goldenMetric 0) (metric (readAs Neutral.readMetrics goldenMetricBytes) 0)
+    equal (shown goldenDeltaBytes) (shown (deltasOf goldenDelta))
+    equal (delta goldenDelta 0) (delta (readAs Neutral.readDeltas goldenDeltaBytes) 0)
+
+[<Test>]
+let ``version 1 is still read: its rows were received when the batch was, and its books were polled`` () =
+    equal (trade (tradeReceivedAt -2L) 0) (trade (readAs Neutral.readTrades firstTradeBytes) 0)
+
+    equal
+        (book (bookReceivedAt -2L Doubt.None Reason.Poll) 0)
+        (book (readAs Neutral.readBooks firstBookBytes) 0)
+
+    equal (metric goldenMetric 0) (metric (readAs Neutral.readMetrics (metricBytesOf "01")) 0)
 
 // ---- damage
 
@@ -423,6 +595,9 @@ let private kinds = [
     "trades", goldenTradeBytes, Neutral.readTrades
     "books", goldenBookBytes, Neutral.readBooks
     "metrics", goldenMetricBytes, Neutral.readMetrics
+    "deltas", goldenDeltaBytes, Neutral.readDeltas
+    "trades of version 1", firstTradeBytes, Neutral.readTrades
+    "books of version 1", firstBookBytes, Neutral.readBooks
 ]
 
 let private damaged name reading (bytes: byte[]) =
@@ -443,7 +618,7 @@ let ``what ends too early, or goes on behind its end, is damaged`` () =
 [<Test>]
 let ``another version is not guessed at`` () =
     for name, bytes, reading in kinds do
-        for version in [ 0uy; 2uy; 255uy ] do
+        for version in [ 0uy; 3uy; 255uy ] do
             damaged name reading (Array.append [| version |] (Array.tail bytes))
 
 /// The bytes with a number in the place of another.
@@ -454,9 +629,12 @@ let private withNumber (place: int) (number: int) (bytes: byte[]) =
 
 /// Where the counts, lengths and places stand.
 let private numbers = [
-    "trades", [ 1; 23; 27; 33; 39; 46; 50; 54; 58; 108 ]
-    "books", [ 1; 23; 27; 33; 43; 47; 51; 76; 82; 102 ]
+    "trades", [ 1; 23; 27; 33; 39; 46; 50; 54; 58; 116 ]
+    "books", [ 1; 23; 27; 33; 43; 47; 51; 86; 92; 112 ]
     "metrics", [ 1; 23; 27; 35; 42; 46; 50 ]
+    "deltas", [ 1; 23; 27; 33; 43; 47; 51; 94 ]
+    "trades of version 1", [ 1; 23; 27; 33; 39; 46; 50; 54; 58; 108 ]
+    "books of version 1", [ 1; 23; 27; 33; 43; 47; 51; 76; 82; 102 ]
 ]
 
 [<Test>]
@@ -486,7 +664,14 @@ let ``what no row can have is damage`` () =
     damaged "source" Neutral.readTrades (at 63 3uy goldenTradeBytes)
     damaged "size" Neutral.readTrades (at 83 0x80uy goldenTradeBytes)
     damaged "verdict" Neutral.readBooks (at 55 3uy goldenBookBytes)
-    damaged "size of a level" Neutral.readBooks (at 101 0x80uy goldenBookBytes)
+    damaged "doubt" Neutral.readBooks (at 56 12uy goldenBookBytes)
+    damaged "reason" Neutral.readBooks (at 57 5uy goldenBookBytes)
+    damaged "size of a level" Neutral.readBooks (at 111 0x80uy goldenBookBytes)
+    damaged "side of a delta" Neutral.readDeltas (at 55 2uy goldenDeltaBytes)
+    damaged "verdict of a delta" Neutral.readDeltas (at 56 3uy goldenDeltaBytes)
+    damaged "doubt of a delta" Neutral.readDeltas (at 57 12uy goldenDeltaBytes)
+    damaged "size of a delta" Neutral.readDeltas (at 77 0x80uy goldenDeltaBytes)
+    damaged "deltas of version 1" Neutral.readDeltas (at 0 1uy goldenDeltaBytes)
 
 [<Property(MaxTest = 500)>]
 let ``whatever was done to an entry, it is read or it is damaged`` () =

@@ -86,6 +86,12 @@ let private heldTrades outbox = held outbox "trades" tradesOf
 let private heldBooks outbox =
     held outbox "orderbook_snapshots" booksOf
 
+let private heldDeltas outbox =
+    held outbox "orderbook_deltas" (fun batch -> [ for i in 0 .. batch.Deltas.Count - 1 -> batch.Delta i ])
+
+let private heldLinks outbox =
+    held outbox "trade_links" (fun batch -> [ for i in 0 .. batch.Links.Count - 1 -> batch.Links[i] ])
+
 let private heldGaps outbox =
     held outbox "gaps" (fun batch -> List.ofSeq batch.Gaps)
 
@@ -130,6 +136,78 @@ let ``trades and books come out as they were written`` () =
             write store [ odd ]
             equal (tradesOf odd) (heldTrades outbox)
             equal (booksOf odd) (heldBooks outbox))
+
+[<Test>]
+let ``deltas and links come out as they were written, once`` () =
+    for shipping in modes do
+        withOutbox shipping (fun _ store outbox ->
+            let written =
+                batch [
+                    deltaOf "m1" Side.Sell "0.52" "0" 3 (hash 1) 10L
+                    deltaOf "m1" Side.Buy "0.48" "9223372036854.775807" 4 "NOT-HEX" 10L
+                    deltaOf "m2" Side.Buy "-1" "1" 0 "" -5L
+                    link 1 2
+                    link 1 3
+                ]
+
+            for i, verdict, doubt in [ 0, Verdict.Mismatched, Doubt.Hash; 2, Verdict.Verified, Doubt.None ] do
+                let row = &written.Deltas[i]
+
+                row <- {
+                    row with
+                        Verdict = verdict
+                        Doubt = doubt
+                        Received = at (int64 i)
+                }
+
+            write store [ written ]
+            write store [ batch [ delta "m3" 1 1L; deltaOf "m1" Side.Sell "0.52" "7" 3 (hash 2) 10L ] ]
+
+            equal
+                ([ for i in 0..2 -> written.Delta i ] @ [ (batch [ delta "m3" 1 1L ]).Delta 0 ])
+                (heldDeltas outbox)
+
+            equal [ for i in 0..1 -> written.Links[i] ] (heldLinks outbox))
+
+[<Test>]
+let ``books come out with their reason, their doubt and when each was received`` () =
+    for shipping in modes do
+        withOutbox shipping (fun _ store outbox ->
+            let written = batch [ book "m1" 1 1L; book "m1" 2 2L ]
+            let row = &written.Books[1]
+
+            row <- {
+                row with
+                    Verdict = Verdict.Mismatched
+                    Doubt = Doubt.Poll
+                    Reason = Reason.Last
+                    Received = at 9L
+            }
+
+            write store [ written ]
+            equal (booksOf written) (heldBooks outbox))
+
+[<Test>]
+let ``dropped deltas leave a gap of live books for each token, and links are kept`` () =
+    let path = newPath ()
+    let store, outbox = openAs (dropping 1L) path
+    write store [ batch [ delta "m1" 1 10L; delta "m2" 1 15L; delta "m1" 1 20L; link 1 2 ] ]
+    write store [ batch [ delta "m1" 1 30L ] ]
+    equal [ at 30L ] (heldDeltas outbox |> List.map _.At)
+    equal 1 (heldLinks outbox).Length
+
+    equal
+        (Set.ofList [ "m1-yes", at 10L, ValueSome(at 21L); "m2-yes", at 15L, ValueSome(at 16L) ])
+        (heldGaps outbox
+         |> List.filter (fun gap -> gap.Stream = Stream.Depth && gap.Cause = Cause.Overrun)
+         |> List.map (fun gap -> string gap.Token.Value, gap.Since, gap.Until)
+         |> Set.ofList)
+
+    // What was dropped may come again.
+    let again = batch [ delta "m1" 1 10L ]
+    write store [ again ]
+    equal true again.Deltas[0].Inserted
+    close store
 
 [<Test>]
 let ``markets and their numbers come out in entries of their own`` () =
@@ -819,7 +897,7 @@ let ``an entry that is damaged when it has to go is quarantined with its bytes``
     write store [ one 2 20L ]
     close store
     // Of a later version, and as long as before.
-    execute path "UPDATE outbox SET content = CAST(x'02' || substr(content, 2) AS BLOB) WHERE entry = 1"
+    execute path "UPDATE outbox SET content = CAST(x'03' || substr(content, 2) AS BLOB) WHERE entry = 1"
     let store, outbox = openAs (dropping (2L * length)) path
     let content = (entries outbox "trades").Head.Content.ToArray()
     write store [ one 3 30L ]
@@ -828,7 +906,7 @@ let ``an entry that is damaged when it has to go is quarantined with its bytes``
     match result (store.Quarantine()) with
     | [ rejection ] ->
         equal content rejection.Bytes
-        Assert.That(rejection.Reason, Does.Contain "version 2")
+        Assert.That(rejection.Reason, Does.Contain "version 3")
         equal "outbox/trades" rejection.Source
     | other -> failwith $"%A{other}"
 

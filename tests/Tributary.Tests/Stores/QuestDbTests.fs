@@ -124,11 +124,20 @@ let private plain = id
 
 /// Some rows of every kind, in three batches.
 let private contents () = [
-    batch [ described market; fill "m1" 1 10L; fill "m1" 2 20L; book "m1" 1 10L ]
+    batch [
+        described market
+        fill "m1" 1 10L
+        fill "m1" 2 20L
+        book "m1" 1 10L
+        delta "m1" 0 11L
+        delta "m1" 1 11L
+    ]
     batch [
         hole gap
         fill "m2" 1 15L
         book "m2" 2 5L
+        delta "m2" 0 5L
+        link 1 2
         rejected "no side" "{}" "/a"
         measured "rows" 1.0 5L
     ]
@@ -136,6 +145,8 @@ let private contents () = [
         fill "m2" 2 30L
         hole { gap with Until = ValueSome(at 300L) }
         book "m1" 3 30L
+        delta "m1" 0 12L
+        link 1 3
     ]
 ]
 
@@ -152,12 +163,15 @@ let private holds (bench: Bench) (store: Store) =
     let ours (gaps: RecordedGap list) =
         gaps |> List.filter (fun gap -> string gap.Gap.Exchange <> "questdb")
 
-    let trades, books, gaps, markets, quarantine, checkpoints =
+    let trades, books, changes, gaps, markets, quarantine, checkpoints =
         everything (patient store)
 
-    let trades', books', gaps', markets', quarantine', checkpoints' = expected.Value
+    let trades', books', changes', gaps', markets', quarantine', checkpoints' =
+        expected.Value
+
     equal trades' trades
     equal books' books
+    equal changes' changes
     equal gaps' (ours gaps)
     equal markets' markets
     equal quarantine' quarantine
@@ -909,10 +923,14 @@ let private onAnyServer (test: string -> TestServer -> unit) =
         Directory.Delete(folder, true)
 
 let private holdsAll (store: Store) =
-    let trades', books', gaps', markets', quarantine', _ = expected.Value
-    let trades, books, gaps, markets, quarantine, _ = everything (patient store)
+    let trades', books', changes', gaps', markets', quarantine', _ = expected.Value
+
+    let trades, books, changes, gaps, markets, quarantine, _ =
+        everything (patient store)
+
     equal trades' trades
     equal books' books
+    equal changes' changes
     equal gaps' gaps
     equal markets' markets
     equal quarantine' quarantine

@@ -190,6 +190,8 @@ let ``a row that the server cannot hold is left out, and the caller told why`` (
             fill "m1" 2 100L
             fill "m1" 3 late
             book "m1" 1 early
+            delta "m1" 1 early
+            linkOf (idOf 1) (idOf 2) late
             hole { gap with Since = at late }
             measured "m" 1.0 early
             described {
@@ -219,6 +221,63 @@ let ``a row that the server cannot hold is left out, and the caller told why`` (
 
         for _, reason in refused do
             isTrue (reason.EndsWith "lies outside of 1970-01-01 to 9999-12-31, which QuestDB can hold")
+
+// ---- deltas and links
+
+[<Test>]
+let ``a delta is one level's new total, with what is known of the book after it`` () =
+    let contents =
+        batch [
+            deltaOf "m1" Side.Sell "0.52" "0" 7 "" 100L
+            delta "m1" 3 101L
+            fun batch ->
+                let row = &batch.Deltas[1]
+
+                row <- {
+                    row with
+                        Verdict = Verdict.Verified
+                        Doubt = Doubt.None
+                        Received = at 9L
+                }
+        ]
+
+    equal
+        [
+            "orderbook_deltas,exchange=polymarket,market=m1,token=m1-yes,side=sell,verdict=unverifiable,doubt=not_checked ordinal=7i,price=0.52,size=0,hash=\"\",received=1784851203000000t 1784851200000100t<0A>"
+            $"orderbook_deltas,exchange=polymarket,market=m1,token=m1-yes,side=buy,verdict=verified ordinal=3i,price=0.48,size=12.5,hash=\"{hash 3}\",received=1784851200000009t 1784851200000101t<0A>"
+        ]
+        (lines textOnly Lane.Deltas contents)
+
+[<Test>]
+let ``a link is dated with the fill that it is of`` () =
+    equal
+        [
+            "trade_links other_id=\"0000000000000002ffffffffffffffff\",trade_id=\"0000000000000001ffffffffffffffff\" 1784851200000001t<0A>"
+        ]
+        (lines textOnly Lane.Links (batch [ link 1 2 ]))
+
+[<Test>]
+let ``a book says why it was taken and why it is doubted`` () =
+    let contents =
+        batch [
+            bookOf "m1" [] [] "" 1L
+            fun batch ->
+                let row = &batch.Books[0]
+
+                row <- {
+                    row with
+                        Verdict = Verdict.Mismatched
+                        Doubt = Doubt.Mirror
+                        Reason = Reason.Resync
+                        Received = at 9L
+                }
+        ]
+
+    equal
+        [
+            "orderbook_snapshots,exchange=polymarket,market=m1,token=m1-yes,verdict=mismatched,doubt=mirror,reason=resync bids=\"[]\",asks=\"[]\",hash=\"\",received=1784851200000009t 1784851200000001t<0A>"
+        ]
+        (lines textOnly Lane.Books contents)
 
 // ---- books
 
@@ -457,6 +516,8 @@ let private everythingThereIs () =
         batch [
             fill "m1" 1 100L
             book "m1" 1 100L
+            delta "m1" 1 100L
+            link 1 2
             described complete
             hole healed
             rejected "r" "b" "s"
@@ -467,6 +528,7 @@ let private everythingThereIs () =
         {
             batch.Books[0] with
                 Flags = Flags.Crossed
+                Doubt = Doubt.NoHash
         }
 
     batch
@@ -495,7 +557,7 @@ let ``a row that has everything has every column of its table, in its order and 
         | Ok rows ->
             equal 1 rows.Count
             equal table.Name rows[0].Table
-            // Polls have no sequence numbers.
+            // Nobody gives sequence numbers yet.
             let columns =
                 table.Columns.Tail |> List.filter (fun column -> column.Name <> "sequence")
 
@@ -543,6 +605,7 @@ let ``rows of tokens that were met allocate nothing`` () =
             for i in 1..50 do
                 fill $"m{i % 7}" i (int64 i)
                 book $"m{i % 7}" i (int64 i)
+                delta $"m{i % 7}" i (int64 i)
         ]
 
     for options in [ textOnly; options; exactly ] do
@@ -552,6 +615,7 @@ let ``rows of tokens that were met allocate nothing`` () =
             payload.Clear()
             encoder.AppendTrades(contents, 0, contents.Trades.Count, payload, unexpected)
             encoder.AppendBooks(contents, 0, contents.Books.Count, payload, unexpected)
+            encoder.AppendDeltas(contents, 0, contents.Deltas.Count, payload, unexpected)
 
         for _ in 1..3 do
             work ()

@@ -20,8 +20,8 @@ let private golden = [
     "CREATE TABLE IF NOT EXISTS \"markets\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"event\" VARCHAR, \"slug\" VARCHAR, \"question\" VARCHAR, \"outcomes\" VARCHAR, \"tags\" VARCHAR, \"status\" SYMBOL, \"accepts_orders\" BOOLEAN, \"tick_size\" DOUBLE, \"minimum_size\" DOUBLE, \"neg_risk\" BOOLEAN, \"starts\" TIMESTAMP, \"ends\" TIMESTAMP, \"closed\" TIMESTAMP, \"winner\" VARCHAR, \"updated\" TIMESTAMP, \"received\" TIMESTAMP, \"version\" VARCHAR, \"raw\" VARCHAR) TIMESTAMP(\"at\") PARTITION BY MONTH WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\", \"version\")"
     "CREATE TABLE IF NOT EXISTS \"market_stats\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"volume\" DOUBLE, \"liquidity\" DOUBLE, \"open_interest\" DOUBLE) TIMESTAMP(\"at\") PARTITION BY MONTH WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\")"
     "CREATE TABLE IF NOT EXISTS \"trades\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"outcome\" SYMBOL, \"side\" SYMBOL, \"source\" SYMBOL, \"flags\" SYMBOL, \"token\" VARCHAR, \"price\" DOUBLE, \"size\" DOUBLE, \"trade_id\" VARCHAR, \"transaction_hash\" VARCHAR, \"received\" TIMESTAMP) TIMESTAMP(\"at\") PARTITION BY DAY WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\", \"trade_id\", \"source\")"
-    "CREATE TABLE IF NOT EXISTS \"orderbook_snapshots\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"token\" SYMBOL CAPACITY 131072, \"verdict\" SYMBOL, \"reason\" SYMBOL, \"flags\" SYMBOL, \"bids\" DOUBLE[][], \"asks\" DOUBLE[][], \"best_bid\" DOUBLE, \"best_bid_size\" DOUBLE, \"best_ask\" DOUBLE, \"best_ask_size\" DOUBLE, \"mid\" DOUBLE, \"spread\" DOUBLE, \"spread_bps\" DOUBLE, \"hash\" VARCHAR, \"sequence\" LONG, \"received\" TIMESTAMP) TIMESTAMP(\"at\") PARTITION BY HOUR WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\", \"token\", \"hash\")"
-    "CREATE TABLE IF NOT EXISTS \"orderbook_deltas\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"token\" SYMBOL CAPACITY 131072, \"side\" SYMBOL, \"verdict\" SYMBOL, \"ordinal\" LONG, \"price\" DOUBLE, \"size\" DOUBLE, \"hash\" VARCHAR, \"sequence\" LONG, \"received\" TIMESTAMP) TIMESTAMP(\"at\") PARTITION BY HOUR WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\", \"token\", \"ordinal\", \"side\", \"price\")"
+    "CREATE TABLE IF NOT EXISTS \"orderbook_snapshots\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"token\" SYMBOL CAPACITY 131072, \"verdict\" SYMBOL, \"doubt\" SYMBOL, \"reason\" SYMBOL, \"flags\" SYMBOL, \"bids\" DOUBLE[][], \"asks\" DOUBLE[][], \"best_bid\" DOUBLE, \"best_bid_size\" DOUBLE, \"best_ask\" DOUBLE, \"best_ask_size\" DOUBLE, \"mid\" DOUBLE, \"spread\" DOUBLE, \"spread_bps\" DOUBLE, \"hash\" VARCHAR, \"sequence\" LONG, \"received\" TIMESTAMP) TIMESTAMP(\"at\") PARTITION BY HOUR WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\", \"token\", \"hash\")"
+    "CREATE TABLE IF NOT EXISTS \"orderbook_deltas\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"token\" SYMBOL CAPACITY 131072, \"side\" SYMBOL, \"verdict\" SYMBOL, \"doubt\" SYMBOL, \"ordinal\" LONG, \"price\" DOUBLE, \"size\" DOUBLE, \"hash\" VARCHAR, \"sequence\" LONG, \"received\" TIMESTAMP) TIMESTAMP(\"at\") PARTITION BY HOUR WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\", \"token\", \"ordinal\", \"side\", \"price\")"
     "CREATE TABLE IF NOT EXISTS \"trade_links\" (\"at\" TIMESTAMP, \"other_id\" VARCHAR, \"trade_id\" VARCHAR) TIMESTAMP(\"at\") PARTITION BY DAY WAL DEDUP UPSERT KEYS(\"at\", \"other_id\", \"trade_id\")"
     "CREATE TABLE IF NOT EXISTS \"gaps\" (\"since\" TIMESTAMP, \"collector\" SYMBOL, \"exchange\" SYMBOL, \"stream\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"cause\" SYMBOL, \"token\" VARCHAR, \"until\" TIMESTAMP, \"healed_at\" TIMESTAMP, \"healed_by\" VARCHAR) TIMESTAMP(\"since\") PARTITION BY MONTH WAL DEDUP UPSERT KEYS(\"since\", \"collector\", \"exchange\", \"stream\", \"market\", \"cause\", \"token\")"
     "CREATE TABLE IF NOT EXISTS \"prices\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"token\" SYMBOL CAPACITY 131072, \"kind\" SYMBOL, \"price\" DOUBLE, \"received\" TIMESTAMP) TIMESTAMP(\"at\") PARTITION BY DAY WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\", \"token\", \"kind\")"
@@ -374,6 +374,15 @@ let private differences
                 "column orderbook_snapshots.asks is a VARCHAR: levels go there as JSON texts, as for servers before 9.0"
             ]
             LevelsAsText = true
+    }
+
+    "a table from before doubts",
+    2,
+    snapshots,
+    without "doubt",
+    {
+        fine with
+            Mend = [ "ALTER TABLE \"orderbook_snapshots\" ADD COLUMN \"doubt\" SYMBOL" ]
     }
 
     "one side missing",

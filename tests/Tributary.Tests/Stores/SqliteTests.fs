@@ -4,7 +4,10 @@ open System
 open System.Diagnostics
 open System.IO
 open System.Threading
+open FsCheck
+open FsCheck.FSharp
 open NUnit.Framework
+open FsCheck.NUnit
 open Tributary
 open Tributary.Stores
 open Tributary.Tests.Stores.Vocabulary
@@ -198,6 +201,33 @@ let ``a file of an earlier version is taken forward with all that is in it`` () 
     // What is up to date is not touched.
     SqliteSchema.migrate [ one; two ] (view "title") db
     equal [ [ "Tainaron 1985" ] ] (query path 1 "SELECT * FROM songs_readable")
+
+[<Test>]
+let ``books of the version before deltas were written are read, and nothing is doubted of them`` () =
+    let path = madeBy ""
+
+    do
+        use db = access path Access.Write
+        SqliteSchema.migrate (List.take 2 SqliteSchema.steps) [] db
+
+        db.Execute
+            "INSERT INTO exchanges VALUES (1, 'polymarket');
+             INSERT INTO market_keys (id, exchange, name) VALUES (1, 1, 'm1');
+             INSERT INTO token_keys (id, market, name, books) VALUES (1, 1, 'm1-yes', 1);
+             INSERT INTO orderbook_snapshots (token, at, hash, received, verdict, reason, flags, bids, asks)
+             VALUES (1, 10, 'h', 20, 1, 'poll', 0, '[]', '[[500000,1000000]]')"
+
+    let store = openAt path
+
+    match books store with
+    | [ book ] ->
+        equal (Verdict.Unverifiable, Doubt.None, Reason.Poll) (book.Verdict, book.Doubt, book.Reason)
+    | other -> failwith $"%A{other}"
+
+    write store [ batch [ delta "m1" 1 30L; delta "m1" 2 30L ] ]
+    let summary = (result (store.Status())).Markets.Head
+    equal (1L, 2L, ValueSome(at 30L)) (summary.Books, summary.Deltas, summary.FirstDelta)
+    close store
 
 [<Test>]
 let ``a step that fails leaves the version that was`` () =
@@ -481,6 +511,7 @@ let ``books are readable, with mid, spread and spread in basis points`` () =
                 hash 1
                 "null"
                 "verified"
+                ""
                 "poll"
                 "2026-07-24T00:00:00.000010Z"
                 "2026-07-24T00:00:03.000000Z"
@@ -488,7 +519,51 @@ let ``books are readable, with mid, spread and spread in basis points`` () =
                 "[[0.48,30.0],[0.47,500.25]]"
                 "[[0.52,10.0],[0.6,1.0]]"
             ]
-            (one path 21 "orderbook_snapshots_readable"))
+            (one path 22 "orderbook_snapshots_readable"))
+
+[<Test>]
+let ``changes of a book are readable, with their doubt`` () =
+    withStore (fun path store ->
+        write store [ batch [ described market; deltaOf "m1" Side.Sell "0.52" "0" 3 (hash 1) 10L ] ]
+
+        equal
+            [
+                "polymarket"
+                "will-it-rain"
+                "m1"
+                "m1-yes"
+                "Yes"
+                "2026-07-24T00:00:00.000010Z"
+                "3"
+                "sell"
+                "0.52"
+                "0.0"
+                hash 1
+                "null"
+                "unverifiable"
+                "not_checked"
+                "2026-07-24T00:00:03.000000Z"
+            ]
+            (one path 15 "orderbook_deltas_readable"))
+
+[<Test>]
+let ``the rows of one token or market are found in their order, from either end, and not sorted`` () =
+    withStore (fun path store ->
+        write store [ batch [ fill "m1" 1 10L; book "m1" 1 10L; delta "m1" 1 10L ] ]
+
+        for latest in [ false; true ] do
+            for sql in Sqlite.statementsOfOne latest do
+                let plan =
+                    query path 4 $"EXPLAIN QUERY PLAN {sql}"
+                    |> List.map List.last
+                    |> String.concat "\n"
+
+                Assert.That(plan, Does.Not.Contain "TEMP B-TREE")
+
+                Assert.That(
+                    plan,
+                    Does.Match "SEARCH (b USING INDEX|d USING PRIMARY KEY|t USING PRIMARY KEY)"
+                ))
 
 [<Test>]
 let ``a side that is empty has no best, and the book no mid`` () =
@@ -648,9 +723,7 @@ let ``fills show each fill once: a sighting that is linked to a better one is le
 
         write store [ seen ]
 
-        execute
-            path
-            $"INSERT INTO trade_links (trade_id, other_id) VALUES (x'{seen.Trades[0].Id}', x'{seen.Trades[1].Id}')"
+        write store [ batch [ linkOf seen.Trades[0].Id seen.Trades[1].Id 10L ] ]
 
         equal
             [
@@ -761,14 +834,89 @@ let ``a market's version covers what is described and nothing else`` () =
 [<Test>]
 let ``rows that are deleted by hand are no longer counted`` () =
     withStore (fun path store ->
-        write store [ batch [ fill "m1" 1 10L; fill "m1" 2 20L; book "m1" 1 10L ] ]
+        write store [
+            batch [
+                fill "m1" 1 10L
+                fill "m1" 2 20L
+                book "m1" 1 10L
+                delta "m1" 1 10L
+                delta "m1" 1 20L
+                delta "m1" 2 20L
+            ]
+        ]
 
         execute
             path
-            "DELETE FROM trades WHERE at < (SELECT max(at) FROM trades); DELETE FROM orderbook_snapshots"
+            "DELETE FROM trades WHERE at < (SELECT max(at) FROM trades); DELETE FROM orderbook_snapshots;
+             DELETE FROM orderbook_deltas WHERE ordinal = 2"
 
         let summary = (result (store.Status())).Markets.Head
-        equal (1L, 0L) (summary.Trades, summary.Books))
+        equal (1L, 0L, 2L) (summary.Trades, summary.Books, summary.Deltas))
+
+[<Property(MaxTest = 40)>]
+let ``whatever is written and asked for, the answers are those of memory`` () =
+    let any = Gen.choose (0, 4)
+
+    let row = gen {
+        let! market = Gen.elements [ "m1"; "m2" ]
+        let! ordinal = any
+        let! time = any
+        let! side = Gen.elements [ Side.Buy; Side.Sell ]
+        let! cents = any
+
+        return deltaOf market side $"0.{cents}" $"{cents}" ordinal (hash ordinal) (int64 time)
+    }
+
+    let other = gen {
+        let! market = Gen.elements [ "m1"; "m2" ]
+        let! number = any
+        let! time = any
+        return! Gen.elements [ fill market number (int64 time); book market number (int64 time) ]
+    }
+
+    let question = gen {
+        let! market =
+            Gen.elements [ ValueNone; ValueSome(marketId "m1"); ValueSome(marketId "m9") ]
+
+        let! token =
+            Gen.elements [ ValueNone; ValueSome(tokenId "m1-yes"); ValueSome(tokenId "m2-yes") ]
+
+        let! since = any
+        let! length = any
+        let! limit = Gen.elements [ 0; 1; 2; 5; Int32.MaxValue ]
+        let! latest = Gen.elements [ false; true ]
+
+        return {
+            Query.everything with
+                Market = market
+                Token = token
+                Since = at (int64 since)
+                Until = at (int64 (since + length))
+                Limit = limit
+                Latest = latest
+        }
+    }
+
+    let batches = Gen.oneof [ row; other ] |> Gen.listOf |> Gen.listOf
+
+    Prop.forAll (Arb.fromGen (Gen.zip batches (Gen.listOfLength 8 question))) (fun (batches, questions) ->
+        withStore (fun _ store ->
+            let memory = Memory.create "main"
+
+            for contents in batches do
+                let ours, theirs = batch contents, batch contents
+                write store [ ours ]
+                write memory [ theirs ]
+
+                for i in 0 .. ours.Deltas.Count - 1 do
+                    equal theirs.Deltas[i].Inserted ours.Deltas[i].Inserted
+
+            for question in questions do
+                equal (result (memory.Trades question)) (result (store.Trades question))
+                equal (result (memory.Books question)) (result (store.Books question))
+                equal (result (memory.Deltas question)) (result (store.Deltas question))
+
+            equal (result (memory.Status())).Markets (result (store.Status())).Markets))
 
 [<Test>]
 let ``what a token's outcome is called is learned from whoever says it first`` () =

@@ -111,6 +111,7 @@ type StoreContractTests(kind: string) =
     member _.``append twice, store once``() =
         let batches = [
             batch [ described market; fill "m1" 1 10L; fill "m1" 2 20L; book "m1" 1 10L ]
+            batch [ delta "m1" 0 10L; delta "m1" 1 10L; link 1 2; link 1 3 ]
             batch [
                 hole gap
                 reached checkpoint
@@ -134,6 +135,8 @@ type StoreContractTests(kind: string) =
         let make () = [
             batch [ fill "m1" 1 10L; fill "m1" 2 20L ]
             batch [ fill "m1" 3 15L; book "m1" 1 10L ]
+            batch [ delta "m1" 0 10L; link 1 3; delta "m1" 0 9L ]
+            batch [ delta "m1" 1 10L; link 1 2; delta "m2" 0 10L ]
             batch [ book "m1" 2 5L; fill "m2" 1 10L ]
             batch [ hole gap ]
             batch [ hole { gap with Until = ValueSome(at 300L) } ]
@@ -150,14 +153,225 @@ type StoreContractTests(kind: string) =
 
     [<Test>]
     member _.``a row is inserted the first time only, also within one batch``() =
-        let first = batch [ fill "m1" 1 10L; book "m1" 1 10L; book "m1" 1 10L ]
+        let first =
+            batch [
+                fill "m1" 1 10L
+                book "m1" 1 10L
+                book "m1" 1 10L
+                delta "m1" 1 10L
+                delta "m1" 1 10L
+            ]
+
         write store [ first ]
         equal [ true ] [ first.Trades[0].Inserted ]
         equal [ true; false ] [ first.Books[0].Inserted; first.Books[1].Inserted ]
-        let second = batch [ fill "m1" 1 10L; fill "m1" 2 10L; book "m1" 2 10L ]
+        equal [ true; false ] [ first.Deltas[0].Inserted; first.Deltas[1].Inserted ]
+
+        let second =
+            batch [
+                fill "m1" 1 10L
+                fill "m1" 2 10L
+                book "m1" 2 10L
+                delta "m1" 1 10L
+                delta "m1" 2 10L
+            ]
+
         write store [ second ]
         equal [ false; true ] [ second.Trades[0].Inserted; second.Trades[1].Inserted ]
         equal true second.Books[0].Inserted
+        equal [ false; true ] [ second.Deltas[0].Inserted; second.Deltas[1].Inserted ]
+
+    [<Test>]
+    member _.``changes of a book come back as they were, in the order in which they are applied``() =
+        let written =
+            batch [
+                deltaOf "m1" Side.Sell "0.52" "0" 1 (hash 1) 20L
+                deltaOf "m1" Side.Buy "0.48" "30.25" 0 "" 20L
+                deltaOf "m1" Side.Buy "-0.000001" "0.000001" Int32.MaxValue "NOT-HEX" 10L
+                deltaOf "m1" Side.Buy "1" "9223372036854.775807" 2 (String('A', 40)) 20L
+                deltaOf "m2" Side.Buy "0.5" "1" 0 (hash 2) 20L
+            ]
+
+        for i, verdict, doubt in [ 0, Verdict.Verified, Doubt.None; 1, Verdict.Mismatched, Doubt.BestPrice ] do
+            let row = &written.Deltas[i]
+
+            row <- {
+                row with
+                    Verdict = verdict
+                    Doubt = doubt
+                    Received = at (int64 i)
+            }
+
+        write store [ written ]
+
+        equal
+            [
+                for i in [ 2; 1; 0; 3; 4 ] ->
+                    let delta = written.Delta i
+
+                    {
+                        delta with
+                            OrderBookDelta.Size = stored delta.Size
+                    }
+            ]
+            (deltas store)
+
+    [<Test>]
+    member _.``changes that differ in market, time, ordinal, side or price are other changes``() =
+        let others = [
+            delta "m1" 0 10L
+            delta "m2" 0 10L
+            delta "m1" 0 11L
+            delta "m1" 1 10L
+            deltaOf "m1" Side.Sell "0.48" "12.5" 0 (hash 0) 10L
+            deltaOf "m1" Side.Buy "0.47" "12.5" 0 (hash 0) 10L
+        ]
+
+        let written = batch others
+        write store [ written ]
+        equal others.Length (deltas store).Length
+
+        for i in 0 .. others.Length - 1 do
+            equal true written.Deltas[i].Inserted
+
+        // What another delivery says otherwise makes no other change.
+        let again = batch [ deltaOf "m1" Side.Buy "0.48" "99" 0 (hash 9) 10L ]
+        write store [ again ]
+        equal false again.Deltas[0].Inserted
+        equal others.Length (deltas store).Length
+
+    [<Test>]
+    member _.``every doubt and every reason comes back``() =
+        let written =
+            batch [
+                for i in 0 .. Doubt.all.Length - 1 do
+                    book "m1" i (int64 i)
+                    delta "m1" 0 (int64 i)
+            ]
+
+        for i in 0 .. Doubt.all.Length - 1 do
+            let doubt = fst Doubt.all[i]
+            let row = &written.Books[i]
+
+            row <- {
+                row with
+                    Doubt = doubt
+                    Reason = fst Reason.all[i % Reason.all.Length]
+                    Verdict = LanguagePrimitives.EnumOfValue(byte (i % 3))
+            }
+
+            let row = &written.Deltas[i]
+
+            row <- {
+                row with
+                    Doubt = doubt
+                    Verdict = LanguagePrimitives.EnumOfValue(byte (i % 3))
+            }
+
+        write store [ written ]
+        equal [ for i in 0 .. written.Books.Count - 1 -> written.Book i ] (books store)
+        equal [ for i in 0 .. written.Deltas.Count - 1 -> written.Delta i ] (deltas store)
+
+    [<Test>]
+    member _.``rows of one batch were received when each of them was``() =
+        let written =
+            batch [
+                for i in 1..3 do
+                    fun batch ->
+                        batch.Received <- at (int64 i * 1_000L)
+                        fill "m1" i (int64 i) batch
+                        book "m1" i (int64 i) batch
+                        delta "m1" i (int64 i) batch
+            ]
+
+        write store [ written ]
+        let expected = [ at 1_000L; at 2_000L; at 3_000L ]
+        equal expected (trades store |> List.map _.Received)
+        equal expected (books store |> List.map _.Received)
+        equal expected (deltas store |> List.map _.Received)
+
+    [<Test>]
+    member _.``links are there once, whoever sends them again``() =
+        write store [ batch [ link 1 2; link 1 3; link 1 2 ] ]
+        write store [ batch [ link 1 2 ]; batch [ link 4 1 ] ]
+
+        equal
+            [ idOf 1, idOf 2, at 1L; idOf 1, idOf 3, at 1L; idOf 4, idOf 1, at 4L ]
+            (links store |> List.map (fun link -> link.Trade, link.Other, link.At))
+
+    [<Test>]
+    member _.``the latest rows are answered oldest first``() =
+        write store [
+            batch [
+                for number in 1..5 do
+                    fill "m1" number (int64 number)
+                    fill "m2" number (int64 (number + 10))
+                    book "m1" number (int64 number)
+                    book "m2" number (int64 (number + 10))
+                    delta "m1" number 3L
+                    delta "m2" number 4L
+            ]
+        ]
+
+        let latest count = {
+            Query.everything with
+                Limit = count
+                Latest = true
+        }
+
+        let ofM1 count = {
+            latest count with
+                Market = ValueSome(marketId "m1")
+                Token = ValueSome(tokenId "m1-yes")
+        }
+
+        let before moment (query: Query) = { query with Until = at moment }
+
+        let tradesOf query =
+            result (store.Trades query) |> List.map _.At
+
+        let booksOf query =
+            result (store.Books query) |> List.map _.At
+
+        let deltasOf query =
+            result (store.Deltas query)
+            |> List.map (fun row -> string row.Market, row.Ordinal)
+
+        equal [ at 14L; at 15L ] (tradesOf (latest 2))
+        equal [ at 4L; at 5L ] (tradesOf (ofM1 2))
+        equal [ at 2L; at 3L ] (tradesOf (ofM1 2 |> before 4L))
+        equal [ at 13L; at 14L; at 15L ] (booksOf (latest 3))
+        // The book that a moment is rebuilt from.
+        equal [ at 3L ] (booksOf (ofM1 1 |> before 4L))
+        equal [] (booksOf (ofM1 1 |> before 1L))
+        equal [ "m2", 4; "m2", 5 ] (deltasOf (latest 2))
+        equal [ "m1", 3; "m1", 4; "m1", 5 ] (deltasOf (ofM1 3))
+        equal [ "m1", 5; "m2", 1 ] (deltasOf (latest 6) |> List.truncate 2)
+
+        equal [ "m1", 1; "m1", 2 ] (deltasOf { ofM1 2 with Latest = false })
+        // No more than there are.
+        equal 5 (tradesOf (ofM1 9)).Length
+        equal 10 (deltasOf (latest Int32.MaxValue)).Length
+        equal [] (booksOf (latest 0))
+
+    [<Test>]
+    member _.``live books have gaps and checkpoints of their own``() =
+        let depth = { gap with Stream = Stream.Depth }
+
+        let followed = {
+            checkpoint with
+                Job = "polymarket/depth/m1/m1-yes"
+                Stream = Stream.Depth
+                Token = ValueSome(tokenId "m1-yes")
+        }
+
+        write store [ batch [ hole gap; hole depth; reached followed ] ]
+        equal (Set.ofList [ gap; depth ]) (gaps store |> List.map _.Gap |> Set.ofList)
+        equal [ followed ] (result (store.Checkpoints()))
+
+        equal
+            (Set.ofList [ Stream.Books; Stream.Depth ])
+            (result (store.OpenGaps()) |> List.map _.Stream |> Set.ofList)
 
     [<Test>]
     member _.``two readings of identical fills merge by the larger count``() =
@@ -482,9 +696,13 @@ type StoreContractTests(kind: string) =
                 fill "m1" 1 10L
                 fill "m1" 2 30L
                 book "m1" 1 20L
+                delta "m1" 0 25L
+                delta "m1" 1 25L
                 reached checkpoint
             ]
             batch [
+                delta "m1" 0 4L
+                delta "m1" 0 25L
                 hole gap
                 hole {
                     gap with
@@ -517,6 +735,9 @@ type StoreContractTests(kind: string) =
                     Books = 1L
                     FirstBook = ValueSome(at 20L)
                     LastBook = ValueSome(at 20L)
+                    Deltas = 3L
+                    FirstDelta = ValueSome(at 4L)
+                    LastDelta = ValueSome(at 25L)
                     Gaps = 2L
                     OpenGaps = 1L
                     Checkpoints = [ checkpoint ]
@@ -533,6 +754,9 @@ type StoreContractTests(kind: string) =
                     Books = 0L
                     FirstBook = ValueNone
                     LastBook = ValueNone
+                    Deltas = 0L
+                    FirstDelta = ValueNone
+                    LastDelta = ValueNone
                     Gaps = 0L
                     OpenGaps = 0L
                     Checkpoints = []
@@ -547,7 +771,7 @@ type StoreContractTests(kind: string) =
     member _.``an empty store has nothing, and nothing to write is written``() =
         write store []
         write store [ batch [] ]
-        equal ([], [], [], [], [], []) (everything store)
+        equal ([], [], ([], []), [], [], [], []) (everything store)
         equal [] (result (store.Status())).Markets
 
     [<Test>]
@@ -564,6 +788,8 @@ type StoreContractTests(kind: string) =
                 described market
                 fill "m1" 1 10L
                 book "m1" 1 10L
+                delta "m1" 1 10L
+                link 1 2
                 hole gap
                 reached checkpoint
             ]
@@ -575,11 +801,12 @@ type StoreContractTests(kind: string) =
         store <- openStore ()
 
         if kind = "memory" then
-            equal ([], [], [], [], [], []) (everything store)
+            equal ([], [], ([], []), [], [], [], []) (everything store)
         else
             equal before (everything store)
             equal status.Markets (result (store.Status())).Markets
             equal [ gap ] (result (store.OpenGaps()))
-            let again = batch [ fill "m1" 1 10L ]
+            let again = batch [ fill "m1" 1 10L; delta "m1" 1 10L ]
             write store [ again ]
             equal false again.Trades[0].Inserted
+            equal false again.Deltas[0].Inserted

@@ -63,6 +63,7 @@ let fillOf market token outcome (text: string) (number: int) micros (batch: Batc
         Price = price text
         Size = size "10.5"
         At = at micros
+        Received = batch.Received
         Transaction = batch.KeepLower(utf8 (transaction number))
         Wallet = batch.KeepLower(utf8 "0x00000000000000000000000000000000000000aa")
         Flags = Flags.OffGrid ||| Flags.Old
@@ -93,13 +94,17 @@ let bookOf market bids asks (hash: string) micros (batch: Batch) =
         Market = batch.Names.Intern(utf8 market)
         Token = batch.Names.Intern(utf8 $"{market}-yes")
         At = at micros
+        Received = batch.Received
         FirstBid = first
         BidCount = List.length bids
         FirstAsk = first + List.length bids
         AskCount = List.length asks
         Hash = batch.Keep(utf8 hash)
         Tick = price "0.01"
+        LastTrade = { Start = 0; Length = -1 }
         Verdict = Verdict.Verified
+        Doubt = Doubt.None
+        Reason = Reason.Poll
         Flags = Flags.None
         Inserted = false
     }
@@ -108,6 +113,46 @@ let bookOf market bids asks (hash: string) micros (batch: Batch) =
 
 let book market number micros =
     bookOf market [ "0.48", "30"; "0.47", "500.25" ] [ "0.52", "10"; "0.6", "1" ] (hash number) micros
+
+/// A level of `market`'s Yes token that changed.
+let deltaOf market side (text: string) shares ordinal (hash: string) micros (batch: Batch) =
+    let row: DeltaRow = {
+        Market = batch.Names.Intern(utf8 market)
+        Token = batch.Names.Intern(utf8 $"{market}-yes")
+        At = at micros
+        Received = batch.Received
+        Ordinal = ordinal
+        Side = side
+        Price = price text
+        Size = size shares
+        Hash = batch.Keep(utf8 hash)
+        Verdict = Verdict.Unverifiable
+        Doubt = Doubt.NotChecked
+        Inserted = false
+    }
+
+    batch.Deltas.Add &row
+
+let delta market ordinal micros =
+    deltaOf market Side.Buy "0.48" "12.5" ordinal (hash ordinal) micros
+
+let idOf (number: int) : TradeId = {
+    High = uint64 number
+    Low = UInt64.MaxValue
+}
+
+/// The trade of the first number was seen as that of the second, too.
+let linkOf trade other micros (batch: Batch) =
+    let row: TradeLink = {
+        Trade = trade
+        Other = other
+        At = at micros
+    }
+
+    batch.Links.Add &row
+
+let link trade other =
+    linkOf (idOf trade) (idOf other) (int64 trade)
 
 let market: Market = {
     Exchange = exchange
@@ -198,6 +243,8 @@ let close (store: Store) = store.Close().AsTask().Wait()
 
 let trades (store: Store) = result (store.Trades Query.everything)
 let books (store: Store) = result (store.Books Query.everything)
+let deltas (store: Store) = result (store.Deltas Query.everything)
+let links (store: Store) = result (store.Links())
 let gaps (store: Store) = result (store.Gaps Query.everything)
 let markets (store: Store) = result (store.Markets())
 
@@ -214,6 +261,12 @@ let everything (store: Store) =
             OrderBookSnapshot.Received = zero
     })
     |> List.sortBy (fun row -> struct (string row.Token, row.At, row.Hash)),
+    (deltas store
+     |> List.map (fun row -> {
+         row with
+             OrderBookDelta.Received = zero
+     }),
+     links store),
     gaps store |> List.sort,
     markets store,
     result (store.Quarantine()) |> List.map (fun row -> row.Reason, row.Bytes),

@@ -91,7 +91,7 @@ module private Value =
         | None -> damaged $"'{text}' for {what}"
 
     let stream value =
-        oneOf "a stream" [ Stream.Markets; Stream.Books; Stream.Trades ] (text value)
+        oneOf "a stream" Stream.all (text value)
 
     let cause value = oneOf "a cause" Cause.all (text value)
 
@@ -120,6 +120,17 @@ module private Value =
         | "verified" -> Verdict.Verified
         | "mismatched" -> Verdict.Mismatched
         | _ -> Verdict.Unverifiable
+
+    let private word what tryParse text : 'T =
+        match tryParse text with
+        | Some found -> found
+        | None -> damaged $"'{text}' for {what}"
+
+    let doubt value =
+        word "a doubt" Doubt.tryParse (text value)
+
+    let reason value =
+        word "a reason" Reason.tryParse (text value)
 
     let tradeId value : TradeId =
         let bytes = Convert.FromHexString(text value)
@@ -201,10 +212,25 @@ type internal Reader(server: Server) =
         else
             $" LIMIT {query.Limit}"
 
+    /// The order of rows, and how many are wanted from which end of it.
+    let ofEnd (query: Query) columns =
+        let direction = if query.Latest then " DESC" else ""
+
+        columns
+        |> List.map (fun column -> column + direction)
+        |> String.concat ", "
+        |> fun order -> $" ORDER BY {order}{limit query}"
+
     let rows (sql: string) (read: (string -> JsonElement) -> 'T) : Task<'T list> = task {
         use! answer = server.Ask(sql, CancellationToken.None)
 
         return [ for row in answer.Rows -> read (fun column -> answer.Value(row, column)) ]
+    }
+
+    /// Rows as a query wants them.
+    let rowsOf (query: Query) sql columns read : Task<'T list> = task {
+        let! found = rows $"{sql}{ofTokens query}{ofEnd query columns}" read
+        return if query.Latest then List.rev found else found
     }
 
     let market (get: string -> JsonElement) : Market = {
@@ -253,8 +279,10 @@ type internal Reader(server: Server) =
     }
 
     member _.Trades(query: Query) : Task<Trade list> =
-        rows
-            $"SELECT \"at\", exchange, market, outcome, side, source, flags, token, price, size, trade_id, transaction_hash, received FROM trades{ofTokens query} ORDER BY \"at\", trade_id, source{limit query}"
+        rowsOf
+            query
+            "SELECT \"at\", exchange, market, outcome, side, source, flags, token, price, size, trade_id, transaction_hash, received FROM trades"
+            [ "\"at\""; "trade_id"; "source" ]
             (fun get -> {
                 Exchange = Value.exchange (get "exchange")
                 Market = Value.market (get "market")
@@ -272,8 +300,10 @@ type internal Reader(server: Server) =
             })
 
     member _.Books(query: Query) : Task<OrderBookSnapshot list> =
-        rows
-            $"SELECT \"at\", exchange, market, token, verdict, reason, flags, bids, asks, hash, received FROM orderbook_snapshots{ofTokens query} ORDER BY \"at\", token, hash{limit query}"
+        rowsOf
+            query
+            "SELECT \"at\", exchange, market, token, verdict, doubt, reason, flags, bids, asks, hash, received FROM orderbook_snapshots"
+            [ "\"at\""; "token"; "hash" ]
             (fun get -> {
                 Exchange = Value.exchange (get "exchange")
                 Market = Value.market (get "market")
@@ -282,10 +312,40 @@ type internal Reader(server: Server) =
                 Asks = Value.levels (get "asks")
                 Hash = Value.text (get "hash")
                 Verdict = Value.verdict (get "verdict")
-                Reason = Value.text (get "reason")
+                Doubt = Value.doubt (get "doubt")
+                Reason = Value.reason (get "reason")
                 At = Value.instant (get "at")
                 Received = Value.instant (get "received")
                 Flags = Content.flagsOf (Value.text (get "flags"))
+            })
+
+    member _.Deltas(query: Query) : Task<OrderBookDelta list> =
+        rowsOf
+            query
+            "SELECT \"at\", exchange, market, token, side, verdict, doubt, ordinal, price, size, hash, received FROM orderbook_deltas"
+            [ "\"at\""; "token"; "ordinal"; "side"; "price" ]
+            (fun get -> {
+                Exchange = Value.exchange (get "exchange")
+                Market = Value.market (get "market")
+                Token = Value.token (get "token")
+                Ordinal = int (Value.integer (get "ordinal"))
+                Side = Value.side (get "side")
+                Price = Value.price (get "price")
+                Size = Value.size (get "size")
+                Hash = Value.text (get "hash")
+                Verdict = Value.verdict (get "verdict")
+                Doubt = Value.doubt (get "doubt")
+                At = Value.instant (get "at")
+                Received = Value.instant (get "received")
+            })
+
+    member _.Links() : Task<TradeLink list> =
+        rows
+            "SELECT \"at\", trade_id, other_id FROM trade_links ORDER BY \"at\", trade_id, other_id"
+            (fun get -> {
+                Trade = Value.tradeId (get "trade_id")
+                Other = Value.tradeId (get "other_id")
+                At = Value.instant (get "at")
             })
 
     member _.Gaps(query: Query) : Task<RecordedGap list> =
@@ -392,6 +452,7 @@ type internal Reader(server: Server) =
         task {
             let! trades = extent "trades"
             let! books = extent "orderbook_snapshots"
+            let! deltas = extent "orderbook_deltas"
 
             let! gaps =
                 rows
@@ -428,6 +489,7 @@ type internal Reader(server: Server) =
                 Seq.concat [
                     Map.keys trades :> seq<_>
                     Map.keys books
+                    Map.keys deltas
                     Map.keys gaps
                     Map.keys described
                     Map.keys own
@@ -449,6 +511,9 @@ type internal Reader(server: Server) =
                         let struct (bookCount, firstBook, lastBook) =
                             find key books (struct (0L, ValueNone, ValueNone))
 
+                        let struct (deltaCount, firstDelta, lastDelta) =
+                            find key deltas (struct (0L, ValueNone, ValueNone))
+
                         let struct (slug, question, status) = find key described (struct ("", "", ""))
                         let struct (gapCount, ended) = find key gaps (struct (0L, 0L))
 
@@ -464,6 +529,9 @@ type internal Reader(server: Server) =
                             Books = bookCount
                             FirstBook = firstBook
                             LastBook = lastBook
+                            Deltas = deltaCount
+                            FirstDelta = firstDelta
+                            LastDelta = lastDelta
                             Gaps = gapCount
                             OpenGaps = gapCount - ended
                             Checkpoints = find key own []

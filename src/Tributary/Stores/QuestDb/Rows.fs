@@ -18,6 +18,8 @@ open Tributary.Stores
 type internal Lane =
     | Trades
     | Books
+    | Deltas
+    | Links
     | Markets
     | MarketStats
     | Gaps
@@ -29,6 +31,8 @@ type internal Lane =
         match this with
         | Trades -> "trades"
         | Books -> "orderbook_snapshots"
+        | Deltas -> "orderbook_deltas"
+        | Links -> "trade_links"
         | Markets -> "markets"
         | MarketStats -> "market_stats"
         | Gaps -> "gaps"
@@ -40,6 +44,8 @@ module internal Lane =
     let all = [
         Lane.Trades
         Lane.Books
+        Lane.Deltas
+        Lane.Links
         Lane.Markets
         Lane.MarketStats
         Lane.Gaps
@@ -52,6 +58,8 @@ module internal Lane =
         match lane with
         | Lane.Trades -> batch.Trades.Count
         | Lane.Books -> batch.Books.Count
+        | Lane.Deltas -> batch.Deltas.Count
+        | Lane.Links -> batch.Links.Count
         | Lane.Markets
         | Lane.MarketStats -> batch.Markets.Count
         | Lane.Gaps -> batch.Gaps.Count
@@ -154,6 +162,9 @@ module private Columns =
     let transaction = at "transaction_hash"
     let received = at "received"
     let verdict = at "verdict"
+    let doubt = at "doubt"
+    let ordinal = at "ordinal"
+    let otherId = at "other_id"
     let reason = at "reason"
     let bids = at "bids"
     let asks = at "asks"
@@ -237,7 +248,7 @@ type internal EncoderOptions = {
 }
 
 /// Makes rows of the tables in `Tables`. A value that is missing is a field left out; a symbol without text is left out, too;
-/// a text without text is there. Rows of trades and books allocate nothing once their tokens were met. One lane has one
+/// a text without text is there. Rows of trades, books and deltas allocate nothing once their tokens were met. One lane has one
 /// encoder, for one thread at a time.
 [<Sealed>]
 type internal Encoder(options: EncoderOptions) =
@@ -245,6 +256,8 @@ type internal Encoder(options: EncoderOptions) =
     let pieces = Payload 1024
     let trades = Ilp.table Lane.Trades.Table
     let books = Ilp.table Lane.Books.Table
+    let deltas = Ilp.table Lane.Deltas.Table
+    let links = Ilp.table Lane.Links.Table
     let markets = Ilp.table Lane.Markets.Table
     let marketStats = Ilp.table Lane.MarketStats.Table
     let gaps = Ilp.table Lane.Gaps.Table
@@ -261,9 +274,11 @@ type internal Encoder(options: EncoderOptions) =
     // By `Names`, then by exchange; the last ones are at hand, for they hardly ever change.
     let tradeBeginnings = ConditionalWeakTable<Names, Dictionary<string, Beginnings>>()
     let bookBeginnings = ConditionalWeakTable<Names, Dictionary<string, Beginnings>>()
+    let deltaBeginnings = ConditionalWeakTable<Names, Dictionary<string, Beginnings>>()
     // What follows the symbols of a token: few, for flags are rare.
     let tradeVariants = Dictionary<int, Fragment>()
-    let bookVariants = Dictionary<int, Fragment>()
+    let bookVariants = Dictionary<int64, Fragment>()
+    let deltaVariants = Dictionary<int, Fragment>()
     let mutable levels: byte[] = Array.zeroCreate 256
     let nothing: Fragment = { Bytes = [||]; HasField = false }
 
@@ -311,23 +326,53 @@ type internal Encoder(options: EncoderOptions) =
 
         found
 
-    let newBookBeginning (beginnings: Beginnings) (batch: Batch) (row: inref<BookRow>) =
-        writer.Begin(pieces, books)
+    /// Of a table where the token is a symbol.
+    let newTokenBeginning table (beginnings: Beginnings) (batch: Batch) market token =
+        writer.Begin(pieces, table)
         symbol Columns.exchange batch.Exchange
-        name Columns.market batch.Names row.Market
-        name Columns.token batch.Names row.Token
-        let made = Beginning(row.Market, { Key = 0 }, writer.Fragment(), nothing)
-        beginnings.Keep(row.Token, made)
+        name Columns.market batch.Names market
+        name Columns.token batch.Names token
+        let made = Beginning(market, { Key = 0 }, writer.Fragment(), nothing)
+        beginnings.Keep(token, made)
         made
 
-    let bookVariant (verdict: Verdict) (flags: Flags) =
-        let key = int verdict ||| (int flags <<< 2)
+    let tokenBeginning table (beginnings: Beginnings) batch (market: Name) token =
+        match beginnings.Find token with
+        | null -> newTokenBeginning table beginnings batch market token
+        | known ->
+            if known.Market.Key = market.Key then
+                known
+            else
+                newTokenBeginning table beginnings batch market token
+
+    let deltaVariant (side: Side) (verdict: Verdict) (doubt: Doubt) =
+        let key = int side ||| (int verdict <<< 1) ||| (int doubt <<< 3)
+        let mutable found = Unchecked.defaultof<Fragment>
+
+        if not (deltaVariants.TryGetValue(key, &found)) then
+            writer.Begin pieces
+            writer.Symbol(Columns.side, Side.text side)
+            writer.Symbol(Columns.verdict, Verdict.text verdict)
+            symbol Columns.doubt (Doubt.text doubt)
+            found <- writer.Fragment()
+            deltaVariants[key] <- found
+
+        found
+
+    let bookVariant (verdict: Verdict) (doubt: Doubt) (reason: Reason) (flags: Flags) =
+        let key =
+            int64 verdict
+            ||| (int64 doubt <<< 2)
+            ||| (int64 reason <<< 10)
+            ||| (int64 flags <<< 18)
+
         let mutable found = Unchecked.defaultof<Fragment>
 
         if not (bookVariants.TryGetValue(key, &found)) then
             writer.Begin pieces
             writer.Symbol(Columns.verdict, Verdict.text verdict)
-            writer.Symbol(Columns.reason, "poll")
+            symbol Columns.doubt (Doubt.text doubt)
+            writer.Symbol(Columns.reason, Reason.text reason)
             symbol Columns.flags (Content.flagsText flags)
             found <- writer.Fragment()
             bookVariants[key] <- found
@@ -414,7 +459,6 @@ type internal Encoder(options: EncoderOptions) =
         =
         let beginnings = beginningsOf tradeBeginnings batch
         let rows = batch.Trades
-        let received = batch.Received.Micros
 
         for i in first .. first + count - 1 do
             let row = &rows[i]
@@ -438,7 +482,7 @@ type internal Encoder(options: EncoderOptions) =
                 number Columns.size row.Size.Millionths
                 writer.Hex(Columns.tradeId, row.Id.High, row.Id.Low)
                 writer.String(Columns.transaction, batch.Utf8 row.Transaction)
-                writer.Timestamp(Columns.received, received)
+                writer.Timestamp(Columns.received, row.Received.Micros)
                 writer.End row.At.Micros
 
     member _.AppendBooks
@@ -451,16 +495,8 @@ type internal Encoder(options: EncoderOptions) =
             let row = &rows[i]
 
             if isKept reject i row.At then
-                let beginning =
-                    match beginnings.Find row.Token with
-                    | null -> newBookBeginning beginnings batch &row
-                    | known ->
-                        if known.Market.Key = row.Market.Key then
-                            known
-                        else
-                            newBookBeginning beginnings batch &row
-
-                let variant = bookVariant row.Verdict row.Flags
+                let beginning = tokenBeginning books beginnings batch row.Market row.Token
+                let variant = bookVariant row.Verdict row.Doubt row.Reason row.Flags
                 let bids = batch.Levels.Slice(row.FirstBid, row.BidCount)
                 let asks = batch.Levels.Slice(row.FirstAsk, row.AskCount)
                 writer.Begin payload
@@ -486,7 +522,41 @@ type internal Encoder(options: EncoderOptions) =
                         writer.Double(Columns.spreadBps, float (ask - bid) * 2e4 / float (bid + ask))
 
                 writer.String(Columns.hash, batch.Utf8 row.Hash)
-                writer.Timestamp(Columns.received, batch.Received.Micros)
+                writer.Timestamp(Columns.received, row.Received.Micros)
+                writer.End row.At.Micros
+
+    member _.AppendDeltas
+        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        let beginnings = beginningsOf deltaBeginnings batch
+        let rows = batch.Deltas
+
+        for i in first .. first + count - 1 do
+            let row = &rows[i]
+
+            if isKept reject i row.At then
+                let beginning = tokenBeginning deltas beginnings batch row.Market row.Token
+                let variant = deltaVariant row.Side row.Verdict row.Doubt
+                writer.Begin payload
+                writer.Put beginning.Head
+                writer.Put variant
+                writer.Long(Columns.ordinal, row.Ordinal)
+                double Columns.price row.Price.Millionths
+                double Columns.size row.Size.Millionths
+                writer.String(Columns.hash, batch.Utf8 row.Hash)
+                writer.Timestamp(Columns.received, row.Received.Micros)
+                writer.End row.At.Micros
+
+    member _.AppendLinks
+        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        for i in first .. first + count - 1 do
+            let row = &batch.Links[i]
+
+            if isKept reject i row.At then
+                writer.Begin(payload, links)
+                writer.Hex(Columns.otherId, row.Other.High, row.Other.Low)
+                writer.Hex(Columns.tradeId, row.Trade.High, row.Trade.Low)
                 writer.End row.At.Micros
 
     member private _.Append(market: Market, payload: Payload) =
@@ -617,6 +687,8 @@ type internal Encoder(options: EncoderOptions) =
         match lane with
         | Lane.Trades -> this.AppendTrades(batch, first, count, payload, reject)
         | Lane.Books -> this.AppendBooks(batch, first, count, payload, reject)
+        | Lane.Deltas -> this.AppendDeltas(batch, first, count, payload, reject)
+        | Lane.Links -> this.AppendLinks(batch, first, count, payload, reject)
         | Lane.Markets -> this.AppendMarkets(batch, first, count, payload, reject)
         | Lane.MarketStats -> this.AppendMarketStats(batch, first, count, payload, reject)
         | Lane.Gaps -> this.AppendGaps(batch, first, count, payload, reject)

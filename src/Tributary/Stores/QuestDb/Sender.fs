@@ -129,6 +129,8 @@ type internal Sender
             Lane.MarketStats
             Lane.Trades
             Lane.Books
+            Lane.Deltas
+            Lane.Links
             Lane.Gaps
             Lane.Rejections
             Lane.Metrics
@@ -350,8 +352,10 @@ type internal Sender
         Exchange = questdb
         Stream =
             match table with
-            | "trades" -> Stream.Trades
+            | "trades"
+            | "trade_links" -> Stream.Trades
             | "orderbook_snapshots" -> Stream.Books
+            | "orderbook_deltas" -> Stream.Depth
             | _ -> Stream.Markets
         Market = marketOf table
         Token = ValueNone
@@ -558,6 +562,8 @@ type internal Sender
                                         match track.Lane with
                                         | Lane.Trades -> string (batch.Trade index)
                                         | Lane.Books -> string (batch.Book index)
+                                        | Lane.Deltas -> string (batch.Delta index)
+                                        | Lane.Links -> string batch.Links[index]
                                         | Lane.Markets
                                         | Lane.MarketStats -> string batch.Markets[index]
                                         | Lane.Gaps -> string batch.Gaps[index]

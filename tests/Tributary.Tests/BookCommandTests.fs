@@ -1,0 +1,278 @@
+/// Books that a live recording of the simulated exchange gives back, against the books that the exchange truly had.
+[<NUnit.Framework.Parallelizable(NUnit.Framework.ParallelScope.None)>]
+module Tributary.Tests.BookCommandTests
+
+open System
+open System.IO
+open System.Text.Json
+open System.Threading
+open System.Threading.Tasks
+open Microsoft.Extensions.Logging.Abstractions
+open NUnit.Framework
+open Tributary
+open Tributary.Cli
+open Tributary.Server.Simulator
+open Tributary.Stores
+
+let private sound (result: Result<'t, OpenFault>) =
+    match result with
+    | Ok value -> value
+    | Error fault -> failwith (string fault)
+
+/// Runs the program; its exit code and what it printed.
+let private tributary arguments = task {
+    use running = KillTests.launch (KillTests.program "Tributary.Cli" :: arguments)
+    let output = running.StandardOutput.ReadToEndAsync()
+    let errors = running.StandardError.ReadToEndAsync()
+    do! running.WaitForExitAsync()
+    let! output = output
+    let! errors = errors
+    return struct (running.ExitCode, output, errors)
+}
+
+/// Records everything that an exchange has for some seconds, and hands over the file and the moment of the stop.
+let private recorded
+    (options: SimulatorOptions)
+    (length: TimeSpan)
+    (during: Simulator -> string -> Task<unit>)
+    (after: Simulator -> string -> Instant -> Task<unit>)
+    = task {
+    let folder = Directory.CreateTempSubdirectory("tributary-book-").FullName
+    let path = Path.Combine(folder, "store.db")
+    use! simulator = Simulator.StartAsync(options, CancellationToken.None)
+
+    let settings =
+        Settings.defaults Setup.known
+        |> Setup.askingAt simulator.Address
+        |> Setup.every (TimeSpan.FromSeconds 1.0) (TimeSpan.FromSeconds 2.0) (TimeSpan.FromSeconds 10.0)
+        |> Setup.onFirst (fun collector -> {
+            collector with
+                Discovery = {
+                    collector.Discovery with
+                        Enabled = true
+                }
+        })
+
+    let store = sound (Sqlite.openForWriting path "main" Synchronous.Normal)
+
+    let! engine =
+        Engine.StartAsync(
+            EngineOptions.Create(settings, store, TimeProvider.System, NullLogger.Instance),
+            CancellationToken.None
+        )
+
+    let until = DateTime.UtcNow + length
+    do! during simulator path
+    do! Task.Delay(max TimeSpan.Zero (until - DateTime.UtcNow))
+    let stopped = Instant.ofDateTimeOffset (TimeProvider.System.GetUtcNow())
+    let! report = engine.StopAsync(TimeSpan.FromSeconds 10.0)
+    equal None report.Undrained
+    do! after simulator path stopped
+    Directory.Delete(folder, true)
+}
+
+let internal truly (levels: struct (int64 * int64)[]) = [ for struct (price, size) in levels -> price, size ]
+
+let internal ours (levels: Level[]) = [ for level in levels -> level.Price.Millionths, level.Size.Millionths ]
+
+/// Asks for the books of 1,000 random moments between a token's first whole book and the stop: how many are known; one that differs from
+/// the truth fails.
+let private compared (simulator: Simulator) path (stopped: Instant) = task {
+    let store = sound (Sqlite.openForReading path)
+    let random = Random 20261125
+    let! markets = store.Markets()
+
+    let tokens = [|
+        for market in markets do
+            yield! market.Tokens
+    |]
+
+    let! extents = tokens |> Array.map (Rebuild.extent store) |> Task.WhenAll
+    // The share is of the moments between a token's first live book and its last sign of life.
+    let mutable known, asked, live = 0, 0, 0
+    let wrong = ResizeArray<string>()
+    let whys = ResizeArray<Ignorance>()
+
+    while asked < 1_000 do
+        let extent = extents[random.Next extents.Length]
+
+        let! books =
+            store.Books {
+                Query.everything with
+                    Token = ValueSome extent.Token
+                    Limit = 100
+            }
+
+        match books with
+        | [] -> failwith $"nothing is recorded of {extent.Token}"
+        | first :: _ ->
+            asked <- asked + 1
+            let at = first.At.Micros + random.NextInt64(stopped.Micros - first.At.Micros)
+            let moment = Instant.ofMicros at
+            let! answer = Rebuild.bookAt store extent moment
+
+            let isLive =
+                ValueSome moment <= extent.LastSign
+                && books
+                   |> List.exists (fun book -> book.Reason = Reason.First && book.At <= moment)
+
+            if isLive then
+                live <- live + 1
+
+            match answer, simulator.Ledger.BookAt(string extent.Token, at / 1_000L) with
+            | BookAt.NotKnown(_, _, why), _ -> whys.Add why
+            | BookAt.Known book, ValueSome truth when
+                ours book.Bids = truly truth.Bids && ours book.Asks = truly truth.Asks
+                ->
+                if isLive then
+                    known <- known + 1
+            | BookAt.Known book, ValueSome truth ->
+                wrong.Add
+                    $"{extent.Token} at {moment}: state of {book.At} ({Verdict.text book.Verdict} {Doubt.text book.Doubt}, base {book.Base} {Reason.text book.Reason}, {book.Changes} changes), true state of {Instant.ofMillis truth.Timestamp}; sign {extent.LastSign}, proven {extent.Proven}"
+            | BookAt.Known _, ValueNone -> wrong.Add $"{extent.Token} at {moment}: no truth"
+
+    let why =
+        whys
+        |> Seq.countBy string
+        |> Seq.map (fun (why, times) -> $"{times} x {why}")
+        |> String.concat "; "
+
+    TestContext.Out.WriteLine $"{known} of {live} known; {why}"
+    do! store.Close()
+
+    if wrong.Count > 0 then
+        let examples = wrong |> Seq.truncate 10 |> String.concat "\n"
+        Assert.Fail $"{wrong.Count} of {asked} books are not the true ones\n{examples}"
+
+    return float known / float (max 1 live)
+}
+
+let private exchange = {
+    SimulatorOptions.Default with
+        Markets = 6
+        Limits = false
+        TradesPerSecond = 10.0
+        MessagesPerSecond = 150.0
+}
+
+[<Test>]
+let ``any moment of a recording gives the true book back, and the command shows it while it is recorded`` () =
+    recorded
+        exchange
+        (TimeSpan.FromSeconds 12.0)
+        (fun _ path -> task {
+            do! Task.Delay 6_000
+            let store = sound (Sqlite.openForReading path)
+            let! markets = store.Markets()
+            do! store.Close()
+            let market = markets |> List.head
+            let outcome = market.Outcomes[0]
+            let name = $"{market.Slug}:{outcome.Name.ToLowerInvariant()}"
+
+            let! struct (code, output, errors) =
+                tributary [ "book"; name; "--store"; path; "--depth"; "3"; "--json" ]
+
+            Assert.That(code, Is.EqualTo Terminal.Exit.Done, errors)
+            use answer = JsonDocument.Parse output
+            let field (name: string) = answer.RootElement.GetProperty name
+            isTrue ((field "known").GetBoolean())
+            equal (string outcome.Token.Value) (string ((field "token").GetString()))
+            isTrue ((field "bids").GetArrayLength() <= 3)
+            let! struct (code, output, _) = tributary [ "book"; name; "--store"; path ]
+            equal Terminal.Exit.Done code
+            Assert.That(output, Does.Contain "best bid")
+
+            let! struct (code, output, _) =
+                tributary [ "book"; name; "--store"; path; "--at"; "3d" ]
+
+            equal Terminal.Exit.Failed code
+            Assert.That(output, Does.Contain "not known before")
+            let! struct (code, _, errors) = tributary [ "book"; market.Slug; "--store"; path ]
+            equal Terminal.Exit.Usage code
+            Assert.That(errors, Does.Contain $"{market.Slug}:{outcome.Name}")
+
+            let! struct (code, _, errors) =
+                tributary [ "book"; market.Slug + "x"; "--store"; path ]
+
+            equal Terminal.Exit.Failed code
+            Assert.That(errors, Does.Contain $"did you mean '{market.Slug}'")
+
+            let! struct (code, _, _) =
+                tributary [ "book"; name; "--store"; path; "--at"; "soon" ]
+
+            equal Terminal.Exit.Usage code
+        })
+        (fun simulator path stopped -> task {
+            let! share = compared simulator path stopped
+            Assert.That(share, Is.GreaterThanOrEqualTo 0.95)
+        })
+
+[<Test>]
+let ``whatever the market channel does wrong, a book is the true one or not known`` () =
+    recorded
+        {
+            exchange with
+                StreamFaults = StreamFault.all |> List.map fst |> Set.ofList
+                StreamFaultRate = 0.005
+        }
+        (TimeSpan.FromSeconds 20.0)
+        (fun _ _ -> task { () })
+        (fun simulator path stopped -> task {
+            let! share = compared simulator path stopped
+            Assert.That(share, Is.GreaterThan 0.0)
+        })
+
+[<Test>]
+let ``tap shows what was asked for, and ends by itself`` () : Task = task {
+    use! simulator = Simulator.StartAsync(exchange, CancellationToken.None)
+
+    let! found =
+        Ask.markets
+            {
+                (Setup.askingAt simulator.Address (Settings.defaults Setup.known)).Collectors.Head with
+                    Discovery.Enabled = true
+            }
+            TimeProvider.System
+            NullLogger.Instance
+            CancellationToken.None
+
+    let slug =
+        match found with
+        | Ok found -> (fst found.Choices.Head).Slug
+        | Error message -> failwith message
+
+    let arguments = [
+        "tap"
+        "--market"
+        slug
+        "--exchange-url"
+        string simulator.Address
+        "--for"
+        "30s"
+    ]
+
+    let! struct (code, output, errors) =
+        tributary (arguments @ [ "--kind"; "delta,book"; "--limit"; "20"; "--json" ])
+
+    Assert.That(code, Is.EqualTo Terminal.Exit.Done, errors)
+    let lines = output.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+    equal 20 lines.Length
+
+    for line in lines do
+        use event = JsonDocument.Parse line
+        Assert.That(string (event.RootElement.GetProperty("event").GetString()), Does.StartWith "order_book")
+
+    let! struct (code, output, _) =
+        tributary (arguments @ [ "--kind"; "delta"; "--limit"; "3" ])
+
+    equal Terminal.Exit.Done code
+
+    isTrue (
+        output.Split('\n', StringSplitOptions.RemoveEmptyEntries)
+        |> Array.forall _.Contains(slug.Substring(0, 8))
+    )
+
+    let! struct (code, _, errors) = tributary (arguments @ [ "--kind"; "fills" ])
+    equal Terminal.Exit.Usage code
+    Assert.That(errors, Does.Contain "trade, book, delta, gap, market")
+}
