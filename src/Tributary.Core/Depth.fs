@@ -862,24 +862,24 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             sweeps.Clear()
 
-    let forgetFills (t: Tracked) (now: Instant) =
-        if t.Fills.Count > 0 && t.FillsUsed > 256 then
-            let others =
-                if isNull t.Complement then
-                    t.FillsUsed
-                else
-                    t.Complement.FillsUsed
+    /// Fills that no sweep can ask for any more: where changes are told one by one, nobody ever asks.
+    let forgetFills (t: Tracked) =
+        let fills = t.Fills
+        let mutable old = 0
 
-            let drop = min t.FillsUsed others
+        if fills.Count > 256 then
+            let newest = fills[fills.Count - 1].FilledAt
 
-            if drop > 0 then
-                t.Fills.RemoveRange(0, drop)
-                t.FillsUsed <- t.FillsUsed - drop
+            while newest - fills[old].FilledAt > TimeSpan.FromSeconds 10.0 do
+                old <- old + 1
 
-                if not (isNull t.Complement) then
-                    t.Complement.FillsUsed <- t.Complement.FillsUsed - drop
+        // Many at a time, because those behind them move up.
+        if old >= 128 then
+            fills.RemoveRange(0, old)
 
-        ignore now
+            for one in [| t; t.Complement |] do
+                if not (isNull one) then
+                    one.FillsUsed <- max 0 (one.FillsUsed - old)
 
     /// Takes a whole book for the state, and applies what came after it.
     let adopt
@@ -1414,7 +1414,8 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     for one in [| t; t.Complement |] do
                         if not (isNull one) then
                             explainSweeps one received out
-                            forgetFills one received
+
+                    forgetFills t
 
                     t.Proof.Traded(bytes.Slice(event.Text.Start, event.Text.Length))
 
