@@ -1,6 +1,7 @@
 namespace Tributary
 
 open System
+open System.Buffers.Binary
 open System.Numerics
 
 /// Why a text is not a number that we keep.
@@ -197,8 +198,24 @@ module Fixed =
         else
             false
 
-    /// Writes millionths in the canonical form: no trailing zeros, no exponent, `0.5` and not `.5`. Needs up to 21 bytes;
-    /// answers how many were written.
+    // The three digits of each number below a thousand, the first one lowest; above them, how many are left without the zeros at the end.
+    let private digits: uint32[] =
+        Array.init 1000 (fun n ->
+            let one, two, three = n / 100, n / 10 % 10, n % 10
+
+            let kept =
+                if three > 0 then 3
+                elif two > 0 then 2
+                elif one > 0 then 1
+                else 0
+
+            uint32 ('0'B + byte one)
+            ||| (uint32 ('0'B + byte two) <<< 8)
+            ||| (uint32 ('0'B + byte three) <<< 16)
+            ||| (uint32 kept <<< 24))
+
+    /// Writes millionths in the canonical form: no trailing zeros, no exponent, `0.5` and not `.5`. Needs up to 21 bytes, and room for
+    /// three more; answers how many were written.
     let format (value: int64) (into: Span<byte>) : int =
         let mutable at = 0
         // As unsigned, so that the smallest int64 has a magnitude.
@@ -209,28 +226,40 @@ module Fixed =
             at <- 1
 
         let whole = magnitude / 1_000_000UL
-        let mutable fraction = int (magnitude % 1_000_000UL)
-        let mutable written = 0
-        Buffers.Text.Utf8Formatter.TryFormat(whole, into.Slice at, &written) |> ignore
-        at <- at + written
+        let fraction = int (magnitude - whole * 1_000_000UL)
+
+        if whole < 10UL then
+            into[at] <- '0'B + byte whole
+            at <- at + 1
+        elif whole < 1000UL then
+            let three = digits[int whole]
+            // Without the zero that a number of two digits begins with.
+            let shift = if whole < 100UL then 1 else 0
+            BinaryPrimitives.WriteUInt32LittleEndian(into.Slice at, three >>> (8 * shift))
+            at <- at + 3 - shift
+        else
+            let mutable written = 0
+            Buffers.Text.Utf8Formatter.TryFormat(whole, into.Slice at, &written) |> ignore
+            at <- at + written
 
         if fraction <> 0 then
             into[at] <- '.'B
-            let mutable unit = 100_000
-
-            while fraction <> 0 do
-                at <- at + 1
-                into[at] <- byte (fraction / unit) + '0'B
-                fraction <- fraction % unit
-                unit <- unit / 10
-
             at <- at + 1
+            let high = fraction / 1000
+            let low = fraction - high * 1000
+            BinaryPrimitives.WriteUInt32LittleEndian(into.Slice at, digits[high])
+
+            if low = 0 then
+                at <- at + int (digits[high] >>> 24)
+            else
+                BinaryPrimitives.WriteUInt32LittleEndian(into.Slice(at + 3), digits[low])
+                at <- at + 3 + int (digits[low] >>> 24)
 
         at
 
     /// The canonical form as text.
     let text (value: int64) =
-        let buffer = Span<byte>(Array.zeroCreate 24)
+        let buffer = Span<byte>(Array.zeroCreate 32)
         let length = format value buffer
         Text.Encoding.ASCII.GetString(Span.op_Implicit (buffer.Slice(0, length)): ReadOnlySpan<byte>)
 

@@ -422,6 +422,17 @@ module Json =
         else
             rows json &at source reader batch
 
+/// Where a reader stands among the members of an object.
+[<Struct; NoComparison; NoEquality>]
+type MemberWalk =
+    /// The member at hand: its place among the names, or `Members.Unknown`.
+    val mutable Index: int
+    /// All was as it must be so far. A reader clears it when it cannot read the value of the member at hand.
+    val mutable Ok: bool
+    val mutable internal IsFirst: bool
+    // The member that is likely to come.
+    val mutable internal Expected: int
+
 /// Names of the members of an object, in the order in which an exchange usually sends them: then finding one is a single
 /// comparison with the bytes that should come. Any other order is found as well, with the same result.
 [<Sealed>]
@@ -442,36 +453,44 @@ type Members(names: string list) =
 
         if i < keys.Length then i else Members.Unknown
 
-    /// Takes the key of the next member, its colon and the comma before it: answers its index, `Unknown`, or `Over` at the end of the
-    /// object (taken) and at a fault (`ok` is then false). `expected` is the index that is likely to come, 0 before the first
-    /// member; it is kept up to date here.
-    member _.Next
-        (json: ReadOnlySpan<byte>, at: byref<int>, first: byref<bool>, expected: byref<int>, ok: byref<bool>)
-        =
-        let start = if first then at else at + 1
+    /// Takes the beginning of an object.
+    static member Begin(json: ReadOnlySpan<byte>, at: byref<int>) : MemberWalk =
+        let mutable walk = MemberWalk()
+        walk.IsFirst <- true
+        walk.Ok <- Json.take json &at '{'B
+        walk
 
-        if
+    /// Takes the key of the next member, its colon and the comma before it; the reader then takes its value. False at the end of the
+    /// object, which is taken, and when something was not as it must be (`walk.Ok`).
+    member _.Next(json: ReadOnlySpan<byte>, at: byref<int>, walk: byref<MemberWalk>) : bool =
+        let expected = walk.Expected
+        let start = if walk.IsFirst then at else at + 1
+
+        if not walk.Ok then
+            false
+        elif
             expected < usual.Length
             && start + usual[expected].Length <= json.Length
-            && (first || json[at] = ','B)
+            && (walk.IsFirst || json[at] = ','B)
             && json.Slice(start, usual[expected].Length).SequenceEqual(ReadOnlySpan usual[expected])
         then
             at <- start + usual[expected].Length
-            first <- false
-            expected <- expected + 1
-            expected - 1
+            walk.IsFirst <- false
+            walk.Index <- expected
+            walk.Expected <- expected + 1
+            true
         else
             let mutable keyStart, keyLength = 0, 0
 
-            if Json.``member`` json &at &first &keyStart &keyLength &ok then
-                let index = find (json.Slice(keyStart, keyLength))
+            if Json.``member`` json &at &walk.IsFirst &keyStart &keyLength &walk.Ok then
+                walk.Index <- find (json.Slice(keyStart, keyLength))
 
-                if index >= 0 then
-                    expected <- index + 1
+                if walk.Index >= 0 then
+                    walk.Expected <- walk.Index + 1
 
-                index
+                true
             else
-                Members.Over
+                false
 
     /// What a message calls a member.
     member _.Name(index: int) =
@@ -479,6 +498,3 @@ type Members(names: string list) =
 
     /// A member that is none of the names.
     static member Unknown = -1
-
-    /// There are no more members.
-    static member Over = -2

@@ -26,7 +26,7 @@ type StreamEvent = {
     /// Not of a change: its token tells.
     Market: Name
     /// The token that it is about; of a resolved market the winner.
-    Token: Name
+    mutable Token: Name
     mutable At: Instant
     /// The number of its message within the connection's frames: a frame may hold several.
     Message: int
@@ -43,7 +43,7 @@ type StreamEvent = {
     /// The exchange's hash of the whole book after a change; empty when it gave none.
     Hash: Slice
     /// Verbatim: the price of a fill, the tick size, the slug of a market.
-    Text: Slice
+    mutable Text: Slice
     /// A fill's transaction, or the name of the outcome that won.
     Detail: Slice
     /// The row of a book in the frame's batch.
@@ -58,6 +58,8 @@ type Frame(names: Names) =
     member val Events = Rows<StreamEvent>()
     /// The whole books of the frame, with their levels, and rejections: bytes that could not be read.
     member val Batch = Batch names
+    /// For a decoder: where the members of the message at hand are.
+    member val internal Parts: Slice[] = Array.zeroCreate 32
     /// Messages so far.
     member val Messages = 0 with get, set
     /// Messages that were read with care because they were not in the usual form.

@@ -211,30 +211,24 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
     let mutable parts = PolymarketHash.noParts
     let mutable reason: string | null = null
     let mutable flags = Flags.None
-    let mutable first, ok = true, Json.take json &at '{'B
-    let mutable start, length, expected = 0, 0, 0
+    let mutable walk = Members.Begin(json, &at)
+    let mutable start, length = 0, 0
     let mutable firstBid, bidCount, firstAsk, askCount = 0, 0, 0, 0
     let mutable hasBids, hasAsks, isNegRisk = false, false, false
 
-    let mutable index =
-        if ok then
-            bookMembers.Next(json, &at, &first, &expected, &ok)
-        else
-            Members.Over
-
-    while index <> Members.Over do
-        match index with
+    while isNull reason && bookMembers.Next(json, &at, &walk) do
+        match walk.Index with
         | 0 ->
-            ok <- Json.string json &at &start &length
+            walk.Ok <- Json.string json &at &start &length
             parts.Market <- { Start = start; Length = length }
         | 1 ->
-            ok <- Json.identity json &at &start &length
+            walk.Ok <- Json.identity json &at &start &length
             parts.Token <- { Start = start; Length = length }
         | 2 ->
-            ok <- Json.numeral json &at &start &length
+            walk.Ok <- Json.numeral json &at &start &length
             parts.Timestamp <- { Start = start; Length = length }
         | 3 ->
-            ok <- Json.textOrNull json &at &start &length
+            walk.Ok <- Json.textOrNull json &at &start &length
             parts.Hash <- { Start = start; Length = length }
         | 4
         | 10 ->
@@ -253,7 +247,7 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
             parts.Asks <- { Start = start; Length = at - start }
             hasAsks <- true
         | 6 ->
-            ok <- Json.numeral json &at &start &length
+            walk.Ok <- Json.numeral json &at &start &length
             parts.Verbatim <- parts.Verbatim && (length = 0 || isQuoted json start)
 
             parts.MinimumSize <- {
@@ -261,7 +255,7 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
                 Length = (if length = 0 then -1 else length)
             }
         | 7 ->
-            ok <- Json.numeral json &at &start &length
+            walk.Ok <- Json.numeral json &at &start &length
             parts.Verbatim <- parts.Verbatim && (length = 0 || isQuoted json start)
 
             parts.Tick <- {
@@ -270,28 +264,22 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
             }
         | 8 ->
             if Json.peek json &at = 'n'B then
-                ok <- Json.takeNull json &at
+                walk.Ok <- Json.takeNull json &at
             else
-                ok <- Json.boolean json &at &isNegRisk
+                walk.Ok <- Json.boolean json &at &isNegRisk
                 parts.NegRisk <- if isNegRisk then 1 else 0
         | 9 ->
-            ok <- Json.numeral json &at &start &length
+            walk.Ok <- Json.numeral json &at &start &length
             parts.LastTrade <- { Start = start; Length = length }
             parts.Verbatim <- parts.Verbatim && (length = 0 || isQuoted json start)
-        | _ -> ok <- Json.skip json &at
+        | _ -> walk.Ok <- Json.skip json &at
 
-        if not ok && isNull reason then
-            reason <- $"'{bookMembers.Name index}' is malformed"
-
-        index <-
-            if isNull reason then
-                bookMembers.Next(json, &at, &first, &expected, &ok)
-            else
-                Members.Over
+        if not walk.Ok && isNull reason then
+            reason <- $"'{bookMembers.Name walk.Index}' is malformed"
 
     if not (isNull reason) then
         reason
-    elif not ok then
+    elif not walk.Ok then
         "the book breaks off or is malformed"
     else
         let mutable moment = Instant.ofMicros 0L

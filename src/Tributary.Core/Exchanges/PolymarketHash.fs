@@ -244,13 +244,15 @@ module PolymarketHash =
                 askLevels <- ReadOnlySpan(compacted askLevels)
 
             let last = slice json parts.LastTrade
+            // As numbers: comparing moments would box them.
+            let isSix, isBeforeTen = at.Micros < endOfSix.Micros, at.Micros < endOfNine.Micros
             let digest = ArrayPool<byte>.Shared.Rent SHA1.HashSizeInBytes
             let knowsTick, knowsMinimum = parts.Tick.Length >= 0, parts.MinimumSize.Length >= 0
 
             // Without a tick there is no last trade price either, and only the era that had none can be tried.
             let steps =
                 if knowsTick then 1
-                elif at >= endOfSix && at < endOfNine then ticks.Length
+                elif not isSix && isBeforeTen then ticks.Length
                 else 0
 
             let minimums = if knowsMinimum then 1 else minimumSizes.Length
@@ -288,7 +290,7 @@ module PolymarketHash =
 
                 i <- i + 1
 
-            if not agreed then
+            if not agreed && isBeforeTen then
                 compute HashEra.Six m a t bidLevels askLevels last last false last (Span digest)
                 agreed <- says expected (ReadOnlySpan digest)
 
@@ -298,11 +300,11 @@ module PolymarketHash =
                 knowsTick
                 && knowsMinimum
                 && parts.NegRisk >= 0
-                && (parts.LastTrade.Length >= 0 || at < endOfNine)
+                && (parts.LastTrade.Length >= 0 || isBeforeTen)
 
             if agreed then
                 Verdict.Verified
-            elif parts.Verbatim && (isWhole || at < endOfSix) then
+            elif parts.Verbatim && (isWhole || isSix) then
                 Verdict.Mismatched
             else
                 Verdict.Unverifiable

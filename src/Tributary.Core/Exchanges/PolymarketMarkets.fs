@@ -237,40 +237,28 @@ let private eventMembers = Members [ "slug"; "markets"; "tags" ]
 /// An event holds whole markets: each is a row of its own, so a bad one costs no other.
 let private eventReader source (notes: List<string>) =
     RowReader(fun json at batch ->
-        let mutable first, ok = true, Json.take json &at '{'B
-        let mutable start, length, expected = 0, 0, 0
+        let mutable walk = Members.Begin(json, &at)
+        let mutable start, length = 0, 0
         let mutable slug, tags, markets = "", [], -1
 
-        let mutable index =
-            if ok then
-                eventMembers.Next(json, &at, &first, &expected, &ok)
-            else
-                Members.Over
-
-        while index <> Members.Over do
+        while eventMembers.Next(json, &at, &walk) do
             let opening = Json.peek json &at
             let from = at
 
-            if index = 0 then
-                ok <- Json.textOrNull json &at &start &length
+            if walk.Index = 0 then
+                walk.Ok <- Json.textOrNull json &at &start &length
 
-                if ok then
+                if walk.Ok then
                     slug <- ValueOption.defaultValue "" (Json.tryText (json.Slice(start, length)))
             else
-                ok <- Json.skip json &at
+                walk.Ok <- Json.skip json &at
 
-                if index = 1 && opening = '['B then
+                if walk.Index = 1 && opening = '['B then
                     markets <- from
-                elif index = 2 && opening = '['B then
+                elif walk.Index = 2 && opening = '['B then
                     tags <- slugList (json.Slice(from, at - from))
 
-            index <-
-                if ok then
-                    eventMembers.Next(json, &at, &first, &expected, &ok)
-                else
-                    Members.Over
-
-        if not ok then
+        if not walk.Ok then
             "the event breaks off or is malformed"
         else
             if markets >= 0 then
@@ -370,18 +358,12 @@ let decode (question: Request) need (state: PageState) (body: ReadOnlyMemory<byt
 
     let fault =
         if Json.peek json &at = '{'B && words[0] = "keyset" then
-            let mutable first, ok = true, Json.take json &at '{'B
-            let mutable start, length, expected = 0, 0, 0
+            let mutable walk = Members.Begin(json, &at)
+            let mutable start, length = 0, 0
             let mutable fault = ValueNone
 
-            let mutable index =
-                if ok then
-                    gammaMembers.Next(json, &at, &first, &expected, &ok)
-                else
-                    Members.Over
-
-            while index <> Members.Over do
-                match index with
+            while fault.IsNone && gammaMembers.Next(json, &at, &walk) do
+                match walk.Index with
                 | 0 ->
                     isPage <- true
                     fault <- Json.rows json &at question.Path (marketReader "" [] notes) batch
@@ -389,21 +371,15 @@ let decode (question: Request) need (state: PageState) (body: ReadOnlyMemory<byt
                     isPage <- true
                     fault <- Json.rows json &at question.Path (eventReader question.Path notes) batch
                 | 2 ->
-                    ok <- Json.textOrNull json &at &start &length
+                    walk.Ok <- Json.textOrNull json &at &start &length
 
-                    if ok && length > 0 then
+                    if walk.Ok && length > 0 then
                         cursor <- Json.tryText (json.Slice(start, length))
-                | _ -> ok <- Json.skip json &at
-
-                index <-
-                    if ok && fault.IsNone then
-                        gammaMembers.Next(json, &at, &first, &expected, &ok)
-                    else
-                        Members.Over
+                | _ -> walk.Ok <- Json.skip json &at
 
             if fault.IsSome then
                 fault
-            elif not ok then
+            elif not walk.Ok then
                 ValueSome(Fault.Undecodable(at, "the page breaks off or is malformed"))
             elif not isPage then
                 ValueSome(Fault.Undecodable(0, "a page without 'markets' or 'events'"))

@@ -4,14 +4,18 @@
 module internal Tributary.Exchanges.PolymarketProof
 
 open System
+open System.Buffers.Binary
 open System.Buffers.Text
 open System.Security.Cryptography
 open System.Text
 open Tributary
 
-let private levelStart = "{\"price\":\""B
-let private levelMiddle = "\",\"size\":\""B
-let private levelEnd = "\"},"B
+// What stands around a level's numbers, as numbers of eight and two bytes: `{"price":"`, `","size":"` and `"},`.
+let private wordOf (text: byte[]) =
+    BinaryPrimitives.ReadUInt64LittleEndian(ReadOnlySpan text)
+
+let private price8, size8, colon2, end4 =
+    wordOf "{\"price\""B, wordOf "\",\"size\""B, uint16 (wordOf ":\"      "B), uint32 (wordOf "\"},     "B)
 
 /// A book's text is made here: one for each thread, as large as the largest book so far.
 [<Sealed; AbstractClass>]
@@ -35,18 +39,29 @@ let inline private put (into: byte[]) (at: int) (bytes: byte[]) =
     Buffer.BlockCopy(bytes, 0, into, at, bytes.Length)
     at + bytes.Length
 
+let inline private putText (into: byte[]) (at: int) (text: ReadOnlySpan<byte>) =
+    text.CopyTo(Span<byte>(into, at, text.Length))
+    at + text.Length
+
 /// `[{"price":"…","size":"…"},…]`, worst first as the exchange has it.
 let private writeSide (levels: ReadOnlySpan<Level>) (into: byte[]) start =
     let mutable at = start
     into[at] <- '['B
     at <- at + 1
 
+    let whole = Span into
+
     for i in 0 .. levels.Length - 1 do
-        at <- put into at levelStart
-        at <- at + Fixed.format levels[i].Price.Millionths (Span<byte>(into, at, 24))
-        at <- put into at levelMiddle
-        at <- at + Fixed.format levels[i].Size.Millionths (Span<byte>(into, at, 24))
-        at <- put into at levelEnd
+        BinaryPrimitives.WriteUInt64LittleEndian(whole.Slice at, price8)
+        BinaryPrimitives.WriteUInt16LittleEndian(whole.Slice(at + 8), colon2)
+        at <- at + 10
+        at <- at + Fixed.format levels[i].Price.Millionths (whole.Slice at)
+        BinaryPrimitives.WriteUInt64LittleEndian(whole.Slice at, size8)
+        BinaryPrimitives.WriteUInt16LittleEndian(whole.Slice(at + 8), colon2)
+        at <- at + 10
+        at <- at + Fixed.format levels[i].Size.Millionths (whole.Slice at)
+        BinaryPrimitives.WriteUInt32LittleEndian(whole.Slice at, end4)
+        at <- at + 3
 
     if levels.Length > 0 then
         at <- at - 1
@@ -55,6 +70,20 @@ let private writeSide (levels: ReadOnlySpan<Level>) (into: byte[]) start =
     at + 1
 
 let private utf8 (text: string) = Encoding.UTF8.GetBytes text
+
+/// A short text that is set anew again and again.
+[<Sealed>]
+type private Written() =
+    let mutable bytes: byte[] = Array.Empty()
+    let mutable length = 0
+    member _.Text = ReadOnlySpan(bytes, 0, length)
+
+    member _.Set(text: ReadOnlySpan<byte>) =
+        if bytes.Length < text.Length then
+            bytes <- Array.zeroCreate (max 8 text.Length)
+
+        text.CopyTo(Span bytes)
+        length <- text.Length
 
 [<Sealed>]
 type private Proof(market: MarketId, token: TokenId) =
@@ -68,9 +97,8 @@ type private Proof(market: MarketId, token: TokenId) =
     let mutable isNegRisk = false
     let mutable isDescribed = false
     // The last price and the one before, as they were written; a hash that covers one in another way of writing shows which.
-    let mutable last: byte[] = Array.Empty()
-    let mutable before: byte[] = Array.Empty()
-    let mutable knowsLast = false
+    let mutable last = Written()
+    let mutable before = Written()
     let mutable era = HashEra.Ten
 
     let digest: byte[] = Array.zeroCreate SHA1.HashSizeInBytes
@@ -110,7 +138,7 @@ type private Proof(market: MarketId, token: TokenId) =
 
         let bids = book.Levels Side.Buy
         let asks = book.Levels Side.Sell
-        buffer <- Scratch.Room(512 + prefix.Length + 64 * (bids.Length + asks.Length))
+        buffer <- Scratch.Room(512 + prefix.Length + 72 * (bids.Length + asks.Length))
         let mutable n = put buffer 0 prefix
         let mutable written = 0
 
@@ -123,7 +151,7 @@ type private Proof(market: MarketId, token: TokenId) =
         levelsEnd <- writeSide asks buffer n
 
     /// Hashes what was written with this last price and compares.
-    let says (era: HashEra) (price: byte[]) (hash: ReadOnlySpan<byte>) =
+    let says (era: HashEra) (price: ReadOnlySpan<byte>) (hash: ReadOnlySpan<byte>) =
         let mutable n = levelsEnd
 
         if era <> HashEra.Six then
@@ -143,32 +171,30 @@ type private Proof(market: MarketId, token: TokenId) =
 
         if era = HashEra.Ten then
             n <- put buffer n PolymarketHash.lastTrade
-            n <- put buffer n price
+            n <- putText buffer n price
             n <- put buffer n PolymarketHash.quote
 
         n <- put buffer n PolymarketHash.brace
         SHA1.HashData(ReadOnlySpan(buffer, 0, n), Span digest) |> ignore
         PolymarketHash.says hash (ReadOnlySpan digest)
 
-    let remember (price: byte[]) =
-        if not (price.AsSpan().SequenceEqual(ReadOnlySpan last)) then
+    let remember (price: ReadOnlySpan<byte>) =
+        if not (price.SequenceEqual last.Text) then
+            let oldest = before
             before <- last
-            last <- price
-
-        knowsLast <- true
+            oldest.Set price
+            last <- oldest
 
     /// What else may stand for the last price: rare, so it may allocate.
     let others (hint: int64) =
         let mutable value, rounded = 0L, false
 
-        let isPrice =
-            last.Length > 0
-            && Fixed.parse (ReadOnlySpan last) &value &rounded = NumberFault.None
+        let isPrice = Fixed.parse last.Text &value &rounded = NumberFault.None
 
         let price = value
 
         [
-            before
+            before.Text.ToArray()
 
             if isPrice then
                 canonical price
@@ -192,9 +218,7 @@ type private Proof(market: MarketId, token: TokenId) =
             isDescribed <- true
         | _ -> ()
 
-    override _.Traded(price: ReadOnlySpan<byte>) =
-        if not knowsLast || not (price.SequenceEqual(ReadOnlySpan last)) then
-            remember (price.ToArray())
+    override _.Traded(price: ReadOnlySpan<byte>) = remember price
 
     override _.Tick(text: ReadOnlySpan<byte>) =
         if not (text.SequenceEqual(ReadOnlySpan tick)) then
@@ -208,19 +232,19 @@ type private Proof(market: MarketId, token: TokenId) =
         else
             write book at
 
-            if says era last hash then
+            if says era last.Text hash then
                 true
             else
                 let mutable agreed = false
 
                 for price in others hint do
-                    if not agreed && says HashEra.Ten price hash then
+                    if not agreed && says HashEra.Ten (ReadOnlySpan price) hash then
                         agreed <- true
                         era <- HashEra.Ten
-                        remember price
+                        remember (ReadOnlySpan price)
 
                 for older in [| HashEra.Nine; HashEra.Six |] do
-                    if not agreed && era <> older && says older last hash then
+                    if not agreed && era <> older && says older last.Text hash then
                         agreed <- true
                         era <- older
 

@@ -2,6 +2,7 @@
 module internal Tributary.Exchanges.PolymarketStream
 
 open System
+open System.Buffers
 open System.Runtime.CompilerServices
 open System.Runtime.InteropServices
 open System.Text
@@ -76,6 +77,7 @@ let private timestampStart = "],\"timestamp\":\""B
 let private changeEnd = "\",\"event_type\":\"price_change\"}"B
 
 let private hashLength = 40
+let private hexDigits = SearchValues.Create(ReadOnlySpan "0123456789abcdef"B)
 let private none = Slice.none
 
 let inline private isAt (json: ReadOnlySpan<byte>) (at: int) (word: byte[]) =
@@ -85,7 +87,7 @@ let inline private isAt (json: ReadOnlySpan<byte>) (at: int) (word: byte[]) =
 /// The members of one change that are numbers or texts.
 [<Struct>]
 type private Level = {
-    mutable Token: Name
+    mutable Token: Slice
     mutable Side: Side
     mutable Price: int64
     mutable Size: int64
@@ -95,12 +97,12 @@ type private Level = {
 }
 
 /// Its market is known by its token: looking it up for every change would cost as much as the rest.
-let private addChange (frame: Frame) (level: inref<Level>) (at: Instant) =
+let private addChange (frame: Frame) (level: inref<Level>) =
     let event: StreamEvent = {
         Kind = StreamKind.Change
         Market = { Key = 0 }
-        Token = level.Token
-        At = at
+        Token = { Key = 0 }
+        At = Instant.ofMicros 0L
         Message = frame.Messages
         Side = level.Side
         Price = level.Price
@@ -108,7 +110,7 @@ let private addChange (frame: Frame) (level: inref<Level>) (at: Instant) =
         BestBid = level.BestBid
         BestAsk = level.BestAsk
         Hash = level.Hash
-        Text = none
+        Text = level.Token
         Detail = none
         Row = -1
         IsLast = false
@@ -116,12 +118,19 @@ let private addChange (frame: Frame) (level: inref<Level>) (at: Instant) =
 
     frame.Events.Add &event
 
-/// The moment of a message's changes, and which of them is its token's last one.
-let private finish (frame: Frame) first (at: Instant) =
+/// The moment of a message's changes, their tokens, and which of them is its token's last one.
+let private finish (json: ReadOnlySpan<byte>) (frame: Frame) first (at: Instant) =
     let events = frame.Events
+    let names = frame.Batch.Names
+
+    // One right behind the other, so that the waits for memory overlap.
+    for i in first .. events.Count - 1 do
+        let event = &events[i]
+        event.Token <- names.Intern(json.Slice(event.Text.Start, event.Text.Length))
+        event.Text <- none
+        event.At <- at
 
     for i in first .. events.Count - 1 do
-        events[i].At <- at
         let token = events[i].Token
         let mutable j = i + 1
 
@@ -131,7 +140,7 @@ let private finish (frame: Frame) first (at: Instant) =
         events[i].IsLast <- j = events.Count
 
 let private noLevel: Level = {
-    Token = { Key = 0 }
+    Token = none
     Side = Side.Buy
     Price = 0L
     Size = 0L
@@ -141,7 +150,7 @@ let private noLevel: Level = {
 }
 
 /// A change in the usual form: whole runs of keys are compared at once. False for anything else, the cursor then anywhere.
-let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (names: Names) (level: byref<Level>) =
+let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (level: byref<Level>) =
     let mutable start, length = at + 13, 0
 
     let mutable ok =
@@ -162,7 +171,7 @@ let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (names: Names
             && eight json (at + 3) = Price1
 
     if ok then
-        level.Token <- names.Intern(json.Slice(start, length))
+        level.Token <- { Start = start; Length = length }
         at <- at + 11
 
         ok <-
@@ -197,8 +206,7 @@ let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (names: Names
             at + keyRoom <= json.Length
             && eight json at = BestBid0
             && eight json (at + 6) = BestBid1
-            && Ascii.IsValid(json.Slice(level.Hash.Start, hashLength))
-            && json.Slice(level.Hash.Start, hashLength).IndexOfAny('"'B, '\\'B) < 0
+            && json.Slice(level.Hash.Start, hashLength).IndexOfAnyExcept hexDigits < 0
 
     if ok then
         at <- at + 14
@@ -219,7 +227,6 @@ let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (names: Names
 /// A whole message of changes in the usual form, or nothing of it.
 let private usual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
     let start, first = at, frame.Events.Count
-    let names = frame.Batch.Names
     let mutable ok = isAt json at marketStart
 
     if ok then
@@ -239,8 +246,8 @@ let private usual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
             while more do
                 let mutable level = noLevel
 
-                if usualLevel json &at names &level then
-                    addChange frame &level (Instant.ofMicros 0L)
+                if usualLevel json &at &level then
+                    addChange frame &level
 
                     if at < json.Length && json[at] = ','B then
                         at <- at + 1
@@ -262,7 +269,7 @@ let private usual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
 
                 if ok then
                     at <- digits + length + changeEnd.Length
-                    finish frame first moment
+                    finish json frame first moment
             else
                 ok <- false
 
@@ -318,13 +325,15 @@ let private iWinner, iOutcome = index "winning_asset_id", index "winning_outcome
 let private levelNames = [ "asset_id"; "price"; "size"; "side"; "hash"; "best_bid"; "best_ask" ]
 let private levelMembers = Members levelNames
 
+let private buyWord, sellWord = "buy"B, "sell"B
+
 let private isSell (json: ReadOnlySpan<byte>) (part: Slice) =
     part.Length = 4
-    && Ascii.EqualsIgnoreCase(json.Slice(part.Start, part.Length), "sell"B)
+    && Ascii.EqualsIgnoreCase(json.Slice(part.Start, part.Length), ReadOnlySpan sellWord)
 
 let private isBuy (json: ReadOnlySpan<byte>) (part: Slice) =
     part.Length = 3
-    && Ascii.EqualsIgnoreCase(json.Slice(part.Start, part.Length), "buy"B)
+    && Ascii.EqualsIgnoreCase(json.Slice(part.Start, part.Length), ReadOnlySpan buyWord)
 
 /// A number in millionths; `none` when it is not there.
 let private amount (json: ReadOnlySpan<byte>) (part: Slice) (whenEmpty: int64) (value: byref<int64>) =
@@ -340,57 +349,44 @@ let private amount (json: ReadOnlySpan<byte>) (part: Slice) (whenEmpty: int64) (
 let private anyLevel
     (json: ReadOnlySpan<byte>)
     (at: byref<int>)
-    (names: Names)
     (asset: Slice)
     (hash: Slice)
     (level: byref<Level>)
     : string | null =
-    let mutable first, ok, expected = true, Json.take json &at '{'B, 0
+    let mutable walk = Members.Begin(json, &at)
     let mutable start, length = 0, 0
     let mutable asset, hash = asset, hash
     let mutable price, size, side, bestBid, bestAsk = none, none, none, none, none
     let mutable hasBid, hasAsk = false, false
 
-    let mutable index =
-        if ok then
-            levelMembers.Next(json, &at, &first, &expected, &ok)
-        else
-            Members.Over
-
-    while index <> Members.Over do
-        match index with
+    while levelMembers.Next(json, &at, &walk) do
+        match walk.Index with
         | 0 ->
-            ok <- Json.identity json &at &start &length
+            walk.Ok <- Json.identity json &at &start &length
             asset <- { Start = start; Length = length }
         | 1 ->
-            ok <- Json.numeral json &at &start &length
+            walk.Ok <- Json.numeral json &at &start &length
             price <- { Start = start; Length = length }
         | 2 ->
-            ok <- Json.numeral json &at &start &length
+            walk.Ok <- Json.numeral json &at &start &length
             size <- { Start = start; Length = length }
         | 3 ->
-            ok <- Json.string json &at &start &length
+            walk.Ok <- Json.string json &at &start &length
             side <- { Start = start; Length = length }
         | 4 ->
-            ok <- Json.textOrNull json &at &start &length
+            walk.Ok <- Json.textOrNull json &at &start &length
             hash <- { Start = start; Length = length }
         | 5 ->
-            ok <- Json.numeral json &at &start &length
+            walk.Ok <- Json.numeral json &at &start &length
             bestBid <- { Start = start; Length = length }
             hasBid <- true
         | 6 ->
-            ok <- Json.numeral json &at &start &length
+            walk.Ok <- Json.numeral json &at &start &length
             bestAsk <- { Start = start; Length = length }
             hasAsk <- true
-        | _ -> ok <- Json.skip json &at
+        | _ -> walk.Ok <- Json.skip json &at
 
-        index <-
-            if ok then
-                levelMembers.Next(json, &at, &first, &expected, &ok)
-            else
-                Members.Over
-
-    if not ok then
+    if not walk.Ok then
         "a change is malformed"
     elif
         asset.Length <= 0
@@ -410,7 +406,7 @@ let private anyLevel
     elif hasAsk && not (amount json bestAsk Fixed.One &level.BestAsk) then
         "a change whose best ask is not a number"
     else
-        level.Token <- names.Intern(json.Slice(asset.Start, asset.Length))
+        level.Token <- asset
         level.Side <- if isSell json side then Side.Sell else Side.Buy
         level.Hash <- if hash.Length = hashLength then hash else none
         null
@@ -430,31 +426,105 @@ let private bookWord, changeWord, tradeWord =
 let private tickWord, bestWord = "tick_size_change"B, "best_bid_ask"B
 let private newWord, resolvedWord = "new_market"B, "market_resolved"B
 
+/// An event that has no more to it.
+let private simple (frame: Frame) kind market token side detail text : StreamEvent = {
+    Kind = kind
+    Market = market
+    Token = token
+    At = Instant.ofMicros 0L
+    Message = frame.Messages
+    Side = side
+    Price = 0L
+    Size = 0L
+    BestBid = -1L
+    BestAsk = -1L
+    Hash = none
+    Text = text
+    Detail = detail
+    Row = -1
+    IsLast = true
+}
+
+/// The whole book that was read last.
+let private addBook (frame: Frame) row =
+    let book = &frame.Batch.Books[row]
+
+    let event = {
+        simple frame StreamKind.Book book.Market book.Token Side.Buy none none with
+            At = book.At
+            Row = row
+    }
+
+    frame.Events.Add &event
+
+let private bookAsset, bookTimestamp, bookHash, bookBids =
+    "\",\"asset_id\":\""B, "\",\"timestamp\":\""B, "\",\"hash\":\""B, "\",\"bids\":["B
+
+let private bookEnd = "\"event_type\":\"book\"}"B
+
+/// The cursor behind this text, which follows the next quote; negative when something else does.
+let private behind (json: ReadOnlySpan<byte>) (at: int) (word: byte[]) =
+    if at < 0 then
+        at
+    else
+        let length = json.Slice(at).IndexOf '"'B
+
+        if length >= 0 && isAt json (at + length) word then
+            at + length + word.Length
+        else
+            -1
+
+/// A whole book that begins and ends as they usually do, or nothing of it: its levels are then read once, where `unusual` has to find
+/// out first what a message is.
+let private usualBook (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
+    let start = at
+
+    let isLikely =
+        isAt json at marketStart
+        && (let behindMarket = behind json (at + marketStart.Length) bookAsset
+            let behindAsset = behind json behindMarket bookTimestamp
+            let behindTimestamp = behind json behindAsset bookHash
+            behind json behindTimestamp bookBids > 0)
+
+    let mutable ok = false
+
+    if isLikely then
+        let mark, row = frame.Batch.Mark(), frame.Batch.Books.Count
+        let reason = PolymarketBooks.bookReader.Invoke(json, &at, frame.Batch)
+
+        ok <-
+            isNull reason
+            && json.Slice(start, at - start).EndsWith(ReadOnlySpan bookEnd)
+            && Utf8.IsValid(json.Slice(start, at - start))
+
+        if ok then
+            addBook frame row
+        else
+            frame.Batch.Rollback mark
+            at <- start
+
+    ok
+
 /// One message in any order of its members.
 let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) : string | null =
     let start, firstEvent = at, frame.Events.Count
     let batch = frame.Batch
     let names' = batch.Names
-    let parts = Span<Slice>(Array.create names.Length { Start = 0; Length = -1 })
-    let mutable first, ok, expected = true, Json.take json &at '{'B, 0
+    let parts = frame.Parts
+    parts.AsSpan().Fill { Start = 0; Length = -1 }
+    let mutable walk = Members.Begin(json, &at)
     let mutable from, length = 0, 0
 
-    let mutable index =
-        if ok then
-            members.Next(json, &at, &first, &expected, &ok)
-        else
-            Members.Over
-
-    while index <> Members.Over do
-        if index < 0 then
-            ok <- Json.skip json &at
-        elif index = iChanges || index = iOldChanges then
+    while members.Next(json, &at, &walk) do
+        if walk.Index < 0 then
+            walk.Ok <- Json.skip json &at
+        elif walk.Index = iChanges || walk.Index = iOldChanges then
             Json.space json &at
             from <- at
-            ok <- Json.skip json &at
-            parts[index] <- { Start = from; Length = at - from }
+            walk.Ok <- Json.skip json &at
+            parts[walk.Index] <- { Start = from; Length = at - from }
         else
-            ok <-
+            walk.Ok <-
                 match Json.peek json &at with
                 | '"'B -> Json.string json &at &from &length
                 | 'n'B ->
@@ -468,17 +538,11 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
                     Json.skip json &at
                 | _ -> Json.number json &at &from &length
 
-            parts[index] <- { Start = from; Length = length }
-
-        index <-
-            if ok then
-                members.Next(json, &at, &first, &expected, &ok)
-            else
-                Members.Over
+            parts[walk.Index] <- { Start = from; Length = length }
 
     let over = at
 
-    if not ok then
+    if not walk.Ok then
         "the message is malformed"
     else
         let kind = parts[iEvent]
@@ -506,27 +570,7 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
             reason <- PolymarketBooks.bookReader.Invoke(json, &at, batch)
 
             if isNull reason then
-                let book = &batch.Books[row]
-
-                let event: StreamEvent = {
-                    Kind = StreamKind.Book
-                    Market = book.Market
-                    Token = book.Token
-                    At = book.At
-                    Message = frame.Messages
-                    Side = Side.Buy
-                    Price = 0L
-                    Size = 0L
-                    BestBid = -1L
-                    BestAsk = -1L
-                    Hash = none
-                    Text = none
-                    Detail = none
-                    Row = row
-                    IsLast = true
-                }
-
-                frame.Events.Add &event
+                addBook frame row
 
             reason
         elif kind.SequenceEqual(ReadOnlySpan changeWord) then
@@ -557,14 +601,13 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
                 while isNull reason && isGood && Json.element json &cursor &isFirst &isGood do
                     let mutable level = noLevel
 
-                    reason <-
-                        anyLevel json &cursor batch.Names (found parts[iAsset]) (found parts[iHash]) &level
+                    reason <- anyLevel json &cursor (found parts[iAsset]) (found parts[iHash]) &level
 
                     if isNull reason then
-                        addChange frame &level moment
+                        addChange frame &level
 
                 if isNull reason then
-                    finish frame firstEvent moment
+                    finish json frame firstEvent moment
                 else
                     frame.Events.Truncate firstEvent
 
@@ -572,27 +615,6 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
                 reason
         else
             let mutable price, size = 0L, 0L
-
-            let simple kind market token side detail text =
-                let event: StreamEvent = {
-                    Kind = kind
-                    Market = market
-                    Token = token
-                    At = Instant.ofMicros 0L
-                    Message = frame.Messages
-                    Side = side
-                    Price = 0L
-                    Size = 0L
-                    BestBid = -1L
-                    BestAsk = -1L
-                    Hash = none
-                    Text = text
-                    Detail = detail
-                    Row = -1
-                    IsLast = true
-                }
-
-                event
 
             if kind.SequenceEqual(ReadOnlySpan tradeWord) then
                 let market, token =
@@ -614,7 +636,7 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
                     let side = if isSell json parts[iSide] then Side.Sell else Side.Buy
 
                     let event = {
-                        simple StreamKind.Trade market token side (found parts[iTransaction]) priceText with
+                        simple frame StreamKind.Trade market token side (found parts[iTransaction]) priceText with
                             At = moment
                             Price = price
                             Size = size
@@ -630,6 +652,7 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
                 else
                     let event = {
                         simple
+                            frame
                             StreamKind.TickSize
                             (nameOf json names' parts[iMarket])
                             (nameOf json names' parts[iAsset])
@@ -650,6 +673,7 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
                 then
                     let event = {
                         simple
+                            frame
                             StreamKind.BestPrices
                             (nameOf json names' parts[iMarket])
                             (nameOf json names' parts[iAsset])
@@ -673,7 +697,7 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
                         nameOf json names' parts[iMarket]
 
                 let event = {
-                    simple StreamKind.NewMarket market { Key = 0 } Side.Buy none (found parts[iSlug]) with
+                    simple frame StreamKind.NewMarket market { Key = 0 } Side.Buy none (found parts[iSlug]) with
                         At = moment
                 }
 
@@ -682,6 +706,7 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
             elif kind.SequenceEqual(ReadOnlySpan resolvedWord) then
                 let event = {
                     simple
+                        frame
                         StreamKind.Resolved
                         (nameOf json names' parts[iMarket])
                         (nameOf json names' parts[iWinner])
@@ -697,13 +722,27 @@ let private unusual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) :
                 frame.Unknown <- frame.Unknown + 1L
                 null
 
+/// Where the books that were read last stand in the bytes.
+let private origins (frame: Frame) start until =
+    let origin: Slice = {
+        Start = start
+        Length = until - start
+    }
+
+    while frame.Batch.BookOrigins.Count < frame.Batch.Books.Count do
+        frame.Batch.BookOrigins.Add &origin
+
 /// One message; a bad one costs no good one.
 let private message (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
     frame.Messages <- frame.Messages + 1
     Json.space json &at
+    let start, events = at, frame.Events.Count
 
-    if not (usual json &at frame) then
-        let start, events = at, frame.Events.Count
+    if usual json &at frame then
+        ()
+    elif usualBook json &at frame then
+        origins frame start at
+    else
         let mark = frame.Batch.Mark()
         frame.Unusual <- frame.Unusual + 1L
 
@@ -713,11 +752,7 @@ let private message (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
             | reason -> reason
 
         match reason with
-        | null ->
-            let origin: Slice = { Start = start; Length = at - start }
-
-            while frame.Batch.BookOrigins.Count < frame.Batch.Books.Count do
-                frame.Batch.BookOrigins.Add &origin
+        | null -> origins frame start at
         | reason ->
             frame.Events.Truncate events
             frame.Batch.Rollback mark
@@ -738,37 +773,43 @@ let private message (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
 
 let private pong = "PONG"B
 
+/// What is left of a frame cannot be read.
+let private rest (json: ReadOnlySpan<byte>) (at: int) (reason: string) (frame: Frame) =
+    frame.Batch.Rejections.Add {
+        Exchange = frame.Batch.Exchange
+        Source = "ws/market"
+        Offset = at
+        Reason = reason
+        Bytes = json.Slice(at).ToArray()
+        Received = frame.Batch.Received
+    }
+
 let decode (bytes: ReadOnlyMemory<byte>) (received: Instant) (frame: Frame) =
     let json = bytes.Span
     frame.Batch.Exchange <- "polymarket"
     frame.Batch.Received <- received
-    let mutable at = 0
+    let mutable at, ok = 0, true
 
     if json.SequenceEqual(ReadOnlySpan pong) then
         frame.Pongs <- frame.Pongs + 1L
     else
         match Json.peek json &at with
-        | 0uy -> () // an empty frame
-        | first ->
-            if first = '['B then
-                at <- at + 1
-                let mutable isFirst, ok = true, true
+        | 0uy when at = json.Length -> () // an empty frame
+        | '['B ->
+            at <- at + 1
+            let mutable isFirst = true
 
-                while Json.element json &at &isFirst &ok do
-                    message json &at frame
-
-                // Where a message broke off, that is kept already.
-                if not ok && (at < json.Length || frame.Batch.Rejections.Count = 0) then
-                    frame.Batch.Rejections.Add {
-                        Exchange = frame.Batch.Exchange
-                        Source = "ws/market"
-                        Offset = at
-                        Reason = "the list of messages breaks off or is malformed"
-                        Bytes = json.Slice(at).ToArray()
-                        Received = received
-                    }
-            else
+            while Json.element json &at &isFirst &ok do
                 message json &at frame
+        | _ -> message json &at frame
+
+        Json.space json &at
+
+        // Where a message broke off, that is kept already.
+        if not ok && (at < json.Length || frame.Batch.Rejections.Count = 0) then
+            rest json at "the list of messages breaks off or is malformed" frame
+        elif ok && at < json.Length then
+            rest json at "something follows the end of the JSON" frame
 
 // ---- what is sent
 

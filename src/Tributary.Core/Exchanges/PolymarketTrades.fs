@@ -59,8 +59,6 @@ let private tradeMembersV2 =
 
 let private buy = "BUY"B
 let private sell = "SELL"B
-let private nextCursor = "next_cursor"B
-let private hasMore = "has_more"B
 
 /// Names are kept for ever, so they have a bound.
 let private longestOutcome = 1_000
@@ -75,28 +73,27 @@ let private trade
     (batch: Batch)
     : string | null =
     let mutable reason: string | null = null
-    let mutable first, ok = true, Json.take json &at '{'B
-    let mutable start, length, expected = 0, 0, 0
+    let mutable walk = Members.Begin(json, &at)
+    let mutable start, length = 0, 0
     let mutable wallet, token, market = Slice.none, Slice.none, Slice.none
     let mutable outcome, transaction = Slice.none, Slice.none
     let mutable side = ValueNone
     let mutable price, size, moment = ValueNone, ValueNone, ValueNone
     let mutable flags = Flags.None
 
-    let mutable index =
-        if ok then
-            members.Next(json, &at, &first, &expected, &ok)
-        else
-            Members.Over
-
-    while index <> Members.Over do
-        match index with
+    while isNull reason && members.Next(json, &at, &walk) do
+        match walk.Index with
         | 0 ->
-            ok <- Json.textOrNull json &at &start &length
+            walk.Ok <- Json.textOrNull json &at &start &length
             wallet <- { Start = start; Length = length }
         | 1 ->
-            ok <- Json.string json &at &start &length
-            let word = if ok then json.Slice(start, length) else ReadOnlySpan.Empty
+            walk.Ok <- Json.string json &at &start &length
+
+            let word =
+                if walk.Ok then
+                    json.Slice(start, length)
+                else
+                    ReadOnlySpan.Empty
 
             if Ascii.EqualsIgnoreCase(word, ReadOnlySpan buy) then
                 side <- ValueSome Side.Buy
@@ -105,55 +102,50 @@ let private trade
             else
                 reason <- "the side is neither BUY nor SELL"
         | 2 ->
-            ok <- Json.identity json &at &start &length
+            walk.Ok <- Json.identity json &at &start &length
             token <- { Start = start; Length = length }
         | 3 ->
-            ok <- Json.string json &at &start &length
+            walk.Ok <- Json.string json &at &start &length
             market <- { Start = start; Length = length }
         | 4
         | 5 ->
-            ok <- Json.numeral json &at &start &length
+            walk.Ok <- Json.numeral json &at &start &length
             let mutable value, rounded = 0L, false
 
-            if ok then
+            if walk.Ok then
                 match Fixed.parse (json.Slice(start, length)) &value &rounded with
                 | NumberFault.None ->
                     if rounded then
                         flags <- flags ||| Flags.Rounded
 
-                    if index = 5 then
+                    if walk.Index = 5 then
                         price <- ValueSome(Price.ofMillionths value)
                     elif value < 0L then
                         reason <- "the size is negative"
                     else
                         size <- ValueSome(Size.trusted value)
-                | fault -> reason <- (if index = 5 then "the price " else "the size ") + Fixed.explain fault
+                | fault ->
+                    reason <- (if walk.Index = 5 then "the price " else "the size ") + Fixed.explain fault
         | 6 ->
-            ok <- Json.numeral json &at &start &length
+            walk.Ok <- Json.numeral json &at &start &length
             let mutable read = Instant.ofMicros 0L
 
-            if ok && Instant.tryRead (json.Slice(start, length)) &read then
+            if walk.Ok && Instant.tryRead (json.Slice(start, length)) &read then
                 moment <- ValueSome read
         | 11 ->
-            ok <- Json.textOrNull json &at &start &length
+            walk.Ok <- Json.textOrNull json &at &start &length
             outcome <- { Start = start; Length = length }
         | 18 ->
-            ok <- Json.textOrNull json &at &start &length
+            walk.Ok <- Json.textOrNull json &at &start &length
             transaction <- { Start = start; Length = length }
-        | _ -> ok <- Json.skip json &at
+        | _ -> walk.Ok <- Json.skip json &at
 
-        if not ok && isNull reason then
-            reason <- $"'{members.Name index}' is malformed"
-
-        index <-
-            if isNull reason then
-                members.Next(json, &at, &first, &expected, &ok)
-            else
-                Members.Over
+        if not walk.Ok && isNull reason then
+            reason <- $"'{members.Name walk.Index}' is malformed"
 
     if not (isNull reason) then
         reason
-    elif not ok then
+    elif not walk.Ok then
         "the trade breaks off or is malformed"
     else
         match side, price, size, moment with
@@ -249,6 +241,7 @@ let request (follows: Follow list) (state: PageState) cursor : Request =
     }
 
 let private pageMembers = Members [ "data"; "pagination" ]
+let private paginationMembers = Members [ "next_cursor"; "has_more" ]
 
 /// `{"limit":500,"offset":null,"has_more":true,"next_cursor":"…"}`
 let private pagination
@@ -257,23 +250,20 @@ let private pagination
     (cursor: byref<string voption>)
     (more: byref<bool>)
     =
-    let mutable first, ok = true, Json.take json &at '{'B
-    let mutable keyStart, keyLength, start, length = 0, 0, 0, 0
+    let mutable walk = Members.Begin(json, &at)
+    let mutable start, length = 0, 0
 
-    while ok && Json.``member`` json &at &first &keyStart &keyLength &ok do
-        let key = json.Slice(keyStart, keyLength)
+    while paginationMembers.Next(json, &at, &walk) do
+        match walk.Index with
+        | 0 ->
+            walk.Ok <- Json.textOrNull json &at &start &length
 
-        if key.SequenceEqual(ReadOnlySpan nextCursor) then
-            ok <- Json.textOrNull json &at &start &length
-
-            if ok && length > 0 then
+            if walk.Ok && length > 0 then
                 cursor <- Json.tryText (json.Slice(start, length))
-        elif key.SequenceEqual(ReadOnlySpan hasMore) then
-            ok <- Json.boolean json &at &more
-        else
-            ok <- Json.skip json &at
+        | 1 -> walk.Ok <- Json.boolean json &at &more
+        | _ -> walk.Ok <- Json.skip json &at
 
-    ok
+    walk.Ok
 
 /// The rows of a v2 page, and the cursor of the next.
 let private tradePageV2
@@ -284,34 +274,21 @@ let private tradePageV2
     (more: byref<bool>)
     =
     let mutable at = 0
-    let mutable first, ok = true, Json.take json &at '{'B
-    let mutable expected = 0
+    let mutable walk = Members.Begin(json, &at)
     let mutable hasData = false
     let mutable fault = ValueNone
 
-    let mutable index =
-        if ok then
-            pageMembers.Next(json, &at, &first, &expected, &ok)
-        else
-            Members.Over
-
-    while index <> Members.Over do
-        match index with
+    while fault.IsNone && pageMembers.Next(json, &at, &walk) do
+        match walk.Index with
         | 0 ->
             hasData <- true
             fault <- Json.rows json &at source tradeReaderV2 batch
-        | 1 -> ok <- Json.takeNull json &at || pagination json &at &cursor &more
-        | _ -> ok <- Json.skip json &at
-
-        index <-
-            if ok && fault.IsNone then
-                pageMembers.Next(json, &at, &first, &expected, &ok)
-            else
-                Members.Over
+        | 1 -> walk.Ok <- Json.takeNull json &at || pagination json &at &cursor &more
+        | _ -> walk.Ok <- Json.skip json &at
 
     if fault.IsSome then
         fault
-    elif not ok then
+    elif not walk.Ok then
         ValueSome(Fault.Undecodable(at, "the page breaks off or is malformed"))
     elif not hasData then
         ValueSome(Fault.Undecodable(0, "a page of trades without 'data'"))
