@@ -2,29 +2,32 @@ namespace Tributary
 
 open System
 
-/// One side, worst first: `isRising` says that prices rise towards the best, as those of bids do.
-[<Sealed>]
-type private Half(isRising: bool) =
-    let mutable levels: Level[] = Array.Empty()
-    let mutable count = 0
+/// One side, worst first, a part of its book: no step further away than that.
+[<Struct; NoComparison; NoEquality>]
+type private Half =
+    val mutable Levels: Level[]
+    val mutable Count: int
+    /// The best price, or what stands for it while there is none.
+    val mutable Best: int64
 
-    member _.Count = count
-    member _.Span = ReadOnlySpan<Level>(levels, 0, count)
-    member _.Best = levels[count - 1].Price.Millionths
+    member half.Span = ReadOnlySpan<Level>(half.Levels, 0, half.Count)
 
-    /// Where the price stands or would stand, and whether it is there. Hot: changes are mostly near the best, so the search
-    /// begins there, and goes back by doubling steps before it halves them.
-    member _.Find(price: int64, index: byref<int>) : bool =
-        let inline isBefore (level: Level) =
+    /// Where the price stands or would stand, and whether it is there; `isRising` says that prices rise towards the best, as those of
+    /// bids do. Hot: changes are mostly near the best, so the search begins there, and goes back by doubling steps before it halves
+    /// them.
+    member half.Find(isRising: bool, price: int64, index: byref<int>) : bool =
+        let levels = half.Levels
+
+        let inline isBefore i =
             if isRising then
-                level.Price.Millionths < price
+                levels[i].Price.Millionths < price
             else
-                level.Price.Millionths > price
+                levels[i].Price.Millionths > price
 
         // Everything from `high` on is at or behind the price.
-        let mutable high, step = count, 1
+        let mutable high, step = half.Count, 1
 
-        while high >= step && not (isBefore levels[high - step]) do
+        while high >= step && not (isBefore (high - step)) do
             high <- high - step
             step <- step * 2
 
@@ -33,37 +36,50 @@ type private Half(isRising: bool) =
         while from < until do
             let middle = (from + until) >>> 1
 
-            if isBefore levels[middle] then
+            if isBefore middle then
                 from <- middle + 1
             else
                 until <- middle
 
         index <- from
-        from < count && levels[from].Price.Millionths = price
+        from < half.Count && levels[from].Price.Millionths = price
 
-    member this.Set(price: int64, size: int64) : bool =
-        let mutable at = 0
-
-        if this.Find(price, &at) then
-            if size = 0L then
-                Array.Copy(levels, at + 1, levels, at, count - at - 1)
-                count <- count - 1
-                true
-            elif levels[at].Size.Millionths = size then
-                false
+    member private half.Keep(isRising: bool) =
+        half.Best <-
+            if half.Count > 0 then
+                half.Levels[half.Count - 1].Price.Millionths
+            elif isRising then
+                0L
             else
+                Fixed.One
+
+    member half.Set(isRising: bool, price: int64, size: int64) : bool =
+        let mutable at = 0
+        let isThere = half.Find(isRising, price, &at)
+        let levels, count = half.Levels, half.Count
+
+        if isThere && size = 0L then
+            Array.Copy(levels, at + 1, levels, at, count - at - 1)
+            half.Count <- count - 1
+            half.Keep isRising
+            true
+        elif isThere then
+            let isNew = levels[at].Size.Millionths <> size
+
+            if isNew then
                 levels[at] <- {
-                    levels[at] with
-                        Size = Size.trusted size
+                    Price = Price.ofMillionths price
+                    Size = Size.trusted size
                 }
 
-                true
+            isNew
         elif size = 0L then
             false
         else
             if count = levels.Length then
-                Array.Resize(&levels, max 8 (count * 2))
+                Array.Resize(&half.Levels, max 8 (count * 2))
 
+            let levels = half.Levels
             Array.Copy(levels, at, levels, at + 1, count - at)
 
             levels[at] <- {
@@ -71,27 +87,40 @@ type private Half(isRising: bool) =
                 Size = Size.trusted size
             }
 
-            count <- count + 1
+            half.Count <- count + 1
+            half.Keep isRising
             true
 
-    member _.Clear() = count <- 0
-
-    member _.Load(best: ReadOnlySpan<Level>) =
-        if best.Length > levels.Length then
+    member half.Load(isRising: bool, best: ReadOnlySpan<Level>) =
+        if best.Length > half.Levels.Length then
             // With room for what comes.
-            levels <- Array.zeroCreate (max 8 (best.Length + best.Length / 2))
+            half.Levels <- Array.zeroCreate (max 8 (best.Length + best.Length / 2))
 
-        let target = Span<Level>(levels, 0, best.Length)
+        let target = Span<Level>(half.Levels, 0, best.Length)
         best.CopyTo target
         target.Reverse()
-        count <- best.Length
+        half.Count <- best.Length
+        half.Keep isRising
+
+    static member Empty(isRising: bool) =
+        let mutable half = Unchecked.defaultof<Half>
+        half.Levels <- Array.Empty()
+        half.Keep isRising
+        half
 
 [<Sealed>]
 type Book() =
-    let bids = Half true
-    let asks = Half false
+    let mutable bids = Half.Empty true
+    let mutable asks = Half.Empty false
 
-    let half side = if side = Side.Buy then bids else asks
+    let span side =
+        if side = Side.Buy then bids.Span else asks.Span
+
+    let find side price (at: byref<int>) =
+        if side = Side.Buy then
+            bids.Find(true, price, &at)
+        else
+            asks.Find(false, price, &at)
 
     static let isReverse (worst: ReadOnlySpan<Level>) (best: ReadOnlySpan<Level>) =
         let mutable same = worst.Length = best.Length
@@ -122,41 +151,53 @@ type Book() =
         same
 
     member _.Clear() =
-        bids.Clear()
-        asks.Clear()
+        bids.Load(true, ReadOnlySpan.Empty)
+        asks.Load(false, ReadOnlySpan.Empty)
 
     member _.Load(bestBids: ReadOnlySpan<Level>, bestAsks: ReadOnlySpan<Level>) =
-        bids.Load bestBids
-        asks.Load bestAsks
+        bids.Load(true, bestBids)
+        asks.Load(false, bestAsks)
 
-    member _.Set(side: Side, price: int64, size: int64) : bool = (half side).Set(price, size)
+    member _.Set(side: Side, price: int64, size: int64) : bool =
+        if side = Side.Buy then
+            bids.Set(true, price, size)
+        else
+            asks.Set(false, price, size)
 
     member _.Size(side: Side, price: int64) : int64 =
         let mutable at = 0
-        let half = half side
 
-        if half.Find(price, &at) then
-            half.Span[at].Size.Millionths
+        if find side price &at then
+            (span side).[at].Size.Millionths
         else
             0L
 
     member _.Rank(side: Side, price: int64) : int =
         let mutable at = 0
-        let half = half side
-        let isThere = half.Find(price, &at)
-        half.Count - at - (if isThere then 1 else 0)
+        let isThere = find side price &at
+        (span side).Length - at - (if isThere then 1 else 0)
 
-    member _.Count(side: Side) : int = (half side).Count
-    member _.Levels(side: Side) : ReadOnlySpan<Level> = (half side).Span
+    member _.Count(side: Side) : int = (span side).Length
+    member _.Levels(side: Side) : ReadOnlySpan<Level> = span side
 
     member _.Depth(side: Side, n: int) : Level[] =
-        let levels = (half side).Span
+        let levels = span side
         let taken = levels.Slice(levels.Length - min n levels.Length).ToArray()
         Array.Reverse taken
         taken
 
-    member _.BestBid: int64 = if bids.Count = 0 then 0L else bids.Best
-    member _.BestAsk: int64 = if asks.Count = 0 then Fixed.One else asks.Best
+    member _.BestBid: int64 = bids.Best
+    member _.BestAsk: int64 = asks.Best
+
+    member internal _.Glance(side: Side) : int64 =
+        let levels = span side
+        let mutable sum, at = 0L, levels.Length - 1
+
+        while at >= 0 && at >= levels.Length - 24 do
+            sum <- sum + levels[at].Size.Millionths
+            at <- at - 8
+
+        sum
 
     member _.IsCrossed: bool = bids.Count > 0 && asks.Count > 0 && bids.Best >= asks.Best
 
@@ -168,7 +209,7 @@ type Book() =
         && isComplement asks.Span (other.Levels Side.Buy)
 
     member _.CopyTo(side: Side, n: int, levels: Rows<Level>) : unit =
-        let worst = (half side).Span
+        let worst = span side
 
         for i = worst.Length - 1 downto max 0 (worst.Length - n) do
             levels.Add &worst[i]

@@ -40,6 +40,9 @@ type Book =
     /// The price of the best ask; 1 000 000 when there are no asks.
     member BestAsk: int64
 
+    /// Reads a little of the best levels, so that they are near when they are needed; the answer means nothing.
+    member internal Glance: side: Side -> int64
+
     /// The best bid is at or above the best ask.
     member IsCrossed: bool
 

@@ -100,13 +100,50 @@ type private Held = {
     HeldHash: byte[]
 }
 
-/// The beginning of a hash, and the message that it came with.
+/// What an update said: a part of its hash, and of the change itself (nothing of it for a whole book, which says all), and the message
+/// that it came with. The hash alone would not do: a change that undoes an earlier one of its millisecond leads to the same book.
 [<Struct>]
-type private SeenHash = { Key: uint64; Message: int }
+type private Said = {
+    Key: uint64
+    Change: int
+    Message: int
+}
 
 /// What a fill took, as far as a connection told of it.
 [<Struct>]
-type private FillSeen = { FilledAt: Instant; Filled: int64 }
+type internal FillSeen = { FilledAt: Instant; Filled: int64 }
+
+/// The fills of a market, numbered from 0 on. Those of the latest ten seconds are kept: nothing asks for older ones.
+[<Sealed>]
+type internal Fills() =
+    // A ring, a power of two in size.
+    let mutable ring: FillSeen[] = Array.zeroCreate 4
+    let mutable first, count = 0L, 0
+    let keptFor = TimeSpan.FromSeconds 10.0
+
+    let slot (number: int64) = int number &&& (ring.Length - 1)
+
+    /// The number of the oldest one that is kept.
+    member _.First = first
+    /// The number that the next one gets.
+    member _.Next = first + int64 count
+    member _.Item(number: int64) : FillSeen = ring[slot number]
+
+    member _.Add(fill: FillSeen) =
+        while count > 0 && Instant.hasPassed keptFor ring[slot first].FilledAt fill.FilledAt do
+            first <- first + 1L
+            count <- count - 1
+
+        if count = ring.Length then
+            let larger: FillSeen[] = Array.zeroCreate (2 * count)
+
+            for number in first .. first + int64 count - 1L do
+                larger[int number &&& (larger.Length - 1)] <- ring[slot number]
+
+            ring <- larger
+
+        ring[slot (first + int64 count)] <- fill
+        count <- count + 1
 
 /// A whole book that differs from the one before by what a taker took, as long as the fills for it are not all known.
 [<Struct>]
@@ -132,33 +169,93 @@ type private Handover = {
     Following: List<Held>
 }
 
+/// What every change of a book looks at, side by side: with thousands of tokens each further place would be a wait for memory.
+[<Struct; NoComparison; NoEquality>]
+type private Hot =
+    val mutable At: Instant
+    val mutable SnapshotAt: Instant
+    val mutable Ordinal: int
+    val mutable HashLength: int
+    val mutable Connection: int
+    val mutable Next: int
+    val mutable LatelyNext: int
+    val mutable Seen: int
+    val mutable Fresh: int
+    val mutable Failed: int
+    val mutable Unchecked: int
+    val mutable SinceSnapshot: int
+    val mutable Verdict: Verdict
+    val mutable Doubt: Doubt
+    val mutable IsReady: bool
+    val mutable Owes: Reason voption
+    val mutable SuspectSince: Instant voption
+    val mutable CrossedSince: Instant voption
+    val mutable Gap: (struct (Instant * Cause)) voption
+    val mutable Ahead: (struct (Instant * Instant)) voption
+
 /// One token's live book, and what is known about it.
 [<Sealed; AllowNullLiteral>]
 type private Tracked
     (market: MarketId, token: TokenId, marketName: Name, tokenName: Name, mode: DepthMode, proof: BookProof) =
+    let mutable hot = Hot()
+    let mutable hash: byte[] = Array.Empty()
+
+    do
+        hot.Verdict <- Verdict.Unverifiable
+        hot.Doubt <- Doubt.Missed
+        hot.Fresh <- -1
+        hot.Connection <- -1
+        hot.Next <- -1
+
     member _.Market = market
     member _.Token = token
     member _.MarketName = marketName
     member _.TokenName = tokenName
     member _.Mode = mode
     member _.Proof = proof
+
+    /// Whether the proof knows enough to tell; set with each description.
+    member _.IsReady
+        with get () = hot.IsReady
+        and set value = hot.IsReady <- value
+
     member val Complement: Tracked = null with get, set
     /// The fills of the market, both tokens' together.
-    member val Fills = List<FillSeen>() with get, set
+    member val Fills = Fills() with get, set
     /// Those before this one have explained an earlier change.
-    member val FillsUsed = 0 with get, set
+    member val FillsUsed = 0L with get, set
     member val Sweeps: List<Sweep> | null = null with get, set
     /// Nothing before the first book.
     member val Book: Book | null = null with get, set
+
     /// When the book last changed, by the exchange's clock.
-    member val At = Instant.ofMicros 0L with get, set
+    member _.At
+        with get () = hot.At
+        and set value = hot.At <- value
+
     /// How many changes there were in that millisecond.
-    member val Ordinal = 0 with get, set
-    /// The exchange's hash of the book, as text; nothing of it when the length is 0.
-    member val Hash: byte[] = Array.Empty() with get, set
-    member val HashLength = 0 with get, set
-    member val Verdict = Verdict.Unverifiable with get, set
-    member val Doubt = Doubt.Missed with get, set
+    member _.Ordinal
+        with get () = hot.Ordinal
+        and set value = hot.Ordinal <- value
+
+    /// The exchange's hash of the book, as text; empty when it gave none.
+    member _.Hash
+        with get () = ReadOnlySpan<byte>(hash, 0, hot.HashLength)
+        and set (text: ReadOnlySpan<byte>) =
+            if hash.Length < text.Length then
+                hash <- Array.zeroCreate text.Length
+
+            text.CopyTo(Span hash)
+            hot.HashLength <- text.Length
+
+    member _.Verdict
+        with get () = hot.Verdict
+        and set value = hot.Verdict <- value
+
+    member _.Doubt
+        with get () = hot.Doubt
+        and set value = hot.Doubt <- value
+
     /// The last state that was proven.
     member val GoodAt: Instant voption = ValueNone with get, set
     /// The first book of all.
@@ -166,49 +263,104 @@ type private Tracked
     member val GoodSince: Instant voption = ValueNone with get, set
     /// Microseconds that tell apart the holes that begin with the same proven state: one for each that turned out to be none.
     member val Unchanged = 0L with get, set
+
     /// The hole since then.
-    member val Gap: (struct (Instant * Cause)) voption = ValueNone with get, set
+    member _.Gap
+        with get () = hot.Gap
+        and set value = hot.Gap <- value
+
     /// Since when (our clock) hashes disagree without a better explanation.
-    member val SuspectSince: Instant voption = ValueNone with get, set
+    member _.SuspectSince
+        with get () = hot.SuspectSince
+        and set value = hot.SuspectSince <- value
+
     /// States since the last proven one whose proof disagreed: one that is proven later does not prove these.
-    member val Failed = 0 with get, set
+    member _.Failed
+        with get () = hot.Failed
+        and set value = hot.Failed <- value
+
     /// An update came late since then, and was not what the book lacked: it is not recorded.
     member val IsMissing = false with get, set
     /// The first of them.
     member val FailedAt = Instant.ofMicros 0L with get, set
-    member val Unchecked = 0 with get, set
-    /// The latest hashes and their messages, a ring; so many of them are of this millisecond.
-    member val Lately: SeenHash[] = Array.Empty() with get, set
-    member val LatelyNext = 0 with get, set
-    member val Seen = 0 with get, set
+
+    member _.Unchecked
+        with get () = hot.Unchecked
+        and set value = hot.Unchecked <- value
+
+    /// The latest updates, a ring; so many of them are of this millisecond.
+    member val Lately: Said[] = Array.Empty() with get, set
+
+    member _.LatelyNext
+        with get () = hot.LatelyNext
+        and set value = hot.LatelyNext <- value
+
+    member _.Seen
+        with get () = hot.Seen
+        and set value = hot.Seen <- value
+
     /// A message that says something new: what it repeats of this millisecond is then said on purpose.
-    member val Fresh = -1 with get, set
+    member _.Fresh
+        with get () = hot.Fresh
+        and set value = hot.Fresh <- value
+
     member val Held: List<Held> | null = null with get, set
+
     /// The connection that it is subscribed on, and the one that it is about to move to; -1 is none.
-    member val Connection = -1 with get, set
-    member val Next = -1 with get, set
+    member _.Connection
+        with get () = hot.Connection
+        and set value = hot.Connection <- value
+
+    member _.Next
+        with get () = hot.Next
+        and set value = hot.Next <- value
+
     /// The new connection is ahead; the old one may catch up.
     member val Handover: Handover voption = ValueNone with get, set
     /// Since when (our clock) the first book of the newest subscription is waited for.
     member val Awaits: Instant voption = ValueNone with get, set
+
     /// A poll showed a later state than the stream: its moment, and since when (our clock) that is known.
-    member val Ahead: (struct (Instant * Instant)) voption = ValueNone with get, set
+    member _.Ahead
+        with get () = hot.Ahead
+        and set value = hot.Ahead <- value
+
     member val ComparedAt = Instant.ofMicros 0L with get, set
     /// The last step of the ladder that was taken, and when.
     member val Rung = 0 with get, set
     member val RungAt = Instant.ofMicros 0L with get, set
-    member val SnapshotAt = Instant.ofMicros 0L with get, set
-    member val SinceSnapshot = 0 with get, set
+
+    member _.SnapshotAt
+        with get () = hot.SnapshotAt
+        and set value = hot.SnapshotAt <- value
+
+    member _.SinceSnapshot
+        with get () = hot.SinceSnapshot
+        and set value = hot.SinceSnapshot <- value
+
     /// A whole book is to be stored as soon as a message is over: so its place among the changes of its millisecond is behind those that
     /// came before it.
-    member val Owes: Reason voption = ValueNone with get, set
+    member _.Owes
+        with get () = hot.Owes
+        and set value = hot.Owes <- value
+
     /// When its tick size changed.
     member val TickAt = Instant.ofMicros 0L with get, set
-    member val CrossedSince: Instant voption = ValueNone with get, set
+
+    member _.CrossedSince
+        with get () = hot.CrossedSince
+        and set value = hot.CrossedSince <- value
+
     member val IsCrossed = false with get, set
     /// Changed since the last checkpoint.
     member val IsDirty = false with get, set
     member val IsOver = false with get, set
+
+    /// Reads a little here and there, so that it is near when it is needed; the answer means nothing.
+    member t.Glance: int64 =
+        hot.At.Micros
+        + (if hot.Ahead.IsSome then 1L else 0L)
+        + (if t.Handover.IsSome then 1L else 0L)
 
 /// Live order books with their proofs, as a function of what connections and polls say and of the moments at which they say it.
 ///
@@ -223,20 +375,50 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
     let counts = DepthCounts()
     let orders = List<DepthOrder>()
     let tracked = Dictionary<string, Tracked>()
-    // By the name of the token.
+    // By the name of the token; the books once more, so that the way to a book is short.
     let mutable byName: Tracked[] = Array.zeroCreate 1024
+    let mutable books: (Book | null)[] = Array.zeroCreate 1024
     // When a connection last said something about any book.
     let heard = Dictionary<int, Instant>()
     let rotating = HashSet<int>()
     // One hash in so many changes of a token is computed.
     let mutable every = 1
     let mutable checkpointed = Instant.ofMicros 0L
+    // Of no meaning: see `approach`.
+    let mutable nearness = 0L
 
     let find (token: Name) : Tracked =
         if token.Key < byName.Length then
             byName[token.Key]
         else
             null
+
+    /// With thousands of books the way to one is a chain of waits for memory, and a message tells of both tokens of its market. Looked
+    /// at first, one step for all of them after the other, they come at the same time.
+    let approach (events: Rows<StreamEvent>) =
+        let mutable sum = nearness
+
+        for i in 0 .. events.Count - 1 do
+            let key = events[i].Token.Key
+
+            if key < byName.Length then
+                match byName[key] with
+                | null -> ()
+                | t -> sum <- sum + t.Glance
+
+                match books[key] with
+                | null -> ()
+                | book -> sum <- sum + book.BestBid
+
+        for i in 0 .. events.Count - 1 do
+            let key = events[i].Token.Key
+
+            if key < byName.Length then
+                match books[key] with
+                | null -> ()
+                | book -> sum <- sum + book.Glance events[i].Side
+
+        nearness <- sum
 
     let jobOf (t: Tracked) =
         $"{exchange}/{Stream.Depth}/{t.Market}/{t.Token}"
@@ -284,7 +466,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 BidCount = bids
                 FirstAsk = middle
                 AskCount = asks
-                Hash = out.Keep(ReadOnlySpan(t.Hash, 0, t.HashLength))
+                Hash = out.Keep(t.Hash)
                 Tick = Price.zero
                 LastTrade = { Start = 0; Length = -1 }
                 Verdict = t.Verdict
@@ -309,7 +491,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             Side = side
             Price = Price.ofMillionths price
             Size = Size.trusted size
-            Hash = out.Keep(ReadOnlySpan(t.Hash, 0, t.HashLength))
+            Hash = out.Keep(t.Hash)
             Verdict = t.Verdict
             Doubt = t.Doubt
             Inserted = false
@@ -355,14 +537,19 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
         match t.Gap with
         | ValueNone ->
-            if t.GoodAt <> ValueSome t.At then
-                t.Unchanged <- 0L
+            match t.GoodAt with
+            | ValueSome good when good.Micros = t.At.Micros -> ()
+            | _ -> t.Unchanged <- 0L
         | ValueSome(struct (since, _) as gap) ->
-            t.Unchanged <- if t.At <= since then min 900L (t.Unchanged + 1L) else 0L
+            t.Unchanged <-
+                if t.At.Micros <= since.Micros then
+                    min 900L (t.Unchanged + 1L)
+                else
+                    0L
 
             // Nothing had changed meanwhile: the book is still as it was at its beginning.
             let healed =
-                if t.At <= since then
+                if t.At.Micros <= since.Micros then
                     ValueSome(struct (received, "unchanged"))
                 else
                     ValueNone
@@ -420,13 +607,6 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         if isNews then
             climb t received
 
-    let setHash (t: Tracked) (hash: ReadOnlySpan<byte>) =
-        if t.Hash.Length < hash.Length then
-            t.Hash <- Array.zeroCreate hash.Length
-
-        hash.CopyTo(Span t.Hash)
-        t.HashLength <- hash.Length
-
     let keyOf (hash: ReadOnlySpan<byte>) =
         if hash.Length < 16 then
             0UL
@@ -437,12 +617,26 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
     let ring = 128
 
-    /// Whether an update with this hash came lately.
-    let isKnown (t: Tracked) (key: uint64) =
+    /// What stands for a change beside its hash.
+    let said (side: Side) (price: int64) (size: int64) =
+        let mixed =
+            (uint64 price * 4UL + uint64 side) * 0x9E3779B97F4A7C15UL
+            ^^^ uint64 size * 0xC2B2AE3D27D4EB4FUL
+
+        int (mixed >>> 32) ||| 1
+
+    /// What stands for a whole book.
+    let whole = 0
+
+    let isSame (one: Said) key change =
+        one.Key = key && (one.Change = change || one.Change = whole || change = whole)
+
+    /// Whether this update came lately.
+    let isKnown (t: Tracked) (key: uint64) change =
         let mutable i, found = 0, false
 
         while not found && i < t.Lately.Length do
-            found <- t.Lately[i].Key = key
+            found <- isSame t.Lately[i] key change
             i <- i + 1
 
         found
@@ -453,22 +647,28 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
         t.Failed <- t.Failed + 1
 
-    /// Whether an earlier message of this millisecond had this hash.
-    let isSeen (t: Tracked) (key: uint64) message =
+    /// Whether an earlier message of this millisecond said this.
+    let isSeen (t: Tracked) (key: uint64) change message =
         let mutable i, found = 1, false
 
         while not found && i <= t.Seen do
             let one = t.Lately[(t.LatelyNext - i) &&& (ring - 1)]
-            found <- one.Key = key && one.Message <> message
+            found <- one.Message <> message && isSame one key change
             i <- i + 1
 
         found
 
-    let see (t: Tracked) (key: uint64) message =
+    let see (t: Tracked) (key: uint64) change message =
         if t.Lately.Length = 0 then
             t.Lately <- Array.zeroCreate ring
 
-        t.Lately[t.LatelyNext] <- { Key = key; Message = message }
+        t.Lately[t.LatelyNext] <-
+            {
+                Key = key
+                Change = change
+                Message = message
+            }
+
         t.LatelyNext <- (t.LatelyNext + 1) &&& (ring - 1)
         t.Seen <- min ring (t.Seen + 1)
 
@@ -478,9 +678,11 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         let mutable i, found = from, false
 
         while not found && i < events.Count && events[i].Message = message do
-            if events[i].Token.Key = t.TokenName.Key then
-                let hash = bytes.Slice(events[i].Hash.Start, events[i].Hash.Length)
-                found <- not (isSeen t (keyOf hash) message)
+            let event = &events[i]
+
+            if event.Token.Key = t.TokenName.Key then
+                let hash = bytes.Slice(event.Hash.Start, event.Hash.Length)
+                found <- not (isSeen t (keyOf hash) (said event.Side event.Price event.Size) message)
 
             i <- i + 1
 
@@ -589,7 +791,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         (received: Instant)
         (out: Batch)
         =
-        let key = keyOf hash
+        let key, said = keyOf hash, said side price size
 
         if at.Micros < t.At.Micros then
             counts.Late <- counts.Late + 1L
@@ -600,18 +802,14 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 let had = book.Size(side, price)
 
                 if t.Failed > 0 && had = size then
-                    t.IsMissing <- t.IsMissing || not (isKnown t key)
+                    t.IsMissing <- t.IsMissing || not (isKnown t key said)
                 elif
                     t.Failed > 0
                     && book.Set(side, price, size)
-                    && not (
-                        t.HashLength > 0
-                        && t.Proof.IsReady
-                        && t.Proof.Agrees(book, t.At, ReadOnlySpan(t.Hash, 0, t.HashLength), price)
-                    )
+                    && not (t.Hash.Length > 0 && t.IsReady && t.Proof.Agrees(book, t.At, t.Hash, price))
                 then
                     book.Set(side, price, had) |> ignore
-                    t.IsMissing <- t.IsMissing || not (isKnown t key)
+                    t.IsMissing <- t.IsMissing || not (isKnown t key said)
                 elif t.Failed > 0 then
                     late t at side price size hash received out
                     // It explains what it preceded; what failed before it lacked something else.
@@ -624,7 +822,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
                     if not isAll then
                         snapshot t book Reason.Resync received out
-                elif t.Failed = 0 && t.Verdict = Verdict.Verified && not (isKnown t key) then
+                elif t.Failed = 0 && t.Verdict = Verdict.Verified && not (isKnown t key said) then
                     // What overtook it overwrote it, so the book is right; what it was in between is not recorded.
                     let gap = struct (at, Cause.Mismatch)
                     out.Gaps.Add(gapRow t gap (ValueSome t.At) ValueNone)
@@ -635,7 +833,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             at.Micros = t.At.Micros
             && key <> 0UL
             && t.Fresh <> message
-            && isSeen t key message
+            && isSeen t key said message
         then
             // It came before: a second delivery. Where it would change the book, it may also be the same change made again.
             counts.Repeats <- counts.Repeats + 1L
@@ -654,7 +852,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 t.Seen <- 0
 
             if key <> 0UL then
-                see t key message
+                see t key said message
 
             t.Fresh <- message
 
@@ -664,7 +862,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 | _ -> 0, 0L
 
             let isChanged = book.Set(side, price, size)
-            setHash t hash
+            t.Hash <- hash
 
             if isChanged then
                 counts.Changes <- counts.Changes + 1L
@@ -676,7 +874,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 && (bestAsk < 0L || bestAsk = book.BestAsk)
 
             let isBroken = t.Gap.IsSome || t.Failed > 0
-            let hasProof = hash.Length > 0 && t.Proof.IsReady
+            let hasProof = hash.Length > 0 && t.IsReady
 
             if not hasProof then
                 // The mirror is what is left; a best price that disagrees is proof of the contrary.
@@ -723,7 +921,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
                 match t.SuspectSince with
                 | ValueNone when isBest -> t.SuspectSince <- ValueSome received
-                | ValueSome since when isBest && received - since <= rules.Grace -> ()
+                | ValueSome since when isBest && not (Instant.hasPassed rules.Grace since received) -> ()
                 | _ -> fail t (if isBest then Doubt.Hash else Doubt.BestPrice) received out
 
             if t.Failed > 0 || t.Gap.IsSome then
@@ -736,7 +934,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             if book.IsCrossed then
                 match t.CrossedSince with
                 | ValueNone -> t.CrossedSince <- ValueSome received
-                | ValueSome since when not t.IsCrossed && received - since > rules.CrossedFor ->
+                | ValueSome since when not t.IsCrossed && Instant.hasPassed rules.CrossedFor since received ->
                     t.IsCrossed <- true
                     counts.Crossed <- counts.Crossed + 1L
                 | _ -> ()
@@ -795,20 +993,20 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
     /// Whether fills that are known by now are what was taken.
     let isExplained (t: Tracked) (sweep: Sweep) =
         let fills = t.Fills
-        let mutable from, found = t.FillsUsed, false
+        let mutable from, found = max t.FillsUsed fills.First, false
 
-        while not found && from < fills.Count do
+        while not found && from < fills.Next do
             let mutable until, sum = from, 0L
 
             let near (fill: FillSeen) =
                 abs (fill.FilledAt.Micros - sweep.SweptAt.Micros) <= 1_000_000L
 
-            while not found && until < fills.Count && near fills[until] && sum <= sweep.Taken do
+            while not found && until < fills.Next && near fills[until] && sum <= sweep.Taken do
                 sum <- sum + fills[until].Filled
-                until <- until + 1
+                until <- until + 1L
                 found <- sum <= sweep.Taken && sweep.Taken - sum <= dust * int64 sweep.Touched
 
-            if found then t.FillsUsed <- until else from <- from + 1
+            if found then t.FillsUsed <- until else from <- from + 1L
 
         found
 
@@ -844,7 +1042,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
                 if isExplained t sweep then
                     sweeps.RemoveAt i
-                elif now - sweep.Since > patienceForFills then
+                elif Instant.hasPassed patienceForFills sweep.Since now then
                     sweeps.RemoveAt i
                     unexplained t book sweep now out
                 else
@@ -861,25 +1059,6 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     unexplained t book sweep now out
 
             sweeps.Clear()
-
-    /// Fills that no sweep can ask for any more: where changes are told one by one, nobody ever asks.
-    let forgetFills (t: Tracked) =
-        let fills = t.Fills
-        let mutable old = 0
-
-        if fills.Count > 256 then
-            let newest = fills[fills.Count - 1].FilledAt
-
-            while newest - fills[old].FilledAt > TimeSpan.FromSeconds 10.0 do
-                old <- old + 1
-
-        // Many at a time, because those behind them move up.
-        if old >= 128 then
-            fills.RemoveRange(0, old)
-
-            for one in [| t; t.Complement |] do
-                if not (isNull one) then
-                    one.FillsUsed <- max 0 (one.FillsUsed - old)
 
     /// Takes a whole book for the state, and applies what came after it.
     let adopt
@@ -904,6 +1083,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             | null ->
                 let made = Book()
                 t.Book <- made
+                books[t.TokenName.Key] <- made
                 t.FirstAt <- at
                 made
             | book -> book
@@ -915,20 +1095,17 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             t.Ordinal <- 0
             t.Seen <- 0
 
-        setHash t hash
-        see t (keyOf hash) -1
+        t.Hash <- hash
+        see t (keyOf hash) whole -1
         t.SuspectSince <- ValueNone
         t.Failed <- 0
 
-        if
-            isProven
-            || hash.Length > 0 && t.Proof.IsReady && t.Proof.Agrees(book, at, hash, -1L)
-        then
+        if isProven || hash.Length > 0 && t.IsReady && t.Proof.Agrees(book, at, hash, -1L) then
             prove t false received out
         elif t.Gap.IsNone then
             t.Verdict <- Verdict.Unverifiable
 
-            if hash.Length > 0 && t.Proof.IsReady then
+            if hash.Length > 0 && t.IsReady then
                 t.Failed <- 1
                 t.Doubt <- Doubt.Pending
                 t.SuspectSince <- ValueSome received
@@ -969,7 +1146,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
     /// The old connection has come as far as the new one began, so nothing is missing in between; or it never will.
     let handOver (t: Tracked) (now: Instant) isOver (out: Batch) =
         match t.Handover, t.Book with
-        | ValueSome handover, NonNull book when t.At >= handover.BookAt ->
+        | ValueSome handover, NonNull book when t.At.Micros >= handover.BookAt.Micros ->
             t.Handover <- ValueNone
             switch t
 
@@ -988,7 +1165,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     true
                     now
                     out
-        | ValueSome handover, _ when isOver || now - handover.HeardAt > patienceForFills ->
+        | ValueSome handover, _ when isOver || Instant.hasPassed patienceForFills handover.HeardAt now ->
             t.Handover <- ValueNone
             doubt t Verdict.Unverifiable Doubt.Missed Cause.Starved now out
             switch t
@@ -1025,7 +1202,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
         let isProven = row.Verdict = Verdict.Verified
         let isNext = t.Next = connection
-        let isAhead = isNext && t.Gap.IsNone && not (isNull t.Book) && row.At > t.At
+
+        let isAhead =
+            isNext && t.Gap.IsNone && not (isNull t.Book) && row.At.Micros > t.At.Micros
 
         // The first book of a move: the old subscription is not needed any more, once nothing can be missing in between.
         if isNext && not isAhead then
@@ -1059,19 +1238,19 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 received
                 out
         // What the exchange had before the last proven state is no news, whoever sends it.
-        | _ when t.GoodAt.IsSome && row.At < t.GoodAt.Value -> ()
+        | _ when t.GoodAt.IsSome && row.At.Micros < t.GoodAt.Value.Micros -> ()
         | _ when t.Gap.IsSome -> adopt t row.At hash bids asks isProven Reason.Resync received out
-        | _ when row.At < t.At -> () // what another connection had before, or what was overtaken
+        | _ when row.At.Micros < t.At.Micros -> () // what another connection had before, or what was overtaken
         | book when book.Has(bids, asks) ->
             // The exchange says the whole of what is here already.
-            let isNew = row.At > t.At
+            let isNew = row.At.Micros > t.At.Micros
 
             if isNew then
                 t.At <- row.At
                 t.Ordinal <- 0
                 t.Seen <- 0
 
-            setHash t hash
+            t.Hash <- hash
             // Something came and went meanwhile that no change told of, unless it is the tick size that is new.
             let isHole = isNew && t.TickAt <> row.At
 
@@ -1080,7 +1259,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             if
                 isProven
-                || hash.Length > 0 && t.Proof.IsReady && t.Proof.Agrees(book, row.At, hash, -1L)
+                || hash.Length > 0 && t.IsReady && t.Proof.Agrees(book, row.At, hash, -1L)
             then
                 prove t false received out
 
@@ -1090,7 +1269,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 t.Verdict <- Verdict.Unverifiable
                 t.Doubt <- Doubt.Pending
                 t.SuspectSince <- ValueSome received
-        | _ when row.At = t.At && isSeen t (keyOf hash) -3 -> () // a state of this very millisecond that is past
+        | _ when row.At = t.At && isSeen t (keyOf hash) whole -3 -> () // a state of this very millisecond that is past
         | book when
             (match swept (book.Levels Side.Buy) bids, swept (book.Levels Side.Sell) asks with
              | ValueSome(struct (0L, _)), ValueSome _
@@ -1100,13 +1279,13 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             // What a taker left of it: the exchange tells of that by a whole book.
             let before = t.GoodAt
 
-            if row.At > t.At then
+            if row.At.Micros > t.At.Micros then
                 t.At <- row.At
                 t.Ordinal <- 0
                 t.Seen <- 0
 
-            setHash t hash
-            see t (keyOf hash) -1
+            t.Hash <- hash
+            see t (keyOf hash) whole -1
             let mutable taken = 0L
             touched.Clear()
 
@@ -1132,7 +1311,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             if
                 isProven
-                || hash.Length > 0 && t.Proof.IsReady && t.Proof.Agrees(book, row.At, hash, -1L)
+                || hash.Length > 0 && t.IsReady && t.Proof.Agrees(book, row.At, hash, -1L)
             then
                 prove t false received out
 
@@ -1180,7 +1359,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
     let isSuspectFor (t: Tracked) (now: Instant) limit =
         match t.SuspectSince with
-        | ValueSome since -> now - since > limit
+        | ValueSome since -> Instant.hasPassed limit since now
         | ValueNone -> false
 
     let checkpoint (t: Tracked) (out: Batch) =
@@ -1209,7 +1388,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         let key = t.TokenName.Key
 
         if key >= byName.Length then
-            Array.Resize(&byName, max (key + 1) (2 * byName.Length))
+            let length = max (key + 1) (2 * byName.Length)
+            Array.Resize(&byName, length)
+            Array.Resize(&books, length)
 
         byName[key] <- t
         tracked[string t.Token] <- t
@@ -1250,6 +1431,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
         for t in mine do
             t.Proof.Describe market
+            t.IsReady <- t.Proof.IsReady
 
         match mine with
         | [ one; other ] ->
@@ -1295,6 +1477,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                         orders.Add(DepthOrder.Unsubscribe(connection, t.Token))
 
                 byName[t.TokenName.Key] <- null
+                books[t.TokenName.Key] <- null
                 tracked.Remove(string token) |> ignore
             | _ -> ()
 
@@ -1342,6 +1525,8 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         if events.Count > 0 then
             heard[connection] <- received
 
+        approach events
+
         for i in 0 .. events.Count - 1 do
             let event = &events[i]
 
@@ -1370,7 +1555,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                             }
                         | ValueNone -> counts.Early <- counts.Early + 1L
                     | book ->
-                        if event.At = t.At && not event.IsLast && isFresh t events i bytes then
+                        if event.At.Micros = t.At.Micros && not event.IsLast && isFresh t events i bytes then
                             t.Fresh <- event.Message
 
                         change
@@ -1411,11 +1596,11 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                         Filled = event.Size
                     }
 
-                    for one in [| t; t.Complement |] do
-                        if not (isNull one) then
-                            explainSweeps one received out
+                    explainSweeps t received out
 
-                    forgetFills t
+                    match t.Complement with
+                    | null -> ()
+                    | other -> explainSweeps other received out
 
                     t.Proof.Traded(bytes.Slice(event.Text.Start, event.Text.Length))
 
@@ -1425,8 +1610,8 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     | book when
                         t.SuspectSince.IsSome
                         && t.Gap.IsNone
-                        && t.HashLength > 0
-                        && t.Proof.Agrees(book, t.At, ReadOnlySpan(t.Hash, 0, t.HashLength), event.Price)
+                        && t.Hash.Length > 0
+                        && t.Proof.Agrees(book, t.At, t.Hash, event.Price)
                         ->
                         let isHole = t.Failed > 1
                         prove t true received out
@@ -1456,18 +1641,18 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             let asks: ReadOnlySpan<Level> =
                 Span.op_Implicit (from.Levels.Slice(row.FirstAsk, row.AskCount))
 
-            if row.LastTrade.Length >= 0 && row.At >= t.At then
+            if row.LastTrade.Length >= 0 && row.At.Micros >= t.At.Micros then
                 t.Proof.Traded(from.Utf8 row.LastTrade)
 
             match t.Book with
             | null -> () // The stream's own first book is waited for; the ladder sees to it.
-            | _ when row.At < t.At || row.Verdict <> Verdict.Verified -> ()
+            | _ when row.At.Micros < t.At.Micros || row.Verdict <> Verdict.Verified -> ()
             | book when book.Has(bids, asks) && row.At = t.At ->
                 counts.Agreed <- counts.Agreed + 1L
                 let wasBroken = t.Gap.IsSome
 
                 if t.Verdict <> Verdict.Verified then
-                    setHash t hash
+                    t.Hash <- hash
                     prove t false received out
 
                     if wasBroken then
@@ -1475,8 +1660,8 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             // A state of this very millisecond that is past, unless it is the latest one, which the book should be and is not.
             | _ when
                 row.At = t.At
-                && isSeen t (keyOf hash) -3
-                && not (t.Gap.IsSome && hash.SequenceEqual(ReadOnlySpan(t.Hash, 0, t.HashLength)))
+                && isSeen t (keyOf hash) whole -3
+                && not (t.Gap.IsSome && hash.SequenceEqual(t.Hash))
                 ->
                 ()
             | _ when t.Gap.IsSome && t.Connection >= 0 && t.Awaits.IsNone ->
@@ -1508,7 +1693,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             // The stream is behind what a poll showed.
             match t.Ahead with
-            | ValueSome(struct (_, since)) when now - since > rules.Behind ->
+            | ValueSome(struct (_, since)) when Instant.hasPassed rules.Behind since now ->
                 t.Ahead <- ValueNone
                 doubt t Verdict.Unverifiable Doubt.Missed Cause.Starved now out
 
@@ -1527,7 +1712,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             // A first book that does not come.
             match t.Awaits with
-            | ValueSome since when now - since > rules.FirstBook ->
+            | ValueSome since when Instant.hasPassed rules.FirstBook since now ->
                 match t.Book with
                 | null -> doubt t Verdict.Unverifiable Doubt.Missed Cause.Starved now out
                 | _ -> ()
@@ -1535,14 +1720,18 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 t.Awaits <- ValueSome now
                 t.Rung <- max 1 t.Rung
                 climb t now
-            | ValueNone when t.Gap.IsSome && t.Connection >= 0 && now - t.RungAt > rules.Patience ->
+            | ValueNone when
+                t.Gap.IsSome
+                && t.Connection >= 0
+                && Instant.hasPassed rules.Patience t.RungAt now
+                ->
                 climb t now
             | _ -> ()
 
             if
                 t.Connection >= 0
                 && t.Gap.IsNone
-                && now - t.ComparedAt > rules.CompareEvery
+                && Instant.hasPassed rules.CompareEvery t.ComparedAt now
                 && (match t.Book with
                     | null -> false
                     | _ -> true)
@@ -1553,7 +1742,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         if compare.Count > 0 then
             orders.Add(DepthOrder.Compare(List.ofSeq compare))
 
-        if now - checkpointed > rules.CheckpointEvery then
+        if Instant.hasPassed rules.CheckpointEvery checkpointed now then
             checkpointed <- now
 
             for t in tracked.Values do

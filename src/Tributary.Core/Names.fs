@@ -9,12 +9,13 @@ open System.Threading
 [<Struct>]
 type Name = { Key: int }
 
-[<AllowNullLiteral; Sealed>]
-type internal NameEntry(hash: uint64, utf8: byte[], key: int) =
-    member _.Hash = hash
-    member _.Utf8 = utf8
-    member val Text = Encoding.UTF8.GetString utf8
-    member _.Name: Name = { Key = key }
+/// A place of the table, which is empty as long as there are no bytes. Few steps lead from a text to its number: each may be a wait
+/// for memory, and there are two of them for each message of a live connection.
+[<Struct; NoComparison; NoEquality>]
+type private NameSlot =
+    val mutable Utf8: byte[] | null
+    val mutable Hash: uint64
+    val mutable Key: int
 
 /// Market ids, token ids and outcome names repeat in every message: each is kept once and known by a number, so that rows
 /// hold no strings. Safe for any number of threads; looking up what is known takes no lock and allocates nothing. It only
@@ -22,10 +23,12 @@ type internal NameEntry(hash: uint64, utf8: byte[], key: int) =
 [<Sealed>]
 type Names() =
     let gate = Lock()
-    // Open addressing, a power of two in size. Readers see either no entry or a finished one, because a reference is
+    // Open addressing, a power of two in size. Readers see either an empty slot or a finished one, because the bytes are
     // published last and an array is replaced as a whole.
-    let mutable table: NameEntry[] = Array.zeroCreate 1024
-    let mutable entries: NameEntry[] = Array.zeroCreate 256
+    let mutable table: NameSlot[] = Array.zeroCreate 1024
+    // By their numbers.
+    let mutable bytes: byte[][] = Array.zeroCreate 256
+    let mutable texts: string[] = Array.zeroCreate 256
     let mutable count = 0
 
     static let hashOf (text: ReadOnlySpan<byte>) =
@@ -47,54 +50,64 @@ type Names() =
 
         hash ^^^ (hash >>> 29)
 
-    static let find (table: NameEntry[]) hash (text: ReadOnlySpan<byte>) =
+    /// The slot of this text; the complement (`~~~`) of the empty one where it belongs when it is not there.
+    static let find (table: NameSlot[]) hash (text: ReadOnlySpan<byte>) : int =
         let mask = table.Length - 1
-        let mutable slot = int hash &&& mask
-        let mutable entry = Volatile.Read &table[slot]
+        let mutable slot, found = int hash &&& mask, false
+        let mutable seen = Volatile.Read &table[slot].Utf8
 
-        while not (isNull entry)
-              && not (
-                  entry.Hash = hash
-                  && MemoryExtensions.SequenceEqual(ReadOnlySpan entry.Utf8, text)
-              ) do
-            slot <- (slot + 1) &&& mask
-            entry <- Volatile.Read &table[slot]
+        while not found && not (isNull seen) do
+            found <-
+                table[slot].Hash = hash
+                && MemoryExtensions.SequenceEqual(ReadOnlySpan seen, text)
 
-        struct (slot, entry)
+            if not found then
+                slot <- (slot + 1) &&& mask
+                seen <- Volatile.Read &table[slot].Utf8
 
-    let grow () =
-        let larger: NameEntry[] = Array.zeroCreate (table.Length * 2)
+        if found then slot else ~~~slot
+
+    static let put (table: NameSlot[]) hash (utf8: byte[]) key =
+        let place = &table[~~~(find table hash (ReadOnlySpan utf8))]
+        place.Hash <- hash
+        place.Key <- key
+        Volatile.Write(&place.Utf8, utf8)
+
+    static let larger (items: 'T[]) =
+        let copy: 'T[] = Array.zeroCreate (2 * items.Length)
+        Array.blit items 0 copy 0 items.Length
+        copy
+
+    let growTable () =
+        let copy: NameSlot[] = Array.zeroCreate (table.Length * 2)
 
         for i in 0 .. count - 1 do
-            let entry = entries[i]
-            let struct (slot, _) = find larger entry.Hash (ReadOnlySpan entry.Utf8)
-            larger[slot] <- entry
+            put copy (hashOf (ReadOnlySpan bytes[i])) bytes[i] i
 
-        Volatile.Write(&table, larger)
+        Volatile.Write(&table, copy)
 
     let add hash (text: ReadOnlySpan<byte>) =
         gate.Enter()
 
         try
-            let struct (_, found) = find table hash text
+            let slot = find table hash text
 
-            if not (isNull found) then
-                found.Name
+            if slot >= 0 then
+                table[slot].Key
             else
                 if (count + 1) * 2 > table.Length then
-                    grow ()
+                    growTable ()
 
-                if count = entries.Length then
-                    let larger: NameEntry[] = Array.zeroCreate (count * 2)
-                    Array.blit entries 0 larger 0 count
-                    Volatile.Write(&entries, larger)
+                if count = bytes.Length then
+                    Volatile.Write(&bytes, larger bytes)
+                    Volatile.Write(&texts, larger texts)
 
-                let entry = NameEntry(hash, text.ToArray(), count)
-                let struct (slot, _) = find table hash text
-                Volatile.Write(&entries[count], entry)
+                let utf8 = text.ToArray()
+                bytes[count] <- utf8
+                texts[count] <- Encoding.UTF8.GetString utf8
                 count <- count + 1
-                Volatile.Write(&table[slot], entry)
-                entry.Name
+                put table hash utf8 (count - 1)
+                count - 1
         finally
             gate.Exit()
 
@@ -103,21 +116,25 @@ type Names() =
     /// The name of a text, new or known.
     member _.Intern(utf8: ReadOnlySpan<byte>) : Name =
         let hash = hashOf utf8
-        let struct (_, entry) = find (Volatile.Read &table) hash utf8
-        if isNull entry then add hash utf8 else entry.Name
+        let known = Volatile.Read &table
+        let slot = find known hash utf8
+
+        {
+            Key = if slot >= 0 then known[slot].Key else add hash utf8
+        }
 
     member this.Intern(text: string) : Name =
         this.Intern(ReadOnlySpan(Encoding.UTF8.GetBytes text))
 
     /// The text of a name that this instance gave.
     member _.Text(name: Name) : string =
-        let known = Volatile.Read &entries
-        known[name.Key].Text
+        let known = Volatile.Read &texts
+        known[name.Key]
 
     /// The UTF-8 bytes of a name that this instance gave. Not to be written to.
     member _.Utf8(name: Name) : byte[] =
-        let known = Volatile.Read &entries
-        known[name.Key].Utf8
+        let known = Volatile.Read &bytes
+        known[name.Key]
 
     /// How many texts are known.
     member _.Count = Volatile.Read &count

@@ -511,7 +511,10 @@ type internal Live
             if frame.Events[i].Kind = StreamKind.Change then
                 let late = arrival.Received - at
                 age.Add late
-                earliest <- min earliest late
+
+                // As numbers: comparing durations would box them.
+                if late.Ticks < earliest.Ticks then
+                    earliest <- late
 
     /// What was counted since the last time.
     let count () =
@@ -542,7 +545,7 @@ type internal Live
         add Count.agreed "" counts.Agreed
 
     let judge (at: Instant) =
-        if at - judged > TimeSpan.FromSeconds 10.0 then
+        if Instant.hasPassed (TimeSpan.FromSeconds 10.0) judged at then
             judged <- at
             let found = Lateness.judge waited age earliest
 
@@ -584,7 +587,11 @@ type internal Live
         if out.RowCount = 0 then
             outSince <- at
             null
-        elif isAll || out.RowCount >= 2_000 || at - outSince >= options.BatchTime then
+        elif
+            isAll
+            || out.RowCount >= 2_000
+            || Instant.hasPassed options.BatchTime outSince at
+        then
             let full = out
             out <- pool.Rent()
             out.Exchange <- string exchange

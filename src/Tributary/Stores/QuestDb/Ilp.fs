@@ -8,17 +8,34 @@ open System.Buffers.Text
 open System.Globalization
 open System.Runtime.CompilerServices
 open System.Runtime.InteropServices
+open System.Runtime.Intrinsics
 open System.Text
 open System.Text.Unicode
+
+/// A text that is written again and again. Behind it are zeros, so that a short one is copied as the 32 bytes that a processor copies
+/// at once: cheaper than a call that counts.
+[<Struct; NoComparison; NoEquality>]
+type internal Word = {
+    Padded: byte[]
+    Length: int
+} with
+
+    static member Of(text: string) : Word =
+        let bytes = Encoding.UTF8.GetBytes text
+
+        {
+            Padded = Array.append bytes (Array.zeroCreate 32)
+            Length = bytes.Length
+        }
 
 /// A column's name as it stands in front of its values.
 [<NoComparison; NoEquality>]
 type internal Column = {
     Name: string
     /// `name=`, escaped: a symbol or a field in text.
-    Text: byte[]
+    Text: Word
     /// `name==`, escaped: a field in binary.
-    Binary: byte[]
+    Binary: Word
 }
 
 [<RequireQualifiedAccess>]
@@ -98,8 +115,8 @@ module internal Ilp =
 
         {
             Name = name
-            Text = Encoding.UTF8.GetBytes(escaped + "=")
-            Binary = Encoding.UTF8.GetBytes(escaped + "==")
+            Text = Word.Of(escaped + "=")
+            Binary = Word.Of(escaped + "==")
         }
 
     // What stops a bulk copy: what needs an escape, and all bytes of more than seven bits, which may be broken UTF-8.
@@ -270,18 +287,48 @@ type internal LineWriter(protocol: int) =
         bytes.CopyTo(buffer.AsSpan at)
         at <- at + bytes.Length
 
+    /// There is room for it, and for 32 bytes behind it.
+    [<MethodImpl(MethodImplOptions.AggressiveInlining)>]
+    let copyWord (word: Word) =
+        if word.Length <= 32 then
+            let bytes = Vector256.LoadUnsafe(&MemoryMarshal.GetArrayDataReference word.Padded)
+            bytes.CopyTo(buffer.AsSpan at)
+            at <- at + word.Length
+        else
+            copy (ReadOnlySpan(word.Padded, 0, word.Length))
+
     /// The separator and the name, and room for `more` bytes behind them.
     [<MethodImpl(MethodImplOptions.AggressiveInlining)>]
-    let field (name: byte[]) more =
-        reserve (1 + name.Length + more)
+    let field (name: Word) more =
+        reserve (1 + name.Length + more + 32)
         put separator
         separator <- ','B
-        copy (ReadOnlySpan name)
+        copyWord name
+
+    /// Eight digits, the first one in the lowest byte: halves, quarters and eighths of the number side by side.
+    let eight (value: uint64) : uint64 =
+        let fours = value / 10_000UL ||| ((value % 10_000UL) <<< 32)
+        let hundreds = ((fours * 10_486UL) >>> 20) &&& 0x0000007F0000007FUL
+        let twos = hundreds ||| ((fours - hundreds * 100UL) <<< 16)
+        let tens = ((twos * 103UL) >>> 10) &&& 0x000F000F000F000FUL
+        (tens ||| ((twos - tens * 10UL) <<< 8)) + 0x3030303030303030UL
 
     let number (value: int64) =
-        let mutable written = 0
-        Utf8Formatter.TryFormat(value, buffer.AsSpan at, &written) |> ignore
-        at <- at + written
+        if value >= 1_000_000_000_000_000L && value < 10_000_000_000_000_000L then
+            // A moment of the years 2001 to 2286.
+            let high = uint64 value / 100_000_000UL
+            BinaryPrimitives.WriteUInt64LittleEndian(buffer.AsSpan at, eight high)
+
+            BinaryPrimitives.WriteUInt64LittleEndian(
+                buffer.AsSpan(at + 8),
+                eight (uint64 value - high * 100_000_000UL)
+            )
+
+            at <- at + 16
+        else
+            let mutable written = 0
+            Utf8Formatter.TryFormat(value, buffer.AsSpan at, &written) |> ignore
+            at <- at + written
 
     /// Valid UTF-8 with a backslash in front of every byte that needs one. There is room for it.
     let escaped (text: ReadOnlySpan<byte>) (escapes: SearchValues<byte>) =
@@ -366,9 +413,9 @@ type internal LineWriter(protocol: int) =
         if separator = ','B then
             invalidOp $"the symbol '{column.Name}' stands behind a field"
 
-        reserve (1 + column.Text.Length + 3 * utf8.Length)
+        reserve (1 + column.Text.Length + 3 * utf8.Length + 32)
         put ','B
-        copy (ReadOnlySpan column.Text)
+        copyWord column.Text
 
         if utf8.IndexOfAny Ilp.symbolStops < 0 then
             copy utf8

@@ -209,11 +209,12 @@ module private Columns =
     let labels = at "labels"
     let value = at "value"
 
-/// How a token's rows begin. It belongs to a market; an exchange that gives two markets the same token makes it anew each time.
+/// How a token's trades begin. It belongs to a market; an exchange that gives two markets the same token makes it anew each time.
 [<Sealed; NoComparison; NoEquality>]
 type private Beginning(market: Name, outcome: Name, head: Fragment, token: Fragment) =
     member _.Market = market
     member _.Outcome = outcome
+    /// The table and the symbols.
     member _.Head = head
     /// The field that follows the symbols, where the token is one.
     member _.Token = token
@@ -273,14 +274,13 @@ type internal Encoder(options: EncoderOptions) =
 
     // By `Names`, then by exchange; the last ones are at hand, for they hardly ever change.
     let tradeBeginnings = ConditionalWeakTable<Names, Dictionary<string, Beginnings>>()
-    let bookBeginnings = ConditionalWeakTable<Names, Dictionary<string, Beginnings>>()
-    let deltaBeginnings = ConditionalWeakTable<Names, Dictionary<string, Beginnings>>()
+    // How all rows of a table begin: of each table and exchange.
+    let heads = Dictionary<struct (byte[] * string), Fragment>()
     // What follows the symbols of a token: few, for flags are rare.
     let tradeVariants = Dictionary<int, Fragment>()
     let bookVariants = Dictionary<int64, Fragment>()
-    let deltaVariants = Dictionary<int, Fragment>()
+    let deltaVariants: (Fragment | null)[] = Array.zeroCreate 256
     let mutable levels: byte[] = Array.zeroCreate 256
-    let nothing: Fragment = { Bytes = [||]; HasField = false }
 
     let symbol column (text: string) =
         if text <> "" then
@@ -326,38 +326,38 @@ type internal Encoder(options: EncoderOptions) =
 
         found
 
-    /// Of a table where the token is a symbol.
-    let newTokenBeginning table (beginnings: Beginnings) (batch: Batch) market token =
-        writer.Begin(pieces, table)
-        symbol Columns.exchange batch.Exchange
-        name Columns.market batch.Names market
-        name Columns.token batch.Names token
-        let made = Beginning(market, { Key = 0 }, writer.Fragment(), nothing)
-        beginnings.Keep(token, made)
-        made
+    let headOf table exchange =
+        let mutable found = Unchecked.defaultof<Fragment>
 
-    let tokenBeginning table (beginnings: Beginnings) batch (market: Name) token =
-        match beginnings.Find token with
-        | null -> newTokenBeginning table beginnings batch market token
-        | known ->
-            if known.Market.Key = market.Key then
-                known
-            else
-                newTokenBeginning table beginnings batch market token
+        if not (heads.TryGetValue(struct (table, exchange), &found)) then
+            writer.Begin(pieces, table)
+            symbol Columns.exchange exchange
+            found <- writer.Fragment()
+            heads[struct (table, exchange)] <- found
+
+        found
+
+    /// The beginning of a row of a table where the token is a symbol. The names come from where the decoder has just met them: a beginning
+    /// that is kept for each token would have to come from further away.
+    let beginToken (head: Fragment) (names: Names) market token payload =
+        writer.Begin payload
+        writer.Put head
+        name Columns.market names market
+        name Columns.token names token
 
     let deltaVariant (side: Side) (verdict: Verdict) (doubt: Doubt) =
         let key = int side ||| (int verdict <<< 1) ||| (int doubt <<< 3)
-        let mutable found = Unchecked.defaultof<Fragment>
 
-        if not (deltaVariants.TryGetValue(key, &found)) then
+        match deltaVariants[key] with
+        | null ->
             writer.Begin pieces
             writer.Symbol(Columns.side, Side.text side)
             writer.Symbol(Columns.verdict, Verdict.text verdict)
             symbol Columns.doubt (Doubt.text doubt)
-            found <- writer.Fragment()
-            deltaVariants[key] <- found
-
-        found
+            let made = writer.Fragment()
+            deltaVariants[key] <- made
+            made
+        | found -> found
 
     let bookVariant (verdict: Verdict) (doubt: Doubt) (reason: Reason) (flags: Flags) =
         let key =
@@ -488,19 +488,17 @@ type internal Encoder(options: EncoderOptions) =
     member _.AppendBooks
         (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
         =
-        let beginnings = beginningsOf bookBeginnings batch
+        let head = headOf books batch.Exchange
         let rows = batch.Books
 
         for i in first .. first + count - 1 do
             let row = &rows[i]
 
             if isKept reject i row.At then
-                let beginning = tokenBeginning books beginnings batch row.Market row.Token
                 let variant = bookVariant row.Verdict row.Doubt row.Reason row.Flags
                 let bids = batch.Levels.Slice(row.FirstBid, row.BidCount)
                 let asks = batch.Levels.Slice(row.FirstAsk, row.AskCount)
-                writer.Begin payload
-                writer.Put beginning.Head
+                beginToken head batch.Names row.Market row.Token payload
                 writer.Put variant
                 side Columns.bids (Span.op_Implicit bids)
                 side Columns.asks (Span.op_Implicit asks)
@@ -528,17 +526,15 @@ type internal Encoder(options: EncoderOptions) =
     member _.AppendDeltas
         (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
         =
-        let beginnings = beginningsOf deltaBeginnings batch
+        let head = headOf deltas batch.Exchange
         let rows = batch.Deltas
 
         for i in first .. first + count - 1 do
             let row = &rows[i]
 
             if isKept reject i row.At then
-                let beginning = tokenBeginning deltas beginnings batch row.Market row.Token
                 let variant = deltaVariant row.Side row.Verdict row.Doubt
-                writer.Begin payload
-                writer.Put beginning.Head
+                beginToken head batch.Names row.Market row.Token payload
                 writer.Put variant
                 writer.Long(Columns.ordinal, row.Ordinal)
                 double Columns.price row.Price.Millionths
