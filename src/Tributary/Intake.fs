@@ -18,6 +18,15 @@ type internal IntakeEvents = {
     Committed: IReadOnlyList<Batch> -> unit
 }
 
+/// A batch in the lane, and who waits for it.
+[<Struct; NoComparison; NoEquality>]
+type private Offered = {
+    Batch: Batch
+    Promise: TaskCompletionSource
+    /// By the clock's ticks.
+    Since: int64
+}
+
 /// The bounded lane between sockets and the store. Offering waits when it is full, so a slow store slows the polls; what was offered
 /// is written in order, in groups, and acknowledged only when it is durable. A store that fails is tried again with the same
 /// group until it takes it: nothing that was offered is dropped.
@@ -33,7 +42,7 @@ type internal Intake
         events: IntakeEvents
     ) =
     let lane =
-        Channel.CreateBounded<struct (Batch * TaskCompletionSource)>(
+        Channel.CreateBounded<Offered>(
             BoundedChannelOptions(capacity, SingleReader = true, FullMode = BoundedChannelFullMode.Wait)
         )
 
@@ -89,7 +98,7 @@ type internal Intake
     let run () = task {
         let group = List<Batch>()
         let waiting = List<TaskCompletionSource>()
-        let mutable item = Unchecked.defaultof<struct (Batch * TaskCompletionSource)>
+        let mutable item = Unchecked.defaultof<Offered>
 
         try
             let mutable isOpen = true
@@ -97,20 +106,23 @@ type internal Intake
             while isOpen do
                 let! more = lane.Reader.WaitToReadAsync abandon.Token
                 isOpen <- more
-                let began = clock.GetTimestamp()
+                let mutable oldest = clock.GetTimestamp()
                 let mutable rows = 0
                 // A group ends when it is large, when it is old, or when the lane closes.
                 let mutable gathering = more
 
                 while gathering do
                     if lane.Reader.TryRead &item then
-                        let struct (batch, promise) = item
-                        group.Add batch
-                        waiting.Add promise
-                        rows <- rows + batch.RowCount
+                        // It may have waited while the group before was written.
+                        if group.Count = 0 then
+                            oldest <- item.Since
+
+                        group.Add item.Batch
+                        waiting.Add item.Promise
+                        rows <- rows + item.Batch.RowCount
                         gathering <- rows < groupRows
                     else
-                        let left = groupTime - clock.GetElapsedTime began
+                        let left = groupTime - clock.GetElapsedTime oldest
 
                         if left <= TimeSpan.Zero then
                             gathering <- false
@@ -149,8 +161,7 @@ type internal Intake
             promise.TrySetCanceled() |> ignore
 
         while lane.Reader.TryRead &item do
-            let struct (_, promise) = item
-            promise.TrySetCanceled() |> ignore
+            item.Promise.TrySetCanceled() |> ignore
     }
 
     let running = lazy (Task.Run<unit>(fun () -> run ()))
@@ -163,7 +174,15 @@ type internal Intake
             TaskCompletionSource TaskCreationOptions.RunContinuationsAsynchronously
 
         try
-            do! lane.Writer.WriteAsync(struct (batch, promise), ct)
+            do!
+                lane.Writer.WriteAsync(
+                    {
+                        Batch = batch
+                        Promise = promise
+                        Since = clock.GetTimestamp()
+                    },
+                    ct
+                )
         with :? ChannelClosedException ->
             promise.SetCanceled()
 
