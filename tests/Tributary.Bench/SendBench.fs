@@ -7,6 +7,7 @@ open System.Collections.Generic
 open System.Diagnostics
 open System.IO
 open System.Net.Http
+open System.Text.Json
 open System.Threading
 open System.Threading.Tasks
 open Microsoft.Extensions.Logging.Abstractions
@@ -38,8 +39,8 @@ type private Target = {
     Name: string
     Port: int
     Process: Process
-    /// Whether it measures itself.
-    IsPlain: bool
+    /// What it took since it was last asked: bytes, and seconds from the head of the first request to the last answer.
+    Heard: unit -> struct (int64 * float)
 }
 
 let private asking = new HttpClient()
@@ -52,12 +53,17 @@ let private launch (arguments: string list) =
 
 let private plain name (pace: float) =
     let running = launch [ typeof<Target>.Assembly.Location; "receive"; string pace ]
+    let port = int (string (running.StandardOutput.ReadLine()))
 
     {
         Name = name
-        Port = int (string (running.StandardOutput.ReadLine()))
+        Port = port
         Process = running
-        IsPlain = true
+        Heard =
+            fun () ->
+                match (asking.GetStringAsync($"http://127.0.0.1:{port}/measured").Result).Split ' ' with
+                | [| bytes; _; seconds |] -> struct (int64 bytes, float seconds)
+                | _ -> failwith "the receiver says something else"
     }
 
 let private fake () =
@@ -68,39 +74,33 @@ let private fake () =
         ]
 
     let line = string (running.StandardOutput.ReadLine())
+    let port = int (line.Substring(line.LastIndexOf ':' + 1))
+    let control = $"http://127.0.0.1:{port}/control"
 
     {
         Name = "the strict fake server"
-        Port = int (line.Substring(line.LastIndexOf ':' + 1))
+        Port = port
         Process = running
-        IsPlain = false
+        Heard =
+            fun () ->
+                use state = JsonDocument.Parse(asking.GetStringAsync(control).Result)
+                use again = new StringContent("{\"do\":\"measure\"}")
+                asking.PostAsync(control, again).Result.EnsureSuccessStatusCode() |> ignore
+
+                struct (state.RootElement.GetProperty("measuredBytes").GetInt64(),
+                        state.RootElement.GetProperty("measuredSeconds").GetDouble())
     }
 
-/// What a plain receiver measured since it was last asked: bytes and seconds.
-let private heard target =
-    match (asking.GetStringAsync($"http://127.0.0.1:{target.Port}/measured").Result).Split ' ' with
-    | [| bytes; _; seconds |] -> struct (int64 bytes, float seconds)
-    | _ -> failwith "the receiver says something else"
-
-/// Runs one side; both the clock of the receiver, where it has one, and all that the process allocated meanwhile.
-let private timed target rows (send: unit -> int64) : Run =
-    if target.IsPlain then
-        heard target |> ignore
-
+/// Runs one side: the time by the receiver's clock, so that neither side's start and end count, and all that the process allocated.
+let private timed target rows (send: unit -> unit) : Run =
+    target.Heard() |> ignore
     GC.Collect()
     let allocated = GC.GetTotalAllocatedBytes true
     let busy = Environment.CpuUsage.TotalTime.TotalSeconds
-    let started = Stopwatch.GetTimestamp()
-    let bytes = send ()
-    let elapsed = (Stopwatch.GetElapsedTime started).TotalSeconds
+    send ()
     let busy = Environment.CpuUsage.TotalTime.TotalSeconds - busy
     let allocated = GC.GetTotalAllocatedBytes true - allocated
-
-    let struct (bytes, elapsed) =
-        if target.IsPlain then
-            heard target
-        else
-            struct (bytes, elapsed)
+    let struct (bytes, elapsed) = target.Heard()
 
     {
         Elapsed = elapsed
@@ -161,9 +161,7 @@ let private ready target rows (lanes: ReadOnlyMemory<byte>[] list) () =
         lanes
         |> List.map (fun lane -> Task.Run(fun () -> send lane))
         |> Task.WhenAll
-        |> _.Wait()
-
-        lanes |> List.sumBy (Array.sumBy (fun request -> int64 request.Length)))
+        |> _.Wait())
 
 // ---- ours
 
@@ -183,7 +181,7 @@ let private fill path (batches: Batch[]) =
     store, outbox
 
 /// The sender from the first look into the outbox until all of it can be read at the server.
-let private ours target rows bytes path (store, outbox) () =
+let private ours target rows path (store, outbox) () =
     timed target rows (fun () ->
         let sender =
             Sender(
@@ -207,19 +205,17 @@ let private ours target rows bytes path (store, outbox) () =
         // Rows that do not arrive are a failure, not a wait for ever.
         use patience = new CancellationTokenSource(TimeSpan.FromMinutes 2.0)
         sender.Flush(patience.Token).Wait()
-        sender.StopAsync().Wait()
-        bytes)
+        sender.StopAsync().Wait())
 
 /// Rows from memory: the encoder fills one payload while the other one is under way.
 let private encoded target rows (lanes: (Lane * Batch[]) list) () =
     timed target rows (fun () ->
-        let send (lane, batches: Batch[]) : Task<int64> = task {
+        let send (lane, batches: Batch[]) : Task = task {
             use client = oneConnection ()
             let encoder = encoder ()
             let payloads = [| Payload(); Payload() |]
             let mutable sending = Task.CompletedTask
             let mutable turn = 0
-            let mutable bytes = 0L
             let mutable next = 0
 
             while next < batches.Length do
@@ -234,19 +230,16 @@ let private encoded target rows (lanes: (Lane * Batch[]) list) () =
                     next <- next + 1
 
                 do! sending
-                bytes <- bytes + int64 payload.Length
                 sending <- post client target payload.Memory
                 turn <- 1 - turn
 
             do! sending
-            return bytes
         }
 
         lanes
-        |> List.map (fun lane -> Task.Run<int64>(fun () -> send lane))
+        |> List.map (fun lane -> Task.Run(fun () -> send lane))
         |> Task.WhenAll
-        |> _.Result
-        |> Array.sum)
+        |> _.Wait())
 
 /// Both kinds of rows, and both at once.
 let private rowsOf trades books =
@@ -274,9 +267,7 @@ let private against (target: Target) least rounds folder kinds =
                     lanes
                     |> List.sumBy (fun (lane, batches) -> batches |> Array.sumBy (Lane.count lane))
 
-                let bytes = made |> List.sumBy (Array.sumBy (fun request -> int64 request.Length))
-
-                let ours = ours target rows bytes path (store, outbox)
+                let ours = ours target rows path (store, outbox)
                 let theirs = ready target rows made
                 let encoded = encoded target rows lanes
                 // Once unmeasured: the code is compiled, the file is read.

@@ -61,12 +61,13 @@ let private received = Instant.ofMillis 1_790_000_000_000L
 
 /// Everything from a frame to the row for a store.
 [<Sealed>]
-type private Pipeline(session: StreamPayloads.Session, every: int) =
+type private Pipeline(session: StreamPayloads.Session) =
     let names = Names()
     let depth = Depth(collector.Exchange, part, DepthRules.usual, names)
     let frame = Frame names
     let out = Batch names
-    let payload = Payload()
+    // Larger than what is flushed at once ever is.
+    let payload = Payload 1_048_576
 
     let encoder =
         Encoder {
@@ -87,7 +88,6 @@ type private Pipeline(session: StreamPayloads.Session, every: int) =
         out.Clear()
 
     do
-        depth.HashEvery <- every
         out.Exchange <- string collector.Exchange
 
         for market in session.Markets do
@@ -95,15 +95,20 @@ type private Pipeline(session: StreamPayloads.Session, every: int) =
             depth.Follow(market, DepthMode.Full)
             depth.Subscribed(0, market.Tokens, received)
 
-    member _.Hear(bytes: byte[]) =
-        frame.Clear()
-        part.Decode (ReadOnlyMemory bytes) received frame
-        depth.Hear(0, ReadOnlySpan bytes, frame, received, out)
+    member _.Hear(all: byte[][]) =
+        for bytes in all do
+            frame.Clear()
+            part.Decode (ReadOnlyMemory bytes) received frame
+            depth.Hear(0, ReadOnlySpan bytes, frame, received, out)
 
-        if out.Deltas.Count >= 500 then
-            flush ()
+            if out.Deltas.Count >= 500 then
+                flush ()
 
-    member _.Flush() = flush ()
+        flush ()
+
+    /// Computes one hash in so many of a token's changes.
+    member _.Sample(every: int) = depth.HashEvery <- every
+
     member _.Counts = depth.Counts
 
     /// A sum over all levels of all books.
@@ -268,24 +273,26 @@ let private halves (session: StreamPayloads.Session) =
 /// The second half of a session, once the first has been heard: nothing grows any more.
 let private ours session every () : Run =
     let before, measured = halves session
-    let pipeline = Pipeline(session, every)
+    let pipeline = Pipeline session
 
-    for frame in session.Dump do
-        pipeline.Hear frame
-
-    for frame in before do
-        pipeline.Hear frame
+    pipeline.Hear session.Dump
+    // With all hashes, so that what a token needs for them is there.
+    pipeline.Hear before
+    pipeline.Sample every
 
     let run =
         measure measured.Length (fun () ->
-            for frame in measured do
-                pipeline.Hear frame
-
-            pipeline.Flush()
+            pipeline.Hear measured
             0UL)
 
-    if every = 1 && pipeline.Counts.Verified < int64 measured.Length then
-        failwith "hashes disagree"
+    let counts = pipeline.Counts
+
+    if
+        counts.Mismatched > 0L
+        || counts.GapsOpened > 0L
+        || every = 1 && counts.Unverifiable > 0L
+    then
+        failwith "a book is in doubt"
 
     {
         run with

@@ -1,5 +1,6 @@
 /// Frames of a market channel as a busy exchange sends them, with true best prices and true hashes of whole books: about 680 bytes a
-/// message, 94 % changes of both tokens of a market, 2 % whole books of 2x50 levels, 4 % fills.
+/// message: of a hundred 94 are changes of both tokens of a market, 4 are fills, and 2 are the whole books of about 2x50 levels that
+/// follow one in four of the fills.
 module Tributary.Bench.StreamPayloads
 
 open System
@@ -137,29 +138,61 @@ let make seed markets frames permuted : Session =
         else
             $"{{\"market\":\"{market.Market}\",\"price_changes\":[{entry 0},{entry 1}],\"timestamp\":\"{now}\",\"event_type\":\"price_change\"}}"
 
-    let trade (market: Quoted) =
-        let token = random.Next 2
-        let bid, _ = best market token
-        market.LastTrade[token] <- bid
+    let trade (market: Quoted) token (tick: int) (size: int64) =
+        market.LastTrade[token] <- price tick
 
         let transaction =
             Convert.ToHexStringLower(Array.init 32 (fun _ -> byte (random.Next 256)))
 
-        $"{{\"market\":\"{market.Market}\",\"asset_id\":\"{market.Tokens[token]}\",\"price\":\"{bid}\",\"size\":\"{number (int64 (random.Next(1, 1000)) * 10_000L)}\",\"fee_rate_bps\":\"0\",\"side\":\"SELL\",\"timestamp\":\"{now}\",\"event_type\":\"last_trade_price\",\"transaction_hash\":\"0x{transaction}\"}}"
+        $"{{\"market\":\"{market.Market}\",\"asset_id\":\"{market.Tokens[token]}\",\"price\":\"{price tick}\",\"size\":\"{number size}\",\"fee_rate_bps\":\"0\",\"side\":\"SELL\",\"timestamp\":\"{now}\",\"event_type\":\"last_trade_price\",\"transaction_hash\":\"0x{transaction}\"}}"
+
+    /// A taker sells into the best bid of the first token, all of it or a part: the fill, and what is left of both books.
+    let sweep (market: Quoted) = [
+        now <- now + 1L
+        let tick = Seq.last market.Bids.Keys
+        let there = market.Bids[tick]
+
+        let taken =
+            if there < 20_000L || market.Bids.Count > 40 && random.Next 2 = 0 then
+                there
+            else
+                there / 20_000L * 10_000L
+
+        if taken = there then
+            market.Bids.Remove tick |> ignore
+        else
+            market.Bids[tick] <- there - taken
+
+        trade market 0 tick taken
+        book market 0 now false
+        book market 1 now false
+    ]
+
+    // A fill that some changes tell of, not a whole book.
+    let fill (market: Quoted) =
+        let token = random.Next 2
+
+        let bid =
+            if token = 0 then
+                Seq.last market.Bids.Keys
+            else
+                1000 - Seq.head market.Asks.Keys
+
+        [ trade market token bid (int64 (random.Next(1, 1000)) * 10_000L) ]
 
     {
         Markets = all |> Array.map (fun market -> market.Market, market.Tokens)
         Dump = dump
-        Frames = [|
-            for _ in 1..frames ->
+        Frames =
+            Seq.initInfinite (fun _ ->
                 let market = all[random.Next all.Length]
 
-                Encoding.UTF8.GetBytes(
-                    match random.Next 100 with
-                    | 0
-                    | 1 -> book market (random.Next 2) now false
-                    | n when n < 6 -> trade market
-                    | _ -> change market
-                )
-        |]
+                match random.Next 100 with
+                | 0 -> sweep market
+                | n when n < 4 -> fill market
+                | _ -> [ change market ])
+            |> Seq.concat
+            |> Seq.take frames
+            |> Seq.map (fun text -> Encoding.UTF8.GetBytes(text: string))
+            |> Array.ofSeq
     }

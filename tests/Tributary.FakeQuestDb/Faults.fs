@@ -221,6 +221,9 @@ type Counters internal () =
     let mutable bytes = 0L
     let mutable running = 0
     let mutable most = 0
+    // Of the writes since `Measure`.
+    let mutable measured = 0L
+    let mutable first, last = 0L, 0L
 
     let snapshot source =
         lock gate (fun () -> Map.ofSeq (Seq.map (|KeyValue|) source))
@@ -247,19 +250,36 @@ type Counters internal () =
     /// How many requests to `/write` were there at one time.
     member _.MostConcurrent = lock gate (fun () -> most)
 
+    /// From here on, `Measured` is told.
+    member _.Measure() =
+        lock gate (fun () ->
+            measured <- 0L
+            first <- 0L
+            last <- 0L)
+
+    /// The bytes of all bodies of `/write` since `Measure`, and the time from the first request's head to the last one's answer.
+    member _.Measured =
+        lock gate (fun () -> struct (measured, Diagnostics.Stopwatch.GetElapsedTime(first, last)))
+
     member internal _.Enter() =
         lock gate (fun () ->
             running <- running + 1
-            most <- max most running)
+            most <- max most running
+
+            if first = 0L then
+                first <- Diagnostics.Stopwatch.GetTimestamp())
 
     member internal _.Leave() =
-        lock gate (fun () -> running <- running - 1)
+        lock gate (fun () ->
+            running <- running - 1
+            last <- Diagnostics.Stopwatch.GetTimestamp())
 
     member internal _.Add(request: Heard, rows: (string * int) list) =
         lock gate (fun () ->
             heard.Add request
             connections.Add request.Connection |> ignore
             bytes <- bytes + int64 request.Bytes
+            measured <- measured + int64 request.Bytes
 
             for table, count in rows do
                 add received table (int64 count)

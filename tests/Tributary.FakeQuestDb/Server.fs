@@ -386,6 +386,9 @@ type internal Handler
             counts writer "rowsReceived" counters.RowsReceived
             counts writer "rowsAcknowledged" counters.RowsAcknowledged
             writer.WriteNumber("bytes", counters.Bytes)
+            let struct (measured, time) = counters.Measured
+            writer.WriteNumber("measuredBytes", measured)
+            writer.WriteNumber("measuredSeconds", time.TotalSeconds)
             writer.WriteNumber("connections", counters.Connections)
             writer.WriteNumber("mostConcurrent", counters.MostConcurrent)
             writer.WriteNumber("faults", faults.Remaining.Length)
@@ -398,6 +401,7 @@ type internal Handler
             let one (json: JsonElement) =
                 match json.TryGetProperty "do" with
                 | true, verb when string verb = "clear" -> faults.Clear()
+                | true, verb when string verb = "measure" -> counters.Measure()
                 | true, verb when string verb = "forgetUnsynced" ->
                     let seconds = json.GetProperty("seconds").GetDouble()
                     database().ForgetAfter(options.Clock.GetUtcNow().AddSeconds -seconds)
