@@ -391,6 +391,40 @@ let ``a repeat that would undo a later change of its millisecond is ambiguous un
     equal verified w.State
     isTrue (w.Gaps |> List.forall _.EndsWith("unchanged"))
 
+[<Test>]
+let ``a change that leads back to an earlier book of its millisecond is no repeat`` () =
+    let w = begun (World())
+    w.Wait 10L
+    w.Change(Side.Buy, 41, 7)
+    w.Change(Side.Buy, 42, 3)
+    w.Change(Side.Buy, 42, 0)
+
+    equal
+        [
+            "10.0 buy 0.41 7 verified"
+            "10.1 buy 0.42 3 verified"
+            "10.2 buy 0.42 0 verified"
+        ]
+        w.Deltas
+
+    equal verified w.State
+    equal (0L, []) (w.Depth.Counts.Repeats, w.Gaps)
+
+[<Test>]
+let ``fills older than ten seconds are forgotten, and the others keep their numbers`` () =
+    let fills = Fills()
+
+    for i in 1L .. 100_000L do
+        fills.Add {
+            FilledAt = Instant.ofMillis (100L * i)
+            Filled = i
+        }
+
+    equal (99_899L, 100_000L) (fills.First, fills.Next)
+
+    for number in fills.First .. fills.Next - 1L do
+        equal (number + 1L) fills[number].Filled
+
 // ---- lost, late and doubted changes
 
 [<Test>]

@@ -146,6 +146,28 @@ let ``a group waits for others as long as it may`` () : Task = task {
 }
 
 [<Test>]
+let ``what waited while the group before was written waits no longer for others`` () : Task = task {
+    let isHeld, gate = TaskCompletionSource(), TaskCompletionSource()
+
+    let held (_: string list) (_: CancellationToken) = task {
+        isHeld.TrySetResult() |> ignore
+        do! gate.Task
+        return Ok()
+    }
+
+    let bench = Bench(100, 1000, TimeSpan.FromSeconds 1.0, held)
+    bench.Intake.Start()
+    let! first = bench.Offer "a"
+    do! until bench (fun () -> isHeld.Task.IsCompleted)
+    let! second = bench.Offer "b"
+    bench.Clock.Advance(TimeSpan.FromSeconds 1.0)
+    gate.SetResult()
+    // The clock stands still from here on.
+    do! Task.WhenAll(first, second).WaitAsync patience
+    equal [ [ "a" ]; [ "b" ] ] bench.Stored
+}
+
+[<Test>]
 let ``a large group waits for nobody`` () : Task = task {
     let bench = Bench(100, 2, TimeSpan.FromHours 1.0, sound)
     let! first = bench.Offer "a"

@@ -280,6 +280,11 @@ let ``a book is a row of the frame's batch, its last price verbatim`` () =
     equal (hashOf 'd') row.Hash
     equal "0.370" (frame.Batch.Text frame.Batch.Books[0].LastTrade)
 
+/// The same with its type last, as it usually is.
+let private usualBook =
+    book.Replace("\"event_type\":\"book\",", "").TrimEnd '}'
+    + ",\"event_type\":\"book\"}"
+
 let private fill =
     quotedAll [
         "market", condition
@@ -497,6 +502,32 @@ let ``a bad message costs no good one, and is kept with its place and reason`` (
             if not (rejection.Reason.Contains word) then
                 Assert.Fail $"'{rejection.Reason}' does not mention '{word}'"
         | others -> Assert.Fail $"{message}: %A{others}"
+
+[<Test>]
+let ``text behind a message is kept, and costs the message nothing`` () =
+    for whole, meant in
+        [
+            change, expected
+            list [ change ], expected
+            book, said book
+            usualBook, said book
+        ] do
+        let frame, heard = hear (whole + " {\"more\"")
+        equal meant heard
+        equal [ whole.Length + 1, "something follows the end of the JSON" ] (rejected frame)
+
+[<Test>]
+let ``a book says the same wherever its type stands`` () =
+    let frame, heard = hear usualBook
+    equal (0L, said book) (frame.Unusual, heard)
+    let other, _ = hear book
+    equal 1L other.Unusual
+    equal (string (other.Batch.Book 0)) (string (frame.Batch.Book 0))
+
+[<Test>]
+let ``what looks like a book up to its type is what its type says`` () =
+    let frame, heard = hear (usualBook.Replace("\"book\"", "\"ladder\""))
+    equal ([], 1L, 0, 0) (heard, frame.Unknown, frame.Batch.Books.Count, frame.Batch.Levels.Count)
 
 [<Test>]
 let ``a book that cannot be read leaves no levels behind`` () =
