@@ -109,6 +109,10 @@ type private Said = {
     Message: int
 }
 
+/// A change that came before in its millisecond, word for word, and would undo a later one: a second delivery, or the same change made
+/// again. The next hash tells. Its place among the changes of its millisecond is kept for it.
+type private Repeated = { Change: Held; Place: int }
+
 /// A whole book that differs from the one before by what a taker took, as long as the fills for it are not all known.
 [<Struct>]
 type private Sweep = {
@@ -269,6 +273,7 @@ type private Tracked
         and set value = hot.Fresh <- value
 
     member val Held: List<Held> | null = null with get, set
+    member val Repeated: Repeated voption = ValueNone with get, set
 
     /// The connection that it is subscribed on, and the one that it is about to move to; -1 is none.
     member _.Connection
@@ -489,6 +494,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
         t.Failed <- 0
         t.IsMissing <- false
+        t.Repeated <- ValueNone
         t.Verdict <- Verdict.Verified
         t.Doubt <- Doubt.None
         t.SuspectSince <- ValueNone
@@ -532,6 +538,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
     let doubt (t: Tracked) verdict doubt cause (now: Instant) (out: Batch) =
         t.Verdict <- verdict
         t.Doubt <- doubt
+        t.Repeated <- ValueNone
 
         if t.Gap.IsNone then
             let since =
@@ -715,6 +722,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
     let late
         (t: Tracked)
         at
+        ordinal
         (side: Side)
         (price: int64)
         (size: int64)
@@ -727,7 +735,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             Token = t.TokenName
             At = at
             Received = received
-            Ordinal = 0
+            Ordinal = ordinal
             Side = side
             Price = Price.ofMillionths price
             Size = Size.trusted size
@@ -738,6 +746,19 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         }
 
         out.Deltas.Add &row
+
+    /// Whether the book has this hash once the repeated change is made again; it is taken back when not. Of a book whose changes are not
+    /// all stored nothing is made again.
+    let wasMadeAgain (t: Tracked) (book: Book) at (hash: ReadOnlySpan<byte>) price =
+        match t.Repeated with
+        | ValueSome { Change = change } when t.Mode = DepthMode.Full && t.Gap.IsNone ->
+            let had = book.Size(change.HeldSide, change.HeldPrice)
+
+            book.Set(change.HeldSide, change.HeldPrice, change.HeldSize)
+            && (t.Proof.Agrees(book, at, hash, price)
+                || (book.Set(change.HeldSide, change.HeldPrice, had) |> ignore
+                    false))
+        | _ -> false
 
     /// One change of a book that is there. `message` tells the entries of one message from those of others.
     let change
@@ -775,7 +796,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     book.Set(side, price, had) |> ignore
                     t.IsMissing <- t.IsMissing || not (isKnown t key said)
                 elif t.Failed > 0 then
-                    late t at side price size hash received out
+                    late t at 0 side price size hash received out
                     // It explains what it preceded; what failed before it lacked something else.
                     let isAll = at <= t.FailedAt && not t.IsMissing
 
@@ -806,6 +827,20 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 failed t
                 t.Verdict <- Verdict.Unverifiable
                 t.Doubt <- Doubt.Ambiguous
+
+                t.Repeated <-
+                    ValueSome {
+                        Change = {
+                            HeldAt = at
+                            HeldSide = side
+                            HeldPrice = price
+                            HeldSize = size
+                            HeldHash = hash.ToArray()
+                        }
+                        Place = t.Ordinal
+                    }
+
+                t.Ordinal <- t.Ordinal + 1
 
                 if t.SuspectSince.IsNone then
                     t.SuspectSince <- ValueSome received
@@ -870,9 +905,37 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 if not isBest then
                     counts.WrongBest <- counts.WrongBest + 1L
 
-                prove t false received out
+                // A hash of all other levels shows that a repeated change was a second delivery.
+                let isExplained =
+                    match t.Repeated with
+                    | ValueSome again -> again.Change.HeldSide <> side || again.Change.HeldPrice <> price
+                    | ValueNone -> false
 
-                if isBroken then
+                let isHole = t.Gap.IsSome || t.Failed > (if isExplained then 1 else 0)
+                prove t isExplained received out
+
+                if isHole then
+                    t.Owes <- ValueSome Reason.Resync
+            elif isLast && t.Repeated.IsSome && wasMadeAgain t book at hash price then
+                // So it is no second delivery: its row has its place.
+                let again = t.Repeated.Value
+                let change = again.Change
+
+                late
+                    t
+                    change.HeldAt
+                    again.Place
+                    change.HeldSide
+                    change.HeldPrice
+                    change.HeldSize
+                    (ReadOnlySpan change.HeldHash)
+                    received
+                    out
+
+                let isHole = t.Failed > 1
+                prove t true received out
+
+                if isHole then
                     t.Owes <- ValueSome Reason.Resync
             elif not isLast then
                 if t.Gap.IsNone then
@@ -1063,6 +1126,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         see t (keyOf hash) whole -1
         t.SuspectSince <- ValueNone
         t.Failed <- 0
+        t.Repeated <- ValueNone
 
         if isProven || hash.Length > 0 && t.IsReady && t.Proof.Agrees(book, at, hash, -1L) then
             prove t false received out

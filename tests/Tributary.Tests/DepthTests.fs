@@ -411,6 +411,51 @@ let ``a change that leads back to an earlier book of its millisecond is no repea
     equal (0L, []) (w.Depth.Counts.Repeats, w.Gaps)
 
 [<Test>]
+let ``a change that is made again within its millisecond is found by the next hash`` () =
+    let w = begun (World())
+    w.Wait 10L
+    w.Change(Side.Buy, 41, 7)
+    w.Change(Side.Buy, 41, 8)
+    w.Change(Side.Buy, 41, 7)
+    equal (struct ("unverifiable", "ambiguous", false)) w.State
+    w.Wait 10L
+    w.Change(Side.Buy, 40, 2)
+    equal verified w.State
+
+    equal
+        [
+            "10.0 buy 0.41 7 verified"
+            "10.1 buy 0.41 8 verified"
+            "10.2 buy 0.41 7 unverifiable"
+            "20.0 buy 0.4 2 verified"
+        ]
+        w.Deltas
+
+    equal [] w.Gaps
+
+[<Test>]
+let ``a second delivery that would undo a change of its millisecond is told by the next hash`` () =
+    let w = begun (World())
+    w.Wait 10L
+    let message = w.Set(Side.Buy, 41, 7)
+    w.Hear message
+    w.Change(Side.Buy, 41, 8)
+    w.Hear message
+    w.Wait 10L
+    w.Change(Side.Buy, 40, 2)
+    equal verified w.State
+
+    equal
+        [
+            "10.0 buy 0.41 7 verified"
+            "10.1 buy 0.41 8 verified"
+            "20.0 buy 0.4 2 verified"
+        ]
+        w.Deltas
+
+    equal [] w.Gaps
+
+[<Test>]
 let ``fills older than ten seconds are forgotten, and the others keep their numbers`` () =
     let fills = Fills()
 
