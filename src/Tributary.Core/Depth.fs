@@ -158,6 +158,7 @@ type private Hot =
     val mutable Owes: Reason voption
     val mutable SuspectSince: Instant voption
     val mutable CrossedSince: Instant voption
+    val mutable Mirrored: Instant voption
     val mutable Gap: (struct (Instant * Cause)) voption
     val mutable Ahead: (struct (Instant * Instant)) voption
 
@@ -315,6 +316,11 @@ type private Tracked
 
     /// When its tick size changed.
     member val TickAt = Instant.ofMicros 0L with get, set
+
+    /// The complementary token had a whole book of this moment, which is later than ours: ours was another one then, too.
+    member _.Mirrored
+        with get () = hot.Mirrored
+        and set value = hot.Mirrored <- value
 
     member _.CrossedSince
         with get () = hot.CrossedSince
@@ -747,6 +753,15 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
         out.Deltas.Add &row
 
+    /// Something came late that nobody missed. What overtook it overwrote it, so the book is right; what it was in between is not
+    /// recorded.
+    let overtaken (t: Tracked) (book: Book) (at: Instant) (received: Instant) (out: Batch) =
+        let gap = struct (at, Cause.Mismatch)
+        out.Gaps.Add(gapRow t gap (ValueSome t.At) ValueNone)
+        counts.GapsOpened <- counts.GapsOpened + 1L
+        counts.GapsClosed <- counts.GapsClosed + 1L
+        snapshot t book Reason.Resync received out
+
     /// Whether the book has this hash once the repeated change is made again; it is taken back when not. Of a book whose changes are not
     /// all stored nothing is made again.
     let wasMadeAgain (t: Tracked) (book: Book) at (hash: ReadOnlySpan<byte>) price =
@@ -808,12 +823,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     if not isAll then
                         snapshot t book Reason.Resync received out
                 elif t.Failed = 0 && t.Verdict = Verdict.Verified && not (isKnown t key said) then
-                    // What overtook it overwrote it, so the book is right; what it was in between is not recorded.
-                    let gap = struct (at, Cause.Mismatch)
-                    out.Gaps.Add(gapRow t gap (ValueSome t.At) ValueNone)
-                    counts.GapsOpened <- counts.GapsOpened + 1L
-                    counts.GapsClosed <- counts.GapsClosed + 1L
-                    snapshot t book Reason.Resync received out
+                    overtaken t book at received out
         elif
             at.Micros = t.At.Micros
             && key <> 0UL
@@ -845,6 +855,15 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 if t.SuspectSince.IsNone then
                     t.SuspectSince <- ValueSome received
         else
+            match t.Mirrored with
+            | ValueSome moment ->
+                t.Mirrored <- ValueNone
+
+                // What the mirror showed did not come.
+                if moment.Micros > t.At.Micros && moment.Micros < at.Micros && t.Gap.IsNone then
+                    failed t
+            | ValueNone -> ()
+
             if at.Micros > t.At.Micros then
                 t.At <- at
                 t.Ordinal <- 0
@@ -1265,8 +1284,20 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 (if t.Gap.IsSome then Reason.Resync else Reason.First)
                 received
                 out
-        // What the exchange had before the last proven state is no news, whoever sends it.
-        | _ when t.GoodAt.IsSome && row.At.Micros < t.GoodAt.Value.Micros -> ()
+        // What the exchange had before the last proven state is no news, whoever sends it, unless it came late and is not known.
+        | book when t.GoodAt.IsSome && row.At.Micros < t.GoodAt.Value.Micros ->
+            let key = keyOf hash
+
+            if
+                t.Gap.IsNone
+                && t.Verdict = Verdict.Verified
+                && key <> 0UL
+                && row.At.Micros > t.FirstAt.Micros
+                && not (Instant.hasPassed patienceForFills row.At t.At)
+                && not (isKnown t key whole)
+            then
+                see t key whole -1
+                overtaken t book row.At received out
         | _ when t.Gap.IsSome -> adopt t row.At hash bids asks isProven Reason.Resync received out
         | _ when row.At.Micros < t.At.Micros -> () // what another connection had before, or what was overtaken
         | book when book.Has(bids, asks) ->
@@ -1384,6 +1415,17 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             // It differs from what the changes led to: something between the last proven state and this book did not come.
             doubt t Verdict.Mismatched Doubt.Hash Cause.Mismatch received out
             adopt t row.At hash bids asks isProven Reason.Resync received out
+
+    /// Both tokens' books change at the same time: a whole book of one, even while its own hash waits for a fill, tells of the other's.
+    let mirror (t: Tracked) =
+        match t.Complement with
+        | null -> ()
+        | other when t.Gap.IsNone && other.Gap.IsNone && other.At.Micros < t.At.Micros ->
+            match t.Book, other.Book with
+            | NonNull book, NonNull theirs when not (theirs.IsMirrorOf book) ->
+                other.Mirrored <- ValueSome t.At
+            | _ -> ()
+        | _ -> ()
 
     let isSuspectFor (t: Tracked) (now: Instant) limit =
         match t.SuspectSince with
@@ -1610,6 +1652,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 | t ->
                     let row = &frame.Batch.Books[event.Row]
                     bookEvent t connection &row frame.Batch received out
+                    mirror t
 
                     if t.Handover.IsSome then
                         handOver t received false out

@@ -190,8 +190,8 @@ type private World(mode: DepthMode, rules: DepthRules) =
         |> object
 
     /// The book that follows fills.
-    member _.Refresh() =
-        object (members true @ [ "event_type", quoted "book" ])
+    member _.Refresh(?isDown: bool) =
+        object (members (not (defaultArg isDown false)) @ [ "event_type", quoted "book" ])
 
     member _.Fill(price: int, size: int) =
         object [
@@ -560,6 +560,60 @@ let ``a change that was overtaken has its row and its place in time, and nothing
     equal [] w.Gaps
     equal [ "20.0 buy 0.39 4 unverifiable"; "10.0 buy 0.38 1 unverifiable" ] w.Deltas
     equal 1L w.Depth.Counts.Late
+
+[<Test>]
+let ``a whole book that comes late, of a state that was overwritten and nobody missed, is a gap`` () =
+    let w = begun (World())
+    w.Wait 10L
+    w.Silently(Side.Buy, 40, 3)
+    let late = w.Refresh()
+    w.Wait 10L
+    w.Change(Side.Buy, 40, 2)
+    equal (verified, []) (w.State, w.Gaps)
+    w.Hear late
+    w.Hear late
+    equal verified w.State
+    equal [ "10..20 mismatch" ] w.Gaps
+    equal [ "0 first verified"; "20 resync verified" ] w.Books
+
+[<Test>]
+let ``a whole book that comes late and is known changes nothing`` () =
+    let w = begun (World())
+    w.Wait 10L
+    w.Change(Side.Buy, 40, 3)
+    let late = w.Refresh()
+    w.Wait 10L
+    w.Change(Side.Buy, 40, 2)
+    w.Hear late
+    equal (verified, []) (w.State, w.Gaps)
+
+[<Test>]
+let ``a lost book that the mirror shows is a gap, although the next change overwrites it`` () =
+    let w = begun (World())
+    w.Depth.Subscribed(1, [ token down ], w.Now)
+    w.Hear(w.First(isDown = true))
+    w.Wait 10L
+    w.Silently(Side.Buy, 40, 3)
+    w.Hear(w.Refresh(isDown = true))
+    w.Wait 10L
+    w.Change(Side.Buy, 40, 2)
+    equal verified w.State
+    equal [ "0..20 mismatch" ] w.Gaps
+
+[<Test>]
+let ``books of both tokens that follow a fill lack nothing`` () =
+    let w = begun (World())
+    w.Depth.Subscribed(1, [ token down ], w.Now)
+    w.Hear(w.First(isDown = true))
+    w.Wait 10L
+    w.Silently(Side.Buy, 40, 3)
+    w.Last <- "0.40"
+    w.Hear(w.Fill(40, 2))
+    w.Hear(w.Refresh(isDown = true))
+    w.Hear(w.Refresh())
+    w.Wait 10L
+    w.Change(Side.Buy, 40, 2)
+    equal (verified, []) (w.State, w.Gaps)
 
 [<Test>]
 let ``a repeat that comes late changes nothing`` () =
