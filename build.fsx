@@ -241,7 +241,12 @@ let targets = [
     demo
     "bench", "the benchmarks: both sides of every pair in one run", bench
     "load", "processor time and memory of collecting 200 markets at real speed; --seconds N", load
-    "soak", "live books at 10,000 messages a second for ten minutes; --messages N, --seconds N", soak
+    "soak",
+    "live books at 10,000 messages a second for ten minutes; --messages N, --seconds N, --burst N",
+    soak
+    "plan",
+    "time and memory of planning 46,000 markets over connections; --markets N",
+    (fun arguments -> bench ("plan" :: arguments))
     "chaos", "live books against every misbehaviour, 100 seeds of 10,000 messages (or as told)", chaos
     "kill", "kill -9 a collector ten times (or as often as told), then account for every row", kill
     "kill-questdb",

@@ -5,6 +5,7 @@ module Tributary.Bench.LoadBench
 open System
 open System.Diagnostics
 open System.IO
+open System.Net.Http
 open System.Threading
 
 /// What is collected, and within what limits.
@@ -13,6 +14,8 @@ type private Plan = {
     Seconds: int
     /// Arguments of the simulated exchange.
     Exchange: string list
+    /// From which second on it sends how many messages a second, when that changes.
+    Rates: (float * int) list
     /// What the collector's configuration says of the exchange.
     Collector: string
     /// Of one core.
@@ -38,6 +41,8 @@ let private launch (arguments: string list) redirect =
     |> Process.Start
     |> Option.ofObj
     |> Option.get
+
+let private asking = new HttpClient()
 
 /// Runs exchange and collector side by side; true when the collector kept within its limits. `after` looks at what was stored.
 let private watch (plan: Plan) (after: string -> bool) =
@@ -75,6 +80,7 @@ let private watch (plan: Plan) (after: string -> bool) =
         printfn "| ---: | ---: | ---: | ---: | ---: |"
 
         let mutable next = 20.0
+        let mutable rates = plan.Rates
 
         while not collector.HasExited do
             Thread.Sleep 500
@@ -83,6 +89,17 @@ let private watch (plan: Plan) (after: string -> bool) =
                 try
                     collector.Refresh()
                     peak <- max peak collector.WorkingSet64
+
+                    match rates with
+                    | (second, rate) :: later when began.Elapsed.TotalSeconds >= second ->
+                        rates <- later
+
+                        asking
+                            .PostAsync($"{address}/control/faults?messages={rate}", null)
+                            .Result.EnsureSuccessStatusCode()
+                        |> ignore
+                    | _ -> ()
+
                     processor <- collector.TotalProcessorTime
 
                     if warmAt = TimeSpan.Zero && began.Elapsed.TotalSeconds >= 20.0 then
@@ -144,29 +161,30 @@ let private argument name usual (arguments: string list) =
     | Some at -> int arguments[at + 1]
     | None -> usual
 
-let private within work =
-    let folder = Directory.CreateTempSubdirectory("tributary-load-").FullName
-    work folder
+let private newFolder () =
+    Directory.CreateTempSubdirectory("tributary-load-").FullName
 
 /// Polls alone: 400 books every 10 s, trades every 5 s.
 let run (arguments: string list) =
-    within (fun folder ->
-        watch
-            {
-                Folder = folder
-                Seconds = argument "--seconds" 120 arguments
-                Exchange = [ "--markets"; "200" ]
-                Collector = configuration "false"
-                MostProcessor = 0.25
-                MostMemory = 200L <<< 20
-            }
-            (fun _ -> true))
+    watch
+        {
+            Folder = newFolder ()
+            Seconds = argument "--seconds" 120 arguments
+            Exchange = [ "--markets"; "200" ]
+            Rates = []
+            Collector = configuration "false"
+            MostProcessor = 0.25
+            MostMemory = 200L <<< 20
+        }
+        (fun _ -> true)
 
 /// Live books of 200 markets at so many messages a second, through to SQLite on the disk: how long a change takes until it is durable,
-/// and whether anything was lost.
+/// and whether anything was lost. With a burst there are so many messages a second for five seconds in the middle.
 let soak (arguments: string list) =
     let rate = argument "--messages" 10_000 arguments
     let seconds = argument "--seconds" 600 arguments
+    // A burst is to be absorbed: what comes in it may wait.
+    let burst = argument "--burst" 0 arguments
 
     let judge path =
         match Tributary.Stores.Sqlite.openForReading path with
@@ -211,23 +229,27 @@ let soak (arguments: string list) =
 
             printfn "gaps of live books: %s" (if told = "" then "none" else told)
             store.Close().AsTask().Wait()
-            stored > 0.0 && p99 <= 250.0 && gaps.IsEmpty
+            stored > 0.0 && (burst > 0 || p99 <= 250.0) && gaps.IsEmpty
 
-    within (fun folder ->
-        watch
-            {
-                Folder = folder
-                Seconds = seconds
-                Exchange = [
-                    "--markets"
-                    "200"
-                    "--messages"
-                    string rate
-                    "--trades"
-                    string (max 20 (rate / 100))
-                ]
-                Collector = configuration "true"
-                MostProcessor = 2.0
-                MostMemory = 300L <<< 20
-            }
-            judge)
+    watch
+        {
+            Folder = newFolder ()
+            Seconds = seconds
+            Exchange = [
+                "--markets"
+                "200"
+                "--messages"
+                string rate
+                "--trades"
+                string (max 20 (rate / 100))
+            ]
+            Rates =
+                if burst > 0 then
+                    [ float seconds / 2.0, burst; float seconds / 2.0 + 5.0, rate ]
+                else
+                    []
+            Collector = configuration "true"
+            MostProcessor = 2.0
+            MostMemory = 300L <<< 20
+        }
+        judge

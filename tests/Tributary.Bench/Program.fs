@@ -20,6 +20,7 @@ let main arguments =
     match List.ofArray arguments with
     | "load" :: rest -> LoadBench.run rest
     | "soak" :: rest -> LoadBench.soak rest
+    | "plan" :: rest -> PlanBench.run rest
     | [ "receive"; pace ] -> Receiver.run (float pace)
     | _ ->
         let isAsked (name, _, _) =

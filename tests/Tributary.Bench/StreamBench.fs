@@ -18,16 +18,16 @@ let private ok result =
     | Ok value -> value
     | Error(message: string) -> failwith message
 
-let private collector =
+let internal collector =
     Exchanges.Polymarket.collector {
         BooksPerRequest = 100
         MarketsPerRequest = 20
         TradesSource = "auto"
     }
 
-let private part = collector.Stream.Value
+let internal part = collector.Stream.Value
 
-let private describe (condition: string, tokens: string[]) : Market = {
+let internal describe (condition: string, tokens: string[]) : Market = {
     Exchange = collector.Exchange
     Market = ok (MarketId.Parse condition)
     Event = ""
@@ -57,7 +57,7 @@ let private describe (condition: string, tokens: string[]) : Market = {
     Raw = ""
 }
 
-let private received = Instant.ofMillis 1_790_000_000_000L
+let internal received = Instant.ofMillis 1_790_000_000_000L
 
 /// Everything from a frame to the row for a store.
 [<Sealed>]
