@@ -367,7 +367,18 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
             load <- perSecond
             rate <- temper.ChangesPerSecond + temper.TransactionsPerSecond + load
             let wait = random.Wait rate
-            next <- if wait = Int64.MaxValue then wait else at + wait
+
+            // Nothing else happens while the book is crossed.
+            let earliest =
+                match crossing with
+                | ValueSome struct (due, _) -> due + 1L
+                | ValueNone -> at
+
+            next <-
+                if wait = Int64.MaxValue then
+                    wait
+                else
+                    max earliest (at + wait)
 
     /// Puts a bid above the best ask, to be taken back so many microseconds later. Says whether there was room for it.
     member _.Cross(at: int64, lasting: int64, size: int64) =
