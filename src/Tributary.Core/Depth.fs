@@ -109,9 +109,9 @@ type private Said = {
     Message: int
 }
 
-/// A change that came before in its millisecond, word for word, and would undo a later one: a second delivery, or the same change made
-/// again. The next hash tells. Its place among the changes of its millisecond is kept for it.
-type private Repeated = { Change: Held; Place: int }
+/// Changes that came before in their millisecond, word for word, or that lead back to an earlier state of it: a second delivery, or made
+/// again. The next hash tells. Their places among the changes of their millisecond are kept for them.
+type private Repeated = { Changes: Held list; Place: int }
 
 /// A whole book that differs from the one before by what a taker took, as long as the fills for it are not all known.
 [<Struct>]
@@ -762,17 +762,38 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         counts.GapsClosed <- counts.GapsClosed + 1L
         snapshot t book Reason.Resync received out
 
-    /// Whether the book has this hash once the repeated change is made again; it is taken back when not. Of a book whose changes are not
-    /// all stored nothing is made again.
+    /// A second delivery, or made again: until the next hash tells, the book is in doubt. Of a book whose changes are not all stored
+    /// nothing is made again.
+    let repeated (t: Tracked) (changes: Held list) (received: Instant) =
+        failed t
+        t.Verdict <- Verdict.Unverifiable
+        t.Doubt <- Doubt.Ambiguous
+
+        if t.Mode = DepthMode.Full then
+            t.Repeated <- ValueSome { Changes = changes; Place = t.Ordinal }
+
+            t.Ordinal <- t.Ordinal + changes.Length
+
+        if t.SuspectSince.IsNone then
+            t.SuspectSince <- ValueSome received
+
+    /// Whether the book has this hash once the repeated changes are made again; they are taken back when not.
     let wasMadeAgain (t: Tracked) (book: Book) at (hash: ReadOnlySpan<byte>) price =
         match t.Repeated with
-        | ValueSome { Change = change } when t.Mode = DepthMode.Full && t.Gap.IsNone ->
-            let had = book.Size(change.HeldSide, change.HeldPrice)
+        | ValueSome { Changes = changes } when t.Gap.IsNone ->
+            let before =
+                changes |> List.map (fun change -> book.Size(change.HeldSide, change.HeldPrice))
 
-            book.Set(change.HeldSide, change.HeldPrice, change.HeldSize)
-            && (t.Proof.Agrees(book, at, hash, price)
-                || (book.Set(change.HeldSide, change.HeldPrice, had) |> ignore
-                    false))
+            for change in changes do
+                book.Set(change.HeldSide, change.HeldPrice, change.HeldSize) |> ignore
+
+            let isIt = t.Proof.Agrees(book, at, hash, price)
+
+            if not isIt then
+                for change, had in List.zip changes before do
+                    book.Set(change.HeldSide, change.HeldPrice, had) |> ignore
+
+            isIt
         | _ -> false
 
     /// One change of a book that is there. `message` tells the entries of one message from those of others.
@@ -834,26 +855,18 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             counts.Repeats <- counts.Repeats + 1L
 
             if t.Verdict = Verdict.Verified && isLast && book.Size(side, price) <> size then
-                failed t
-                t.Verdict <- Verdict.Unverifiable
-                t.Doubt <- Doubt.Ambiguous
-
-                t.Repeated <-
-                    ValueSome {
-                        Change = {
+                repeated
+                    t
+                    [
+                        {
                             HeldAt = at
                             HeldSide = side
                             HeldPrice = price
                             HeldSize = size
                             HeldHash = hash.ToArray()
                         }
-                        Place = t.Ordinal
-                    }
-
-                t.Ordinal <- t.Ordinal + 1
-
-                if t.SuspectSince.IsNone then
-                    t.SuspectSince <- ValueSome received
+                    ]
+                    received
         else
             match t.Mirrored with
             | ValueSome moment ->
@@ -927,7 +940,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 // A hash of all other levels shows that a repeated change was a second delivery.
                 let isExplained =
                     match t.Repeated with
-                    | ValueSome again -> again.Change.HeldSide <> side || again.Change.HeldPrice <> price
+                    | ValueSome again ->
+                        again.Changes
+                        |> List.forall (fun change -> change.HeldSide <> side || change.HeldPrice <> price)
                     | ValueNone -> false
 
                 let isHole = t.Gap.IsSome || t.Failed > (if isExplained then 1 else 0)
@@ -936,20 +951,20 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 if isHole then
                     t.Owes <- ValueSome Reason.Resync
             elif isLast && t.Repeated.IsSome && wasMadeAgain t book at hash price then
-                // So it is no second delivery: its row has its place.
+                // So it is no second delivery: their rows have their places.
                 let again = t.Repeated.Value
-                let change = again.Change
 
-                late
-                    t
-                    change.HeldAt
-                    again.Place
-                    change.HeldSide
-                    change.HeldPrice
-                    change.HeldSize
-                    (ReadOnlySpan change.HeldHash)
-                    received
-                    out
+                for i, change in List.indexed again.Changes do
+                    late
+                        t
+                        change.HeldAt
+                        (again.Place + i)
+                        change.HeldSide
+                        change.HeldPrice
+                        change.HeldSize
+                        (ReadOnlySpan change.HeldHash)
+                        received
+                        out
 
                 let isHole = t.Failed > 1
                 prove t true received out
@@ -1029,6 +1044,34 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             theirs <- theirs + 1
 
         if ok then ValueSome(struct (taken, touched)) else ValueNone
+
+    /// Whether a whole book is what a taker left of ours, on one side.
+    let isSwept (book: Book) (bids: ReadOnlySpan<Level>) (asks: ReadOnlySpan<Level>) =
+        match swept (book.Levels Side.Buy) bids, swept (book.Levels Side.Sell) asks with
+        | ValueSome(struct (0L, _)), ValueSome _
+        | ValueSome _, ValueSome(struct (0L, _)) -> true
+        | _ -> false
+
+    /// What a taker changed, into `touched`, in the order in which it was taken; answers how much that was.
+    let touch (book: Book) (bids: ReadOnlySpan<Level>) (asks: ReadOnlySpan<Level>) : int64 =
+        let mutable taken = 0L
+        touched.Clear()
+
+        for side in sides do
+            let after = if side = Side.Buy then bids else asks
+            let levels = book.Levels side
+            let gone = levels.Length - after.Length
+            let last = if after.Length = 0 then gone else gone + 1
+
+            for k in 1..last do
+                let level = levels[levels.Length - k]
+                let size = if k <= gone then 0L else after[0].Size.Millionths
+
+                if size <> level.Size.Millionths then
+                    taken <- taken + level.Size.Millionths - size
+                    touched.Add(struct (side, level.Price.Millionths, size))
+
+        taken
 
     /// The most that a maker takes back of a level because it is too small to stand.
     let dust = 10_000L
@@ -1328,13 +1371,26 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 t.Verdict <- Verdict.Unverifiable
                 t.Doubt <- Doubt.Pending
                 t.SuspectSince <- ValueSome received
-        | _ when row.At = t.At && isSeen t (keyOf hash) whole -3 -> () // a state of this very millisecond that is past
-        | book when
-            (match swept (book.Levels Side.Buy) bids, swept (book.Levels Side.Sell) asks with
-             | ValueSome(struct (0L, _)), ValueSome _
-             | ValueSome _, ValueSome(struct (0L, _)) -> t.Failed = 0
-             | _ -> false)
-            ->
+        | book when row.At.Micros = t.At.Micros && isSeen t (keyOf hash) whole -3 ->
+            // A state of this very millisecond that is past, unless a taker led back to it.
+            if t.Verdict = Verdict.Verified && isSwept book bids asks then
+                touch book bids asks |> ignore
+                let at, text = row.At, hash.ToArray()
+
+                repeated
+                    t
+                    [
+                        for struct (side, price, size) in touched do
+                            {
+                                HeldAt = at
+                                HeldSide = side
+                                HeldPrice = price
+                                HeldSize = size
+                                HeldHash = text
+                            }
+                    ]
+                    received
+        | book when t.Failed = 0 && isSwept book bids asks ->
             // What a taker left of it: the exchange tells of that by a whole book.
             let before = t.GoodAt
 
@@ -1345,26 +1401,10 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             t.Hash <- hash
             see t (keyOf hash) whole -1
-            let mutable taken = 0L
-            touched.Clear()
+            let taken = touch book bids asks
 
-            for side in sides do
-                let after = if side = Side.Buy then bids else asks
-                let levels = book.Levels side
-                let gone = levels.Length - after.Length
-                // Worst of what is touched last, as it was taken.
-                let last = if after.Length = 0 then gone else gone + 1
-
-                for k in 1..last do
-                    let level = (book.Levels side)[book.Count side - 1]
-                    let price = level.Price.Millionths
-
-                    let size = if k <= gone then 0L else after[0].Size.Millionths
-
-                    if size <> level.Size.Millionths then
-                        taken <- taken + level.Size.Millionths - size
-                        book.Set(side, price, size) |> ignore
-                        touched.Add(struct (side, price, size))
+            for struct (side, price, size) in touched do
+                book.Set(side, price, size) |> ignore
 
             counts.Changes <- counts.Changes + int64 touched.Count
 

@@ -456,6 +456,36 @@ let ``a second delivery that would undo a change of its millisecond is told by t
     equal [] w.Gaps
 
 [<Test>]
+let ``a taker who leads back to an earlier book of its millisecond is found by the next hash`` () =
+    let w = begun (World())
+    w.Wait 10L
+    w.Change(Side.Sell, 59, 4)
+    w.Change(Side.Sell, 58, 6)
+    w.Silently(Side.Sell, 58, 0)
+    w.Hear(w.Fill(58, 6))
+    w.Last <- "0.58"
+    w.Silently(Side.Sell, 58, 6)
+    w.Silently(Side.Sell, 58, 0)
+    w.Last <- "0.5"
+    w.Hear(w.Refresh())
+    equal (struct ("unverifiable", "ambiguous", false)) w.State
+    w.Wait 10L
+    w.Last <- "0.58"
+    w.Change(Side.Buy, 40, 2)
+    equal verified w.State
+
+    equal
+        [
+            "10.0 sell 0.59 4 verified"
+            "10.1 sell 0.58 6 verified"
+            "10.2 sell 0.58 0 unverifiable"
+            "20.0 buy 0.4 2 verified"
+        ]
+        w.Deltas
+
+    equal [] w.Gaps
+
+[<Test>]
 let ``fills older than ten seconds are forgotten, and the others keep their numbers`` () =
     let fills = Fills()
 
