@@ -1004,21 +1004,28 @@ type internal Sender
 
     /// Ends when everything that is in the outbox now can be read at the server.
     member _.Flush(ct: CancellationToken) : Task<unit> = task {
+        let goals = [
+            for track in tracks do
+                track.Wake 1
+                track, outbox.Last track.Table
+        ]
+
+        let each is = task {
+            while ready.IsNone
+                  || not (
+                      goals
+                      |> List.forall (fun (track, goal) -> goal = 0L || lock track (fun () -> is track goal))
+                  ) do
+                do! Task.Delay(TimeSpan.FromMilliseconds 10.0, clock, ct)
+        }
+
+        // As long as rows are on their way, looks after them would only hold them up.
+        do! each (fun track goal -> Position.taken track.Position >= goal)
         Interlocked.Increment &flushes |> ignore
         lookSoon.Ring()
 
         try
-            let goals = [
-                for track in tracks do
-                    track.Wake 1
-                    track, outbox.Last track.Table
-            ]
-
-            let isReached (track: Track, goal) =
-                lock track (fun () -> goal = 0L || Settling.applied track.Settling >= goal)
-
-            while ready.IsNone || not (List.forall isReached goals) do
-                do! Task.Delay(TimeSpan.FromMilliseconds 10.0, clock, ct)
+            do! each (fun track goal -> Settling.applied track.Settling >= goal)
         finally
             Interlocked.Decrement &flushes |> ignore
     }
