@@ -99,6 +99,12 @@ let ``the smallest and the largest number survive format and parse`` () =
 [<TestCase(1L, "0.000001")>]
 [<TestCase(1_500_250_000L, "1500.25")>]
 [<TestCase(0L, "0")>]
+[<TestCase(9_000_000L, "9")>]
+[<TestCase(10_000_000L, "10")>]
+[<TestCase(99_010_000L, "99.01")>]
+[<TestCase(100_000_001L, "100.000001")>]
+[<TestCase(999_100_100L, "999.1001")>]
+[<TestCase(1_000_000_000L, "1000")>]
 let ``the canonical form has no trailing zeros and a leading one`` (millionths: int64, text: string) =
     equal text (Fixed.text millionths)
 
