@@ -53,6 +53,8 @@ type TradeRow = {
     Source: Source
     Price: Price
     Size: Size
+    /// The exact amount of the currency that changed hands, where the source says it.
+    Collateral: Size voption
     At: Instant
     Received: Instant
     /// As text, in the batch's buffer.
@@ -110,6 +112,18 @@ type DeltaRow = {
     mutable Inserted: bool
 }
 
+/// A price of a token at a moment as it stands in a batch.
+[<Struct>]
+type PriceRow = {
+    Market: Name
+    Token: Name
+    At: Instant
+    Received: Instant
+    Kind: PriceKind
+    Price: Price
+    mutable Inserted: bool
+}
+
 /// Bytes that could not be read, or rows that cannot be true: kept with the reason, never as data.
 type Rejection = {
     Exchange: string
@@ -140,6 +154,8 @@ type Checkpoint = {
     Error: string
     /// How long the last run took.
     Duration: TimeSpan
+    /// What the job needs to go on where it stopped, in its own words; replaced as a whole each time. Empty where nothing is needed.
+    State: string
 }
 
 /// A counter or a gauge at a moment.
@@ -172,6 +188,7 @@ type Batch(names: Names) =
     member val Levels = Rows<Level>()
     member val Deltas = Rows<DeltaRow>()
     member val Links = Rows<TradeLink>()
+    member val Prices = Rows<PriceRow>()
     member val Markets = ResizeArray<Market>()
     member val Gaps = ResizeArray<Gap>()
     member val Checkpoints = ResizeArray<Checkpoint>()
@@ -212,6 +229,7 @@ type Batch(names: Names) =
         + this.Books.Count
         + this.Deltas.Count
         + this.Links.Count
+        + this.Prices.Count
         + this.Markets.Count
         + this.Gaps.Count
         + this.Checkpoints.Count
@@ -236,6 +254,7 @@ type Batch(names: Names) =
         this.Rollback(struct (0, 0, 0, 0, 0))
         this.Deltas.Truncate 0
         this.Links.Truncate 0
+        this.Prices.Truncate 0
         this.Gaps.Clear()
         this.Checkpoints.Clear()
         this.Rejections.Clear()
@@ -253,6 +272,7 @@ type Batch(names: Names) =
             Side = row.Side
             Price = row.Price
             Size = row.Size
+            Collateral = row.Collateral
             Id = row.Id
             Transaction = this.Text row.Transaction
             Source = row.Source
@@ -295,6 +315,20 @@ type Batch(names: Names) =
             Hash = this.Text row.Hash
             Verdict = row.Verdict
             Doubt = row.Doubt
+            At = row.At
+            Received = row.Received
+        }
+
+    /// A price as the doors give it.
+    member this.PricePoint(index: int) : PricePoint =
+        let row = &this.Prices[index]
+
+        {
+            Exchange = Known.exchange this.Exchange
+            Market = Known.market (names.Text row.Market)
+            Token = Known.token (names.Text row.Token)
+            Kind = row.Kind
+            Price = row.Price
             At = row.At
             Received = row.Received
         }

@@ -1491,6 +1491,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     | ValueSome(struct (_, cause)) -> string cause
                     | ValueNone -> ""
                 Duration = TimeSpan.Zero
+                State = ""
             }
         | _ -> ()
 

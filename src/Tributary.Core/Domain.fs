@@ -281,6 +281,8 @@ type Flags =
     | ZeroSize = 4096
     /// The last change is older than the configured age.
     | Stale = 8192
+    /// A maker's part of a fill whose taker's part is a row of its own: never counted beside it.
+    | Maker = 16384
 
 /// One price level of an order book: the total size resting there.
 [<Struct>]
@@ -297,6 +299,8 @@ type Trade = {
     Side: Side
     Price: Price
     Size: Size
+    /// The exact amount of the currency that changed hands, where the source says it: the price is then its quotient by the size, rounded.
+    Collateral: Size voption
     Id: TradeId
     /// The settling transaction, or empty. Many fills share one.
     Transaction: string
@@ -310,6 +314,36 @@ type Trade = {
     member this.Value =
         decimal this.Price.Millionths * decimal this.Size.Millionths
         / 1_000_000_000_000m
+
+/// What a price is the price of.
+type PriceKind =
+    /// A point of the exchange's own price history.
+    | History = 0uy
+    /// The probability that an exchange without order books gives.
+    | Probability = 1uy
+
+[<RequireQualifiedAccess>]
+module PriceKind =
+    /// Every kind with its word in tables, in the order of their numbers.
+    let all = [ PriceKind.History, "history"; PriceKind.Probability, "probability" ]
+
+    let private words = all |> List.map snd |> Array.ofList
+
+    let text (kind: PriceKind) = words[int kind]
+
+    let tryParse word =
+        all |> List.tryFind (snd >> (=) word) |> Option.map fst
+
+/// A price of a token at a moment, at the doors.
+type PricePoint = {
+    Exchange: ExchangeId
+    Market: MarketId
+    Token: TokenId
+    Kind: PriceKind
+    Price: Price
+    At: Instant
+    Received: Instant
+}
 
 /// A whole order book at one moment, at the doors. Levels stand best first on both sides.
 type OrderBookSnapshot = {
@@ -475,6 +509,10 @@ type Stream =
     | Trades
     /// Live order books.
     | Depth
+    /// Trades of the past, read once: a backfill.
+    | History
+    /// The exchange's own history of prices.
+    | Prices
 
     override this.ToString() =
         match this with
@@ -482,11 +520,30 @@ type Stream =
         | Books -> "books"
         | Trades -> "trades"
         | Depth -> "depth"
+        | History -> "history"
+        | Prices -> "prices"
 
 [<RequireQualifiedAccess>]
 module Stream =
     /// Every stream, in the order of their declaration.
-    let all = [ Stream.Markets; Stream.Books; Stream.Trades; Stream.Depth ]
+    let all = [
+        Stream.Markets
+        Stream.Books
+        Stream.Trades
+        Stream.Depth
+        Stream.History
+        Stream.Prices
+    ]
+
+    /// Its rows come from asking again and again, not from a connection and not from reading the past once.
+    let isPolled stream =
+        match stream with
+        | Stream.Markets
+        | Stream.Books
+        | Stream.Trades -> true
+        | Stream.Depth
+        | Stream.History
+        | Stream.Prices -> false
 
 /// Why there is a hole.
 [<RequireQualifiedAccess>]

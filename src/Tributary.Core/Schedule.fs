@@ -117,6 +117,8 @@ module Schedule =
             | Stream.Books -> 2UL
             | Stream.Trades -> 3UL
             | Stream.Depth -> 4UL
+            | Stream.History -> 5UL
+            | Stream.Prices -> 6UL
 
         let mutable z =
             seed

@@ -397,7 +397,9 @@ type Engine
                 | Some known -> yield! known.Tokens |> Seq.choose (string >> find)
                 | None -> ()
             | Stream.Markets
-            | Stream.Depth -> () // not polled
+            | Stream.Depth
+            | Stream.History
+            | Stream.Prices -> () // not polled
     ]
 
     /// Flows whose poll brought nothing, in one batch.
@@ -807,7 +809,9 @@ type Engine
                     | Stream.Books -> pollBooks venue job due markets account
                     | Stream.Trades -> pollTrades venue job due account
                     | Stream.Markets -> refresh venue
-                    | Stream.Depth -> Task.FromResult(struct ([], ValueNone)) // not polled
+                    | Stream.Depth
+                    | Stream.History
+                    | Stream.Prices -> Task.FromResult(struct ([], ValueNone)) // not polled
 
                 finished results fault
             with error when not (error :? OperationCanceledException) ->

@@ -94,6 +94,7 @@ type internal Flow
                 Rows = rows
                 Error = ""
                 Duration = took
+                State = ""
             }
 
             last <- ValueSome checkpoint
@@ -187,8 +188,8 @@ type internal Flows(meters: Meters) =
                 Flow(exchange, stream, market, token, track, watermark, meters)
 
         // Live books keep their own accounts.
-        let checkpoints = checkpoints |> List.filter (fun one -> one.Stream <> Stream.Depth)
-        let openGaps = openGaps |> List.filter (fun gap -> gap.Stream <> Stream.Depth)
+        let checkpoints = checkpoints |> List.filter (fun one -> Stream.isPolled one.Stream)
+        let openGaps = openGaps |> List.filter (fun gap -> Stream.isPolled gap.Stream)
 
         for checkpoint in checkpoints do
             let track =

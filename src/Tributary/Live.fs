@@ -471,6 +471,7 @@ type internal Live
                     Wallet = { Start = 0; Length = 0 }
                     Flags = Flags.None
                     Occurrence = 0
+                    Collateral = ValueNone
                     Id = { High = 0UL; Low = 0UL }
                     Inserted = false
                 }

@@ -75,6 +75,7 @@ let addTrade (random: Random) (batch: Batch) market token outcome at =
         Wallet = { Start = 0; Length = 0 }
         Flags = if random.Next 50 = 0 then Flags.OffGrid else Flags.None
         Occurrence = 0
+        Collateral = ValueNone
         Id = {
             High = uint64 (random.NextInt64())
             Low = uint64 (random.NextInt64())

@@ -98,6 +98,7 @@ let private generate (count: int) : Rows =
                     Wallet = { Start = 0; Length = 0 }
                     Flags = Flags.None
                     Occurrence = 0
+                    Collateral = ValueNone
                     Id = {
                         High = BinaryPrimitives.ReadUInt64BigEndian(ReadOnlySpan(ids, i * 16, 8))
                         Low = BinaryPrimitives.ReadUInt64BigEndian(ReadOnlySpan(ids, i * 16 + 8, 8))

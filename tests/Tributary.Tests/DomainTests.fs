@@ -61,6 +61,7 @@ let ``a trade's value is exact`` () =
         Side = Side.Buy
         Price = price "0.333333"
         Size = size "3000000.000001"
+        Collateral = ValueNone
         Id = { High = 0UL; Low = 0UL }
         Transaction = ""
         Source = Source.Api

@@ -55,6 +55,7 @@ let private checkpoint stream token since watermark : Checkpoint = {
     Rows = 0
     Error = ""
     Duration = TimeSpan.Zero
+    State = ""
 }
 
 let private gap stream token since cause : Gap = {

@@ -18,6 +18,7 @@ let private seen source number (shares: int64) : Trade = {
     Side = Side.Buy
     Price = price "0.5"
     Size = Size.tryOfMillionths(shares * 1_000_000L).Value
+    Collateral = ValueNone
     Id = idOf number
     Transaction = "0xaa"
     Source = source

@@ -90,6 +90,7 @@ let private add (batch: Batch) fill =
         Wallet = { Start = 0; Length = 0 }
         Flags = Flags.None
         Occurrence = 0
+        Collateral = ValueNone
         Id = { High = 0UL; Low = 0UL }
         Inserted = false
     }

@@ -21,6 +21,7 @@ let private row p s (at: Instant) : TradeRow = {
     Wallet = none
     Flags = Flags.None
     Occurrence = 0
+    Collateral = ValueNone
     Id = { High = 0UL; Low = 0UL }
     Inserted = false
 }

@@ -45,6 +45,7 @@ let private alike count =
             Wallet = batch.KeepLower(span "0xcd")
             Flags = Flags.None
             Occurrence = 0
+            Collateral = ValueNone
             Id = { High = 0UL; Low = 0UL }
             Inserted = false
         }

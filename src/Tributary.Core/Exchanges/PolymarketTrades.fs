@@ -184,6 +184,7 @@ let private trade
                     Wallet = batch.KeepLower(json.Slice(wallet.Start, wallet.Length))
                     Flags = flags
                     Occurrence = 0
+                    Collateral = ValueNone
                     Id = { High = 0UL; Low = 0UL }
                     Received = batch.Received
                     Inserted = false

@@ -340,6 +340,7 @@ let readTrades (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
             Wallet = nowhere
             Flags = flags
             Occurrence = 0
+            Collateral = ValueNone
             Id = id
             Inserted = true
         }

@@ -1098,6 +1098,7 @@ let private readTrade (row: Statement) : Trade = {
     Side = LanguagePrimitives.EnumOfValue(byte (row.Integer 4))
     Price = Price.ofMillionths (row.Integer 5)
     Size = sizeOf (row.Integer 6)
+    Collateral = ValueNone
     Id = idOf (row.Bytes 7)
     Transaction = hexOrText "0x" row 8
     Source = LanguagePrimitives.EnumOfValue(byte (row.Integer 9))
@@ -1196,6 +1197,7 @@ let private readCheckpoint (row: Statement) : Checkpoint = {
     Rows = int (row.Integer 7)
     Error = row.Text 8
     Duration = TimeSpan(row.Integer 9 * TimeSpan.TicksPerMicrosecond)
+    State = ""
 }
 
 let private readRejection (row: Statement) : Rejection = {
@@ -1663,6 +1665,7 @@ type private Shipments(db: Connection, collector: string) =
                     Wallet = nowhere
                     Flags = enum (int (found.Integer 9))
                     Occurrence = 0
+                    Collateral = ValueNone
                     Id = id
                     Inserted = true
                 }

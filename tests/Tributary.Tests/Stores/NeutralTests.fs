@@ -110,6 +110,7 @@ let private anyTrade (batch: Batch) = gen {
             Wallet = nowhere
             Flags = enum flags
             Occurrence = 0
+            Collateral = ValueNone
             Id = { High = uint64 high; Low = uint64 low }
             Inserted = inserted
         }
@@ -409,6 +410,7 @@ let private tradeReceivedAt received =
                 Wallet = batch.Keep(utf8 "0xbb")
                 Flags = enum 5
                 Occurrence = 3
+                Collateral = ValueNone
                 Id = {
                     High = 0x0102030405060708UL
                     Low = 0x090A0B0C0D0E0F10UL

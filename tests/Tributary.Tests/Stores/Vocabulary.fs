@@ -68,6 +68,7 @@ let fillOf market token outcome (text: string) (number: int) micros (batch: Batc
         Wallet = batch.KeepLower(utf8 "0x00000000000000000000000000000000000000aa")
         Flags = Flags.OffGrid ||| Flags.Old
         Occurrence = 0
+        Collateral = ValueNone
         Id = { High = 0UL; Low = 0UL }
         Inserted = false
     }
@@ -211,6 +212,7 @@ let checkpoint: Checkpoint = {
     Rows = 7
     Error = ""
     Duration = TimeSpan.FromMilliseconds 12.5
+    State = ""
 }
 
 let reached (checkpoint: Checkpoint) (batch: Batch) = batch.Checkpoints.Add checkpoint

@@ -291,6 +291,7 @@ type internal Reader(server: Server) =
                 Side = Value.side (get "side")
                 Price = Value.price (get "price")
                 Size = Value.size (get "size")
+                Collateral = ValueNone
                 Id = Value.tradeId (get "trade_id")
                 Transaction = Value.text (get "transaction_hash")
                 Source = Value.source (get "source")
