@@ -1,4 +1,5 @@
-// Reads the past trades of one market into a store, newest first. Rows are stored once: after an interruption, type the same again.
+// Reads the past trades of one market into a store, newest first. What was read is not asked for again: after an interruption, type the
+// same once more.
 // Needs the library: dotnet fsi build.fsx build
 
 #load "shared.fsx"
@@ -12,7 +13,7 @@ open Shared
 let usage =
     "dotnet fsi scripts/backfill.fsx SLUG [OPTIONS]
   SLUG                  the market: the last part of its page's address
-  --since WHEN          how far back: a duration such as 6h, or a time such as 2026-11-01T12:00:00Z (24h)
+  --since WHEN          how far back: a duration such as 6h, or a time such as 2026-11-01T12:00:00Z (the first trade)
   --store FILE          the SQLite file to store into (as the configuration says)
   --exchange-url URL    ask here instead, such as the address that 'tributary simulate' prints"
 
@@ -23,7 +24,11 @@ let slug =
     | [ slug ] -> slug
     | _ -> refuse 2 $"One market, please.\n{usage}"
 
-let since = options.TryFind "--since" |> Option.defaultValue "24h" |> moment usage
+let since =
+    options.TryFind "--since"
+    |> Option.map (moment usage)
+    |> Option.defaultValue (Instant.ofSeconds 0L)
+
 let configured = settings usage options
 
 let say = {
@@ -32,19 +37,18 @@ let say = {
             let at = progress.Oldest |> ValueOption.map string |> ValueOption.defaultValue "now"
 
             printfn
-                $"{progress.Slug}: {progress.Pages} pages, {progress.Rows} trades, {progress.NewRows} new, back to {at}"
+                $"{progress.Slug} ({progress.Source}): {progress.Pages} pages, {progress.Rows} trades, {progress.NewRows} new, back to {at}"
 }
 
 let outcome =
     storing configured (fun store ->
-        Ask.backfill
+        Backfill.run
             configured.Collectors.Head
             (Setup.rules configured.Validation)
             store
             TimeProvider.System
             NullLogger.Instance
-            [ slug ]
-            since
+            { BackfillOrder.everything [ Selection.Slug slug ] with Since = since }
             say
             CancellationToken.None)
 
@@ -53,4 +57,4 @@ match outcome with
 | Ok results ->
     match results |> List.tryFind (_.IsDone >> not) with
     | Some result -> refuse 1 $"incomplete: {result.Error}"
-    | None -> printfn "complete since %O" since
+    | None -> printfn "read since %O" since

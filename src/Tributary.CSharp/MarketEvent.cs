@@ -306,6 +306,12 @@ public enum GapStream
 
     /// <summary>Live order books.</summary>
     Depth,
+
+    /// <summary>Trades of the past, read once: a backfill.</summary>
+    History,
+
+    /// <summary>The exchange's own history of prices.</summary>
+    Prices,
 }
 
 /// <summary>A hole in what was collected. It comes when the gap opens, and again when it is closed or healed.</summary>

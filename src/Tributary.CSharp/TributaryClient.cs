@@ -3,6 +3,7 @@ using System.Runtime.CompilerServices;
 using System.Threading.Channels;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
+using Microsoft.FSharp.Collections;
 using Microsoft.FSharp.Core;
 using Tributary.Stores;
 
@@ -14,18 +15,20 @@ namespace Tributary.CSharp;
 /// <param name="Paused">Why nothing is asked at present; empty when all is well.</param>
 public sealed record TributaryStatus(int Flows, int FlowsInGap, IReadOnlyList<GapCause> Paused);
 
-/// <summary>How far the backfill of one market has come.</summary>
+/// <summary>How far the reading of one market's past from one source has come.</summary>
 /// <param name="Market">The market as the exchange keys it.</param>
 /// <param name="Slug">The market's slug.</param>
+/// <param name="Source">The source that is read, such as <c>v2</c> and <c>v1</c> of the Data API: each has trades that the other leaves out.</param>
 /// <param name="Pages">Pages read so far.</param>
 /// <param name="Rows">Trades read so far.</param>
 /// <param name="NewRows">Of these, trades that the store did not have.</param>
 /// <param name="Oldest">How far back it has come; null before the first trade.</param>
-/// <param name="IsComplete">Everything that was asked for is stored.</param>
+/// <param name="IsComplete">Everything that the source serves of it is stored, but for what is a gap.</param>
 /// <param name="Error">What kept it from its end; null when nothing did.</param>
 public sealed record BackfillProgress(
     string Market,
     string Slug,
+    string Source,
     int Pages,
     int Rows,
     int NewRows,
@@ -34,7 +37,7 @@ public sealed record BackfillProgress(
     string? Error);
 
 /// <summary>How a backfill ended.</summary>
-/// <param name="Markets">One for each market.</param>
+/// <param name="Markets">One for each market and source that something was left to read of.</param>
 public sealed record BackfillResult(IReadOnlyList<BackfillProgress> Markets)
 {
     /// <summary>Everything that was asked for is stored; otherwise run the same backfill again.</summary>
@@ -165,8 +168,8 @@ public sealed class TributaryClient : IAsyncDisposable
     public async ValueTask DisposeAsync() => await _stopped.Value.ConfigureAwait(false);
 
     /// <summary>
-    /// Reads the trades of markets, newest first, back to a moment, and stores them. Rows are stored once: the same backfill again,
-    /// also after it was cancelled or killed, adds what is missing. The store must not be in use, also not by a client.
+    /// Reads the trades of markets, newest first, back to a moment, and stores them. What was read is noted with the rows: the same
+    /// backfill again, also after it was cancelled or killed, asks for what is missing and nothing else. The store must not be in use, also not by a client.
     /// </summary>
     /// <param name="options">Which exchange is asked and into which file is stored; its markets and events do not matter here.</param>
     /// <param name="markets">The slugs of the markets.</param>
@@ -194,14 +197,22 @@ public sealed class TributaryClient : IAsyncDisposable
 
         try
         {
-            var answer = await Ask.backfill(
+            var everything = BackfillOrderModule.everything(ListModule.OfSeq(markets.Select(Selection.NewSlug)));
+
+            var order = new BackfillOrder(
+                everything.Markets,
+                InstantModule.ofDateTimeOffset(since),
+                everything.Until,
+                everything.Sources,
+                everything.Parallel);
+
+            var answer = await Backfill.run(
                 settings.Collectors.Head,
                 Setup.rules(settings.Validation),
                 store,
                 options.TimeProvider,
                 LogOf(options),
-                markets,
-                InstantModule.ofDateTimeOffset(since),
+                order,
                 new Forward(progress),
                 ct).ConfigureAwait(false);
 
@@ -334,6 +345,7 @@ public sealed class TributaryClient : IAsyncDisposable
         new(
             said.Market.ToString(),
             said.Slug,
+            said.Source,
             said.Pages,
             said.Rows,
             said.NewRows,

@@ -31,24 +31,37 @@ type StartArguments =
 
 type BackfillArguments =
     | [<AltCommandLine "-c"; Unique>] Config of path: string
-    | [<AltCommandLine "-m"; Mandatory>] Market of slug: string
+    | [<AltCommandLine("-m", "--market"); Mandatory>] Markets of selection: string
     | [<Unique>] Since of moment: string
+    | [<Unique>] Until of moment: string
+    | Source of names: string
+    | [<Unique>] Plan
+    | [<Unique>] Parallel of walks: int
     | [<Unique>] Store of path: string
     | [<Unique; CustomCommandLine "--questdb">] QuestDb of connection: string
     | [<Unique>] Exchange_Url of address: string
+    | [<Unique>] Json
 
     interface IArgParserTemplate with
         member this.Usage =
             match this with
             | Config _ -> "a folder of layers or one file; default: config, if it is there."
-            | Market _ -> "the market, by its slug; may be repeated."
+            | Markets _ ->
+                "whose past: a slug, a pattern with * and ? (in quotes), event:SLUG, tag:SLUG, a condition id, @FILE with one of these a line, or several of them with commas between; may be repeated."
             | Since _ ->
-                "how far back: a duration such as 6h or 7d, or a time such as 2026-11-01 or 2026-11-01T12:00:00Z; default 24h."
+                "how far back: a duration such as 6h or 7d, or a time such as 2026-11-01 or 2026-11-01T12:00:00Z; default: to the first trade."
+            | Until _ -> "up to when, in the same forms; default: now."
+            | Source _ ->
+                "read only these: a comma list of v2, v1 (trades of the Data API), prices (the price history, which is never read unless it is named); default: v2,v1."
+            | Plan ->
+                "ask for nothing but the markets, and print what would be read and what that takes under the limits."
+            | Parallel _ -> "walks at the same time, under the same limits; default 8."
             | Store _ -> "the SQLite file to store to, instead of the configured one."
             | QuestDb _ ->
                 "store to this QuestDB, such as \"http::addr=localhost:9000;\", or file:PATH of such a string when it holds a password; with --store, to both."
             | Exchange_Url _ ->
                 "ask this server instead of the exchange, such as a running 'tributary simulate'."
+            | Json -> "one JSON document instead of tables, at the end."
 
 type ValidateArguments =
     | [<AltCommandLine "-c"; Unique>] Config of path: string
@@ -249,7 +262,8 @@ type Arguments =
             | Verbose -> "log at debug level, and show the stack of an exception."
             | Start _ ->
                 "collect markets, order books and trades until Ctrl-C or SIGTERM; what is missed is a row in gaps."
-            | Backfill _ -> "read the recent trades of some markets into the store."
+            | Backfill _ ->
+                "read the past trades of some markets into the store, all of them or since a moment; what was read is never asked for again."
             | Validate_Config _ ->
                 "check the configuration and name every mistake with its place; opens no socket; exit code 78 if any."
             | Status _ ->

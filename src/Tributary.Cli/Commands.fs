@@ -152,7 +152,7 @@ let start (common: Common) (arguments: ParseResults<StartArguments>) = task {
 // ---------------------------------------------------------------------------------------------------------------------------
 
 /// A duration back from now, or a moment.
-let private since (now: DateTimeOffset) (text: string) =
+let since (now: DateTimeOffset) (text: string) =
     match Yaml.tryDuration text with
     | Some span -> Instant.ofDateTimeOffset (now - span)
     | None ->
@@ -164,90 +164,6 @@ let private since (now: DateTimeOffset) (text: string) =
             refuse
                 Exit.Usage
                 $"'{text}' is neither a duration such as 6h nor a time such as 2026-11-01T12:00:00Z"
-
-let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = task {
-    let settings =
-        settingsFrom (arguments.TryGetResult BackfillArguments.Config)
-        |> askInstead (arguments.TryGetResult BackfillArguments.Exchange_Url)
-        |> storedIn
-            (arguments.TryGetResult BackfillArguments.Store)
-            (arguments.TryGetResult BackfillArguments.QuestDb)
-
-    if not (arguments.Contains BackfillArguments.Market) then
-        refuse Exit.Usage "backfill needs a market: --market SLUG ('tributary markets' searches)"
-
-    let from =
-        arguments.TryGetResult BackfillArguments.Since
-        |> Option.defaultValue "24h"
-        |> since (TimeProvider.System.GetUtcNow())
-
-    if from >= Instant.ofDateTimeOffset (TimeProvider.System.GetUtcNow()) then
-        refuse Exit.Usage $"--since {moment from} lies not in the past"
-
-    use logging = logFor common settings
-    use interrupt = new Interrupt()
-
-    let store =
-        opened (Setup.openStore settings TimeProvider.System (logging.CreateLogger "tributary"))
-
-    let line (progress: BackfillProgress) =
-        let back =
-            match progress.Oldest with
-            | ValueSome oldest -> $", back to {moment oldest}"
-            | ValueNone -> ""
-
-        $"{progress.Slug}: {progress.Pages} pages, {progress.Rows} trades, {progress.NewRows} new{back}"
-
-    try
-        let work (show: string -> unit) =
-            Ask.backfill
-                settings.Collectors.Head
-                (Setup.rules settings.Validation)
-                store
-                TimeProvider.System
-                (logging.CreateLogger "tributary")
-                (arguments.GetResults BackfillArguments.Market)
-                from
-                {
-                    new IProgress<BackfillProgress> with
-                        member _.Report progress = show (line progress)
-                }
-                interrupt.Token
-
-        let! outcome =
-            if isScreen then
-                AnsiConsole
-                    .Status()
-                    .StartAsync(
-                        "asking",
-                        fun context -> work (fun text -> context.Status <- Markup.Escape text)
-                    )
-            else
-                work Console.WriteLine
-
-        match outcome with
-        | Error fault -> return refuse Exit.Failed (string fault)
-        | Ok results ->
-            for result in results do
-                let state =
-                    if result.IsDone then
-                        "complete"
-                    else
-                        $"incomplete: {result.Error}"
-
-                Console.WriteLine $"{line result} ({state} since {moment from})"
-
-            let isDone = results |> List.forall _.IsDone
-            do! store.Close()
-            return if isDone then Exit.Done else Exit.Failed
-    with :? OperationCanceledException ->
-        do! store.Close()
-
-        eprintfn
-            "Stopped: what was read is stored. The same command goes on where it matters: rows are stored once."
-
-        return interrupt.ExitCode
-}
 
 // ---------------------------------------------------------------------------------------------------------------------------
 

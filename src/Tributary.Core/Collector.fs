@@ -1,6 +1,7 @@
 namespace Tributary
 
 open System
+open System.Collections.Generic
 
 /// Which markets discovery would choose. An empty criterion does not restrict.
 type Discovery = {
@@ -11,6 +12,8 @@ type Discovery = {
     MinLiquidity: Size voption
     /// Patterns of market slugs with `*` and `?`: any of them.
     Slugs: string list
+    /// Markets that are closed as well: for their past.
+    WithClosed: bool
     /// The most markets to take, largest volume first.
     MaxMarkets: int
 }
@@ -34,12 +37,32 @@ type Need =
     /// The trades of these markets since the moments that they are known up to, newest first.
     | Trades of Follow list
 
+/// Where the reading of a part of the past stands: what is left of it to ask depends on nothing else.
+[<NoComparison>]
+type HistoryState = {
+    /// The name of the source that is read.
+    Source: string
+    /// Whose past it is; a source that tells of one market at a time is read for one.
+    Markets: MarketId list
+    /// The markets of their tokens, for sources that tell tokens alone.
+    Tokens: IReadOnlyDictionary<string, MarketId>
+    /// From this moment on …
+    Since: Instant
+    /// … to before this one.
+    Until: Instant
+    /// Where the next request begins, in the source's own words; empty for the first.
+    Place: string
+    /// An answer that cannot be read without another one. It is not kept with the place: whoever goes on from there asks for it again.
+    Held: ReadOnlyMemory<byte>
+}
+
 /// What an answer will be about: the state of a walk over pages, which travels with each request.
 [<RequireQualifiedAccess>]
 type Walk =
     | Markets of Need * PageState
     | Books of TokenId list
     | Trades of Follow list * PageState
+    | History of HistoryState
 
 /// Where in a walk a page stands.
 and PageState = {
@@ -81,6 +104,12 @@ type Decoded = {
     Head: Instant voption
     /// Spans of trades that this source cannot give whole: they become gaps of cause `Truncated`.
     Truncated: (struct (MarketId * Instant * Instant)) list
+    /// Of a part of the past: what has been read whole with this page, as far as the source serves it.
+    Read: Interval list
+    /// No (market, second) group goes on behind this page: the next one is numbered anew.
+    IsWhole: bool
+    /// What was met that may be a fill and could not be read as one.
+    Unknown: int64
     /// Things worth telling a person: a slug that nobody knows, a market that is not deployed yet.
     Notes: string list
 }
@@ -93,6 +122,9 @@ module Decoded =
         Missing = []
         Head = ValueNone
         Truncated = []
+        Read = []
+        IsWhole = false
+        Unknown = 0L
         Notes = []
     }
 
@@ -107,6 +139,11 @@ module PageState =
         Newest = ValueNone
         Until = ValueNone
     }
+
+[<RequireQualifiedAccess>]
+module HistoryState =
+    /// What has been read is not called read up to now: an exchange publishes some fills late, and out of order.
+    let settled = TimeSpan.FromMinutes 2.0
 
 /// How often an endpoint may be asked: so many requests in any ten seconds.
 [<Struct>]
@@ -133,6 +170,28 @@ type AskOptions = {
     TradesSource: string
 }
 
+/// A source of the past that can be read once and for all: of trades, or of prices.
+[<NoComparison; NoEquality>]
+type HistorySource = {
+    Name: string
+    /// What it is about: `History` for trades, `Prices`.
+    Stream: Stream
+    /// What it leaves out.
+    Limits: SourceLimits
+    /// What it is read for when nobody says by which sources.
+    IsUsual: bool
+    /// A part of the past can be asked for without all that is newer.
+    CanJump: bool
+    /// So many markets can be read in one walk.
+    MostMarkets: int
+    /// What its requests count against.
+    Endpoint: string
+    /// Fills that a page holds at most.
+    PageRows: int
+    /// The request at a place.
+    Ask: HistoryState -> Request
+}
+
 /// An exchange, as pure functions: what to ask, and what the answers mean. The runtime does the asking. Adding an exchange
 /// is a file with one of these and a line in the registry.
 [<NoComparison; NoEquality>]
@@ -155,6 +214,8 @@ type Collector = {
     Refused: Request -> int -> Decoded voption
     /// What a recorded value is, if it is of this exchange at all.
     Recognise: ReadOnlyMemory<byte> -> Shape voption
+    /// Sources of the past, in the order in which they are read.
+    History: HistorySource list
     /// Live order books and fills, where the exchange has them.
     Stream: StreamPart voption
 }

@@ -105,6 +105,18 @@ module Trades =
     /// The start of a walk: no group is cut.
     let noCarry = Carry Map.empty
 
+    /// What a carry holds, for a checkpoint: of each market the second, and how often each of its tuples was met.
+    let carried (Carry carry) : (string * Instant * (TradeId * int) list) list = [
+        for KeyValue(market, struct (second, group)) in carry -> market, second, Map.toList group
+    ]
+
+    /// The carry that held this.
+    let carrying (groups: (string * Instant * (TradeId * int) list) seq) : Carry =
+        groups
+        |> Seq.map (fun (market, second, group) -> market, struct (second, Map.ofList group))
+        |> Map.ofSeq
+        |> Carry
+
     /// Numbers the trades of one page and gives them their ids. The pages of a walk are numbered in their order, each with
     /// the carry of the one before, so that a group which a page edge cuts is counted on.
     let number (Carry carried) (batch: Batch) : Carry =

@@ -94,7 +94,8 @@ module Universe =
         | ValueSome limit, ValueSome size -> size >= limit
         | ValueSome _, ValueNone -> false
 
-    let private fits (wanted: Discovery) (market: Market) =
+    /// Whether a market is one of those.
+    let fits (wanted: Discovery) (market: Market) =
         isAtLeast wanted.MinVolume market.Volume
         && isAtLeast wanted.MinLiquidity market.Liquidity
         && (wanted.Tags.IsEmpty

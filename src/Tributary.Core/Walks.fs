@@ -11,6 +11,9 @@ type Progress = {
     Head: Instant voption
     Missing: TokenId list
     Truncated: (struct (MarketId * Instant * Instant)) list
+    /// What has been read whole.
+    Read: Interval list
+    Unknown: int64
     Notes: string list
     /// Requests that failed for good, and why: what they asked about is not known.
     Failed: (Request * Fault) list
@@ -19,22 +22,28 @@ type Progress = {
 /// The pages of one question, one after the other. The shell asks and stores; what an answer means is decided here.
 [<RequireQualifiedAccess>]
 module Walks =
-    let start request = {
+    /// A walk that begins with this request, after others whose last group goes on in it.
+    let resume request carry = {
         Waiting = [ request ]
-        Carry = Trades.noCarry
+        Carry = carry
         Pages = 0
         Head = ValueNone
         Missing = []
         Truncated = []
+        Read = []
+        Unknown = 0L
         Notes = []
         Failed = []
     }
+
+    let start request = resume request Trades.noCarry
 
     let isDone progress = progress.Waiting.IsEmpty
 
     let private absorb (decoded: Decoded) progress = {
         progress with
             Waiting = decoded.Next @ progress.Waiting
+            Carry = if decoded.IsWhole then Trades.noCarry else progress.Carry
             Pages = progress.Pages + 1
             Head =
                 match decoded.Head, progress.Head with
@@ -43,6 +52,8 @@ module Walks =
                 | ValueNone, known -> known
             Missing = progress.Missing @ decoded.Missing
             Truncated = progress.Truncated @ decoded.Truncated
+            Read = Intervals.union progress.Read decoded.Read
+            Unknown = progress.Unknown + decoded.Unknown
             Notes = progress.Notes @ decoded.Notes
     }
 
@@ -54,6 +65,7 @@ module Walks =
     /// The first waiting request was answered with a page that was decoded into the batch: its trades are numbered and identified.
     let answered (decoded: Decoded) (batch: Batch) progress : Progress =
         let carry = Trades.number progress.Carry batch
+
         absorb decoded { rest progress with Carry = carry }
 
     /// The first waiting request was refused, and that means something.

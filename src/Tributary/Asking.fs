@@ -72,13 +72,13 @@ type internal Asker
         for token in market.Tokens do
             ticks.TryRemove((pool.Names.Intern(string token)).Key) |> ignore
 
-    /// Asks what waits, page by page. `page` is given each page's batch, then its owner, and the progress that includes it; it is
+    /// Asks what waits, page by page, until nothing does. `page` is given each page's batch, then its owner, and the progress that includes it; it is
     /// called for a failed request as well, with whatever of its rows was good. `live` says that old trades are remarkable.
     /// Throws only when cancelled.
-    member _.Walk
-        (request: Request, live: bool, page: Batch -> Progress -> Task<unit>, ct: CancellationToken)
+    member _.Go
+        (from: Progress, live: bool, page: Batch -> Progress -> Task<unit>, ct: CancellationToken)
         : Task<Progress> = task {
-        let mutable progress = Walks.start request
+        let mutable progress = from
 
         while not (Walks.isDone progress) do
             let request = progress.Waiting.Head
@@ -127,6 +127,12 @@ type internal Asker
 
         return progress
     }
+
+    /// As `Go`, from a first request.
+    member this.Walk
+        (request: Request, live: bool, page: Batch -> Progress -> Task<unit>, ct: CancellationToken)
+        =
+        this.Go(Walks.start request, live, page, ct)
 
     /// All walks of a need at the same time.
     member this.WalkAll

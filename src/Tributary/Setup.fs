@@ -274,6 +274,7 @@ let picks (settings: CollectorSettings) : Picks =
                     MinVolume = size settings.Discovery.MinVolume
                     MinLiquidity = size settings.Discovery.MinLiquidity
                     Slugs = settings.Discovery.Slugs
+                    WithClosed = false
                     MaxMarkets = settings.Discovery.MaxMarkets
                 }
             else

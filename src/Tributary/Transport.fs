@@ -272,6 +272,21 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
             | :? InvalidDataException as error -> return failed (Fault.Undecodable(0, error.Message))
         }
 
+    /// How many requests the narrowest limit of an endpoint leaves at present, and how many it allows in its window.
+    member _.Left(endpoint: string) : struct (int64 * int) =
+        options.LimitsOf endpoint
+        |> List.filter options.RateLimits.ContainsKey
+        |> List.sortBy (fun name -> options.RateLimits[name])
+        |> List.tryHead
+        |> Option.map (fun name ->
+            let left =
+                match limiters[name].GetStatistics() with
+                | null -> 0L
+                | statistics -> statistics.CurrentAvailablePermits
+
+            struct (left, options.RateLimits[name]))
+        |> Option.defaultValue (struct (Int64.MaxValue, Int32.MaxValue))
+
     /// Asks once, and again as long as the fault's verdict says so. The judge may be called for each attempt; what it did for one
     /// that failed must not count. Answers the last failure; throws only when cancelled.
     member _.Ask<'T>(request: Request, judge: Judge<'T>, ct: CancellationToken) : Task<Result<'T, Failure>> =

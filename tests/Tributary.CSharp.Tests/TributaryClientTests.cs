@@ -150,7 +150,7 @@ public sealed class TributaryClientTests
         }
 
         var again = await TributaryClient.BackfillAsync(Options, Options.Markets, LongAgo);
-        Assert.That(again.Markets[0].Rows - again.NewRows, Is.GreaterThanOrEqualTo(streamed));
+        Assert.That(again.Markets.Sum(read => read.Rows) - again.NewRows, Is.GreaterThanOrEqualTo(streamed));
         Assert.Throws<ObjectDisposedException>(() => client.StreamAsync());
         await Assert.DoesNotThrowAsync(client.StopAsync, "stopping again changes nothing");
     }
@@ -165,13 +165,14 @@ public sealed class TributaryClientTests
         Assert.Multiple(() =>
         {
             Assert.That(first.IsComplete, Is.True, first.Markets[0].Error);
-            Assert.That(first.NewRows, Is.GreaterThan(0).And.EqualTo(first.Markets[0].Rows));
-            Assert.That(first.Markets[0].Slug, Is.EqualTo(_exchange.Market));
-            Assert.That(first.Markets[0].Oldest, Is.GreaterThan(LongAgo));
-            Assert.That(reports, Is.Not.Empty);
-            Assert.That(reports[^1], Is.EqualTo(first.Markets[0]));
-            Assert.That(second.Markets[0].Rows, Is.GreaterThanOrEqualTo(first.NewRows));
-            Assert.That(second.NewRows, Is.EqualTo(second.Markets[0].Rows - first.NewRows), "only what came since");
+            Assert.That(first.Markets.Select(read => read.Source), Is.EquivalentTo(new[] { "v1", "v2" }));
+            Assert.That(first.Markets, Has.All.Property("Slug").EqualTo(_exchange.Market));
+            Assert.That(first.Markets, Has.All.Property("Oldest").GreaterThan(LongAgo));
+            Assert.That(first.NewRows, Is.GreaterThanOrEqualTo(first.Markets.Max(read => read.Rows)), "of each trade one row");
+            Assert.That(first.NewRows, Is.LessThan(first.Markets.Sum(read => read.Rows)), "which both sources have");
+            Assert.That(reports.Select(report => report.Source).Distinct(), Is.EquivalentTo(new[] { "v1", "v2" }));
+            Assert.That(first.Markets, Does.Contain(reports[^1]));
+            Assert.That(second.Markets.Sum(read => read.Rows), Is.LessThan(first.NewRows), "only what may have come since");
         });
     }
 

@@ -62,6 +62,7 @@ let private all: Discovery = {
     MinVolume = ValueNone
     MinLiquidity = ValueNone
     Slugs = []
+    WithClosed = false
     MaxMarkets = 2
 }
 

@@ -17,6 +17,7 @@ let private limits =
         "clob_books", 500
         "data", 1_000
         "data_trades", 200
+        "prices_history", 1_000
     ]
     |> List.map (fun (name, count) -> { Name = name; PerTenSeconds = count })
 
@@ -27,6 +28,7 @@ let private limitsOf endpoint =
     | "clob_book"
     | "clob_books" -> [ endpoint; "clob"; "all" ]
     | "data_trades" -> [ endpoint; "data"; "all" ]
+    | "prices_history" -> [ endpoint; "clob"; "all" ]
     | _ -> [ "all" ]
 
 let private ask (options: AskOptions) need : Request list =
@@ -49,12 +51,14 @@ let private decode (request: Request) body received (batch: Batch) =
     | Walk.Markets(need, state) -> PolymarketMarkets.decode request need state body batch
     | Walk.Books asked -> PolymarketBooks.decode request asked body batch
     | Walk.Trades(follows, state) -> PolymarketTrades.decode request follows state body batch
+    | Walk.History state -> PolymarketHistory.decode request state body batch
 
 let private refused options (request: Request) status =
     match request.Walk with
     | Walk.Markets(need, state) -> PolymarketMarkets.refused need state status
     | Walk.Books asked -> PolymarketBooks.refused asked status
     | Walk.Trades(follows, state) -> PolymarketTrades.refused options follows state status
+    | Walk.History state -> PolymarketHistory.refused state status
 
 /// The collector under the given options.
 let collector (options: AskOptions) : Collector = {
@@ -71,5 +75,6 @@ let collector (options: AskOptions) : Collector = {
     Decode = decode
     Refused = refused options
     Recognise = PolymarketShapes.recognise
+    History = PolymarketHistory.sources
     Stream = ValueSome PolymarketStream.part
 }

@@ -446,18 +446,23 @@ let ask need : Request list =
     | Need.MarketsByEvent wanted -> askMarkets need true (repeated "slug" wanted)
     | Need.MarketsById ids -> askMarkets need false (repeated "condition_ids" (List.map string ids))
     | Need.MarketsLike wanted ->
-        // Only open markets are discovered. Tags can be asked for by their slugs on events alone.
+        // Of the present only open markets are discovered. Tags can be asked for by their slugs on events alone.
         let isEvents = not wanted.Tags.IsEmpty
-        let query = "&closed=false"
+
+        let states =
+            if wanted.WithClosed then
+                [ "&closed=false"; "&closed=true" ]
+            else
+                [ "&closed=false" ]
 
         let queries =
             if isEvents then
-                wanted.Tags
-                |> List.map (fun tag -> $"&tag_slug={Uri.EscapeDataString tag}{query}")
+                wanted.Tags |> List.map (fun tag -> $"&tag_slug={Uri.EscapeDataString tag}")
             else
-                [ discoveryQuery wanted + query ]
+                [ discoveryQuery wanted ]
 
-        queries
+        List.allPairs queries states
+        |> List.map (fun (query, state) -> query + state)
         |> List.map (fun query ->
             request need query isEvents false (PageState.first (route false isEvents query)) ValueNone)
     | _ -> []

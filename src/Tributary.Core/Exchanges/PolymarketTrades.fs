@@ -267,7 +267,7 @@ let private pagination
     walk.Ok
 
 /// The rows of a v2 page, and the cursor of the next.
-let private tradePageV2
+let readV2
     (json: ReadOnlySpan<byte>)
     source
     (batch: Batch)
@@ -295,6 +295,17 @@ let private tradePageV2
         ValueSome(Fault.Undecodable(0, "a page of trades without 'data'"))
     else
         Json.``end`` json at
+
+let private readRows reader (json: ReadOnlySpan<byte>) source (batch: Batch) : Fault voption =
+    let mutable at = 0
+
+    match Json.oneOrMany json &at source reader batch with
+    | ValueSome fault -> ValueSome fault
+    | ValueNone -> Json.``end`` json at
+
+/// The rows of a v1 page: an array.
+let readV1 (json: ReadOnlySpan<byte>) source batch =
+    readRows tradeReaderV1 json source batch
 
 /// The next window of a v1 walk. A full page may have cut its oldest second: those rows are taken back and the next window
 /// ends with that second, so that every second is read whole. A page full of one second cannot be had whole: it is kept, called
@@ -381,13 +392,9 @@ let decode
 
     let fault =
         match state.Route, Json.peek json &at with
-        | "v2", '{'B -> tradePageV2 json question.Path batch &cursor &more
-        | route, _ ->
-            let reader = if route.EndsWith "v2" then tradeReaderV2 else tradeReaderV1
-
-            match Json.oneOrMany json &at question.Path reader batch with
-            | ValueSome fault -> ValueSome fault
-            | ValueNone -> Json.``end`` json at
+        | "v2", '{'B -> readV2 json question.Path batch &cursor &more
+        | route, _ when route.EndsWith "v2" -> readRows tradeReaderV2 json question.Path batch
+        | _ -> readV1 json question.Path batch
 
     let met = batch.Trades.Count - from + batch.Rejections.Count - refused
     let latest = batch.Received + tolerance

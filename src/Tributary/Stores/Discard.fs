@@ -59,6 +59,7 @@ let create () : Store =
         Trades = nothing
         Books = nothing
         Deltas = nothing
+        Prices = nothing
         Links = nothing
         Quarantine = nothing
         Status =

@@ -56,6 +56,10 @@ type private Tables(collector: string) =
 
     let rejections = Dictionary<struct (string * string * string), Rejection>()
     let metrics = Dictionary<struct (string * string * Instant), Metric>()
+
+    let prices =
+        Dictionary<struct (ExchangeId * TokenId * Instant * PriceKind), PricePoint>()
+
     let checkpoints = Dictionary<string, Checkpoint>()
     // The versions of a market by the moment, and the stats beside them.
     let versions = Dictionary<struct (ExchangeId * MarketId), ResizeArray<Market>>()
@@ -159,6 +163,11 @@ type private Tables(collector: string) =
         for i in 0 .. batch.Links.Count - 1 do
             let row = batch.Links[i]
             links.TryAdd(struct (row.Trade, row.Other), row) |> ignore
+
+        for i in 0 .. batch.Prices.Count - 1 do
+            let row = batch.PricePoint i
+
+            batch.Prices[i].Inserted <- prices.TryAdd(struct (row.Exchange, row.Token, row.At, row.Kind), row)
 
         for gap in batch.Gaps do
             writeGap gap
@@ -321,6 +330,15 @@ type private Tables(collector: string) =
             struct (row.At, string row.Token, row.Ordinal, row.Side, row.Price.Millionths))
         |> ofEnd query
 
+    member _.Prices(query: Query) =
+        prices.Values
+        |> Seq.filter (fun row ->
+            isWithin query row.Exchange row.Market
+            && isWanted query.Token row.Token
+            && isDuring query row.At)
+        |> Seq.sortBy (fun row -> struct (row.At, string row.Token, PriceKind.text row.Kind))
+        |> ofEnd query
+
     member _.Links() =
         links.Values
         |> Seq.sortBy (fun link -> struct (link.At, link.Trade, link.Other))
@@ -392,6 +410,7 @@ let create (collector: string) : Store =
         Trades = fun query -> alone (fun () -> tables.Trades query)
         Books = fun query -> alone (fun () -> tables.Books query)
         Deltas = fun query -> alone (fun () -> tables.Deltas query)
+        Prices = fun query -> alone (fun () -> tables.Prices query)
         Links = fun () -> alone tables.Links
         Quarantine = fun () -> alone tables.Quarantine
         Status = fun () -> alone tables.Status

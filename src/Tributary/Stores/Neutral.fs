@@ -1,17 +1,18 @@
 /// Rows as they wait for a store that is elsewhere: whole in themselves, with full strings, and in a version of their own, so that
 /// whoever reads them later needs nothing else, and no store's way of writing is fixed by them.
 ///
-/// Version 2, all numbers little-endian: the version (1 byte), the exchange (text), the batch's `received` (int64), the names (int32,
+/// Version 3, all numbers little-endian: the version (1 byte), the exchange (text), the batch's `received` (int64), the names (int32,
 /// then texts), the rows (int32, then as below). A text is its length in UTF-8 (int32) and its bytes; a name is its place among the
 /// names (int32).
 ///     trade   market, token, outcome (names), side, source (1 byte each), flags (int32), price, size, at, received (int64),
-///             id (16 bytes, big-endian), transaction (text)
+///             id (16 bytes, big-endian), transaction (text), the exact amount (int64; negative where it is not known)
 ///     book    market, token (names), verdict, doubt, reason (1 byte each), flags (int32), tick, at, received (int64), hash (text),
 ///             bids and asks (each: int32, then price and size in int64)
 ///     delta   market, token (names), side, verdict, doubt (1 byte each), ordinal (int32), price, size, at, received (int64),
 ///             hash (text)
+///     price   market, token (names), kind (1 byte), price, at, received (int64)
 ///     metric  name, labels (names), at (int64), value (float64)
-/// Version 1, which is still read, had no deltas, and no `received`, doubt and reason in its rows: they were received when the batch
+/// Version 2, which is still read, had no prices, and no exact amounts of trades. Version 1, which is read as well, had no deltas, and no `received`, doubt and reason in its rows: they were received when the batch
 /// was, doubts were not told of, and every book was polled.
 [<RequireQualifiedAccess>]
 module internal Tributary.Stores.Neutral
@@ -24,7 +25,7 @@ open System.Text
 open Tributary
 
 [<Literal>]
-let Version = 2uy
+let Version = 3uy
 
 /// A growing run of bytes, used again and again.
 [<Sealed>]
@@ -124,6 +125,12 @@ type Writer() =
                 BinaryPrimitives.WriteUInt64BigEndian(rows.Room 8, row.Id.Low)
                 rows.Text(batch.Utf8 row.Transaction)
 
+                rows.Int64(
+                    match row.Collateral with
+                    | ValueSome amount -> amount.Millionths
+                    | ValueNone -> -1L
+                )
+
         finish batch count
 
     /// The books that are marked as inserted, of which there are so many.
@@ -168,6 +175,23 @@ type Writer() =
                 rows.Int64 row.At.Micros
                 rows.Int64 row.Received.Micros
                 rows.Text(batch.Utf8 row.Hash)
+
+        finish batch count
+
+    /// The prices that are marked as inserted, of which there are so many.
+    member _.Prices(batch: Batch, count: int) : ReadOnlySpan<byte> =
+        start ()
+
+        for i in 0 .. batch.Prices.Count - 1 do
+            let row = &batch.Prices[i]
+
+            if row.Inserted then
+                rows.Int32(place row.Market)
+                rows.Int32(place row.Token)
+                rows.Byte(byte row.Kind)
+                rows.Int64 row.Price.Millionths
+                rows.Int64 row.At.Micros
+                rows.Int64 row.Received.Micros
 
         finish batch count
 
@@ -278,18 +302,17 @@ let private doubt (source: Cursor) : Doubt =
 let private reason (source: Cursor) : Reason =
     LanguagePrimitives.EnumOfValue(oneOf (byte (Reason.all.Length - 1)) "reason" (source.Byte()))
 
-/// The head into the batch, which is cleared; then each of the rows, of so many bytes or more. It is told whether the entry is of
-/// version 1.
-let private read (bytes: ReadOnlyMemory<byte>) (batch: Batch) least (row: bool -> Cursor -> Name[] -> unit) =
+/// The head into the batch, which is cleared; then each of the rows, of so many bytes or more. It is told the entry's version.
+let private read (bytes: ReadOnlyMemory<byte>) (batch: Batch) least (row: byte -> Cursor -> Name[] -> unit) =
     damages (fun () ->
         let source = Cursor bytes
 
-        let isFirst =
+        let version =
             match source.Byte() with
-            | 1uy -> true
-            | Version -> false
             | 0uy -> raise (InvalidDataException "version 0, which there never was")
-            | later -> raise (InvalidDataException $"version {later}, of a later Tributary")
+            | later when later > Version ->
+                raise (InvalidDataException $"version {later}, of a later Tributary")
+            | version -> version
 
         batch.Clear()
         batch.Exchange <- Encoding.UTF8.GetString(source.Text())
@@ -297,20 +320,20 @@ let private read (bytes: ReadOnlyMemory<byte>) (batch: Batch) least (row: bool -
         let names = Array.init (source.Count 4) (fun _ -> batch.Names.Intern(source.Text()))
 
         for _ in 1 .. source.Count least do
-            row isFirst source names
+            row version source names
 
         if source.Rest > 0 then
             raise (InvalidDataException "it ends too late"))
 
-let private receivedIn isFirst (source: Cursor) (batch: Batch) : Instant =
-    if isFirst then
+let private receivedIn version (source: Cursor) (batch: Batch) : Instant =
+    if version = 1uy then
         batch.Received
     else
         Instant.ofMicros (source.Int64())
 
 /// What `Writer.Trades` wrote, as the batch's only rows. An `InvalidDataException` says what is damaged.
 let readTrades (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
-    read bytes batch 62 (fun isFirst source names ->
+    read bytes batch 62 (fun version source names ->
         let market = names[source.Int32()]
         let token = names[source.Int32()]
         let outcome = names[source.Int32()]
@@ -323,8 +346,9 @@ let readTrades (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
         let price = Price.ofMillionths (source.Int64())
         let size = source.Size()
         let at = Instant.ofMicros (source.Int64())
-        let received = receivedIn isFirst source batch
+        let received = receivedIn version source batch
         let id = source.TradeId()
+        let transaction = batch.Keep(source.Text())
 
         let row: TradeRow = {
             Market = market
@@ -336,11 +360,15 @@ let readTrades (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
             Size = size
             At = at
             Received = received
-            Transaction = batch.Keep(source.Text())
+            Transaction = transaction
             Wallet = nowhere
             Flags = flags
             Occurrence = 0
-            Collateral = ValueNone
+            Collateral =
+                if version < 3uy then
+                    ValueNone
+                else
+                    Size.tryOfMillionths (source.Int64())
             Id = id
             Inserted = true
         }
@@ -351,16 +379,16 @@ let readTrades (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
 
 /// What `Writer.Books` wrote, as the batch's only rows.
 let readBooks (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
-    read bytes batch 41 (fun isFirst source names ->
+    read bytes batch 41 (fun version source names ->
         let market = names[source.Int32()]
         let token = names[source.Int32()]
         let verdict = verdict source
-        let doubt = if isFirst then Doubt.None else doubt source
-        let reason = if isFirst then Reason.Poll else reason source
+        let doubt = if version = 1uy then Doubt.None else doubt source
+        let reason = if version = 1uy then Reason.Poll else reason source
         let flags = enum (source.Int32())
         let tick = Price.ofMillionths (source.Int64())
         let at = Instant.ofMicros (source.Int64())
-        let received = receivedIn isFirst source batch
+        let received = receivedIn version source batch
         let hash = batch.Keep(source.Text())
         let firstBid = batch.Levels.Count
         let bids = source.Levels batch
@@ -392,8 +420,8 @@ let readBooks (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
 
 /// What `Writer.Deltas` wrote, as the batch's only rows.
 let readDeltas (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
-    read bytes batch 51 (fun isFirst source names ->
-        if isFirst then
+    read bytes batch 51 (fun version source names ->
+        if version = 1uy then
             raise (InvalidDataException "version 1, which had no deltas")
 
         let market = names[source.Int32()]
@@ -423,6 +451,33 @@ let readDeltas (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
         }
 
         batch.Deltas.Add &row)
+
+/// What `Writer.Prices` wrote, as the batch's only rows.
+let readPrices (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
+    read bytes batch 33 (fun version source names ->
+        if version < 3uy then
+            raise (InvalidDataException $"version {version}, which had no prices")
+
+        let market = names[source.Int32()]
+        let token = names[source.Int32()]
+
+        let kind: PriceKind =
+            LanguagePrimitives.EnumOfValue(oneOf (byte (PriceKind.all.Length - 1)) "kind" (source.Byte()))
+
+        let price = Price.ofMillionths (source.Int64())
+        let at = Instant.ofMicros (source.Int64())
+
+        let row: PriceRow = {
+            Market = market
+            Token = token
+            At = at
+            Received = Instant.ofMicros (source.Int64())
+            Kind = kind
+            Price = price
+            Inserted = true
+        }
+
+        batch.Prices.Add &row)
 
 /// What `Writer.Metrics` wrote, as the batch's only rows.
 let readMetrics (bytes: ReadOnlyMemory<byte>) (batch: Batch) =

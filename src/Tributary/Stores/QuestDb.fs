@@ -138,6 +138,7 @@ let openForWriting
             Trades = reader.Trades
             Books = reader.Books
             Deltas = reader.Deltas
+            Prices = reader.Prices
             Links = reader.Links
             Quarantine = reader.Quarantine
             Status =
@@ -226,6 +227,7 @@ let openForReading (settings: StoreSettings) (clock: TimeProvider) : Result<Stor
             Trades = reader.Trades
             Books = reader.Books
             Deltas = reader.Deltas
+            Prices = reader.Prices
             Links = reader.Links
             Quarantine = reader.Quarantine
             Status =

@@ -274,8 +274,8 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     let trade =
         db.Prepare
             "INSERT INTO trades (market, at, trade_id, source, token, outcome, side, price, size, transaction_hash,
-                                 received, flags)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+                                 received, flags, collateral)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
              ON CONFLICT (market, at, trade_id, source) DO NOTHING"
 
     let book =
@@ -310,6 +310,11 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
             "INSERT INTO market_stats (market, at, volume, liquidity, open_interest) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (market, at) DO NOTHING"
 
+    let price =
+        db.Prepare
+            "INSERT INTO prices (token, at, kind, price, received) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (token, at, kind) DO NOTHING"
+
     let gap =
         db.Prepare
             "INSERT INTO gaps (collector, market, stream, token, since, cause, until, healed_at, healed_by)
@@ -331,17 +336,17 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     let checkpoint =
         db.Prepare
             "INSERT INTO checkpoints (job, market, stream, token, since, watermark, rows, error, duration,
-                                      runs, total_rows, total_errors)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, 1, ?7, ?8 <> '')
+                                      state, runs, total_rows, total_errors)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?7, ?8 <> '')
              ON CONFLICT (job) DO UPDATE SET
                  market = excluded.market, stream = excluded.stream, token = excluded.token,
                  since = excluded.since, watermark = max(watermark, excluded.watermark),
-                 rows = excluded.rows, error = excluded.error, duration = excluded.duration,
+                 rows = excluded.rows, error = excluded.error, duration = excluded.duration, state = excluded.state,
                  runs = runs + 1,
                  total_rows = total_rows + excluded.total_rows,
                  total_errors = total_errors + excluded.total_errors
-             WHERE (since, watermark, rows, error, duration)
-                IS NOT (excluded.since, excluded.watermark, excluded.rows, excluded.error, excluded.duration)"
+             WHERE (since, watermark, rows, error, duration, state)
+                IS NOT (excluded.since, excluded.watermark, excluded.rows, excluded.error, excluded.duration, excluded.state)"
 
     let rejection =
         db.Prepare
@@ -502,6 +507,11 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
 
             trade.Integer(11, row.Received.Micros)
             trade.Integer(12, int64 row.Flags)
+
+            match row.Collateral with
+            | ValueSome amount -> trade.Integer(13, amount.Millionths)
+            | ValueNone -> trade.Null 13
+
             trade.Run()
             row.Inserted <- db.Changes = 1
 
@@ -669,6 +679,32 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
                     deltaPlaces.Number row.Price.Millionths
                     deltaPlaces.Next()
 
+    /// In the outbox prices are whole, whether they are in a table here as well or not: a reference would be as long.
+    let writePrices (batch: Batch) =
+        let names, rows = batch.Names, batch.Prices
+        let keys = keysOf batch batch.Exchange
+        let mutable fresh = 0
+
+        for i in 0 .. rows.Count - 1 do
+            let row = &rows[i]
+
+            if shipsRows then
+                row.Inserted <- true
+            else
+                let token = tokenOf keys names (marketOf keys names row.Market) row.Token
+                price.Integer(1, token.Key)
+                price.Integer(2, row.At.Micros)
+                price.Text(3, PriceKind.text row.Kind)
+                price.Integer(4, row.Price.Millionths)
+                price.Integer(5, row.Received.Micros)
+                price.Run()
+                row.Inserted <- db.Changes = 1
+
+            fresh <- fresh + (if row.Inserted then 1 else 0)
+
+        if ships && fresh > 0 then
+            outbox.Add("prices", fresh, true, neutral.Prices(batch, fresh))
+
     /// A link is small: what refers to it holds all of it, and it is never dropped.
     let writeLinks (batch: Batch) =
         for i in 0 .. batch.Links.Count - 1 do
@@ -811,6 +847,7 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
         checkpoint.Integer(7, row.Rows)
         checkpoint.Text(8, row.Error)
         checkpoint.Integer(9, row.Duration.Ticks / TimeSpan.TicksPerMicrosecond)
+        checkpoint.Text(10, row.State)
         checkpoint.Run()
 
     let writeRejection (row: Rejection) =
@@ -855,6 +892,9 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
             (if shipsRows then shipDeltas else writeDeltas) batch
 
         writeLinks batch
+
+        if batch.Prices.Count > 0 then
+            writePrices batch
 
         for row in batch.Gaps do
             writeGap batch row
@@ -958,6 +998,12 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
             for i in 0 .. dropped.Deltas.Count - 1 do
                 let row = &dropped.Deltas[i]
                 lose Stream.Depth dropped.Exchange (names.Text row.Market) (names.Text row.Token) row.At
+        | "prices" ->
+            read Neutral.readPrices
+
+            for i in 0 .. dropped.Prices.Count - 1 do
+                let row = &dropped.Prices[i]
+                lose Stream.Prices dropped.Exchange (names.Text row.Market) (names.Text row.Token) row.At
         | _ -> () // counters: the next ones say more
 
     /// Keeps the outbox within its bounds; what goes is a gap of the flow that it was of.
@@ -1090,6 +1136,9 @@ let private idOf (bytes: ReadOnlySpan<byte>) : TradeId =
         Low = BinaryPrimitives.ReadUInt64BigEndian(bytes.Slice 8)
     }
 
+let private sizeOrNone (row: Statement) column =
+    row.IntegerOrNull column |> ValueOption.map sizeOf
+
 let private readTrade (row: Statement) : Trade = {
     Exchange = exchangeOf (row.Text 0)
     Market = marketOf (row.Text 1)
@@ -1098,7 +1147,7 @@ let private readTrade (row: Statement) : Trade = {
     Side = LanguagePrimitives.EnumOfValue(byte (row.Integer 4))
     Price = Price.ofMillionths (row.Integer 5)
     Size = sizeOf (row.Integer 6)
-    Collateral = ValueNone
+    Collateral = sizeOrNone row 13
     Id = idOf (row.Bytes 7)
     Transaction = hexOrText "0x" row 8
     Source = LanguagePrimitives.EnumOfValue(byte (row.Integer 9))
@@ -1137,6 +1186,19 @@ let private readDelta (row: Statement) : OrderBookDelta = {
     Received = row.Instant 11
 }
 
+let private readPrice (row: Statement) : PricePoint = {
+    Exchange = exchangeOf (row.Text 0)
+    Market = marketOf (row.Text 1)
+    Token = tokenOf (row.Text 2)
+    Kind =
+        (match PriceKind.tryParse (row.Text 3) with
+         | Some kind -> kind
+         | None -> damaged "a kind of price that there is not")
+    Price = Price.ofMillionths (row.Integer 4)
+    At = row.Instant 5
+    Received = row.Instant 6
+}
+
 let private readLink (row: Statement) : TradeLink = {
     Trade = idOf (row.Bytes 0)
     Other = idOf (row.Bytes 1)
@@ -1157,34 +1219,30 @@ let private readGap (row: Statement) : RecordedGap = {
     }
 }
 
-let private readMarket (row: Statement) : Market =
-    let sizeOrNone column =
-        row.IntegerOrNull column |> ValueOption.map sizeOf
-
-    {
-        Exchange = exchangeOf (row.Text 0)
-        Market = marketOf (row.Text 1)
-        Event = row.Text 2
-        Slug = row.Text 3
-        Question = row.Text 4
-        Outcomes = Content.outcomesOf tokenOf (row.Text 5)
-        Tags = Content.tagsOf (row.Text 6)
-        Status = statusOf (row.Text 7)
-        AcceptsOrders = row.Integer 8 <> 0L
-        TickSize = row.IntegerOrNull 9 |> ValueOption.map Price.ofMillionths
-        MinimumSize = sizeOrNone 10
-        NegRisk = row.Integer 11 <> 0L
-        Start = row.InstantOrNull 12
-        End = row.InstantOrNull 13
-        ClosedAt = row.InstantOrNull 14
-        Winner = row.Text 15
-        Updated = row.InstantOrNull 16
-        Received = row.Instant 17
-        Raw = row.Text 18
-        Volume = sizeOrNone 19
-        Liquidity = sizeOrNone 20
-        OpenInterest = sizeOrNone 21
-    }
+let private readMarket (row: Statement) : Market = {
+    Exchange = exchangeOf (row.Text 0)
+    Market = marketOf (row.Text 1)
+    Event = row.Text 2
+    Slug = row.Text 3
+    Question = row.Text 4
+    Outcomes = Content.outcomesOf tokenOf (row.Text 5)
+    Tags = Content.tagsOf (row.Text 6)
+    Status = statusOf (row.Text 7)
+    AcceptsOrders = row.Integer 8 <> 0L
+    TickSize = row.IntegerOrNull 9 |> ValueOption.map Price.ofMillionths
+    MinimumSize = sizeOrNone row 10
+    NegRisk = row.Integer 11 <> 0L
+    Start = row.InstantOrNull 12
+    End = row.InstantOrNull 13
+    ClosedAt = row.InstantOrNull 14
+    Winner = row.Text 15
+    Updated = row.InstantOrNull 16
+    Received = row.Instant 17
+    Raw = row.Text 18
+    Volume = sizeOrNone row 19
+    Liquidity = sizeOrNone row 20
+    OpenInterest = sizeOrNone row 21
+}
 
 let private readCheckpoint (row: Statement) : Checkpoint = {
     Job = row.Text 0
@@ -1197,7 +1255,7 @@ let private readCheckpoint (row: Statement) : Checkpoint = {
     Rows = int (row.Integer 7)
     Error = row.Text 8
     Duration = TimeSpan(row.Integer 9 * TimeSpan.TicksPerMicrosecond)
-    State = ""
+    State = row.Text 10
 }
 
 let private readRejection (row: Statement) : Rejection = {
@@ -1257,7 +1315,7 @@ let private marketColumns =
 
 let private tradeRows =
     "SELECT e.name, m.name, k.name, coalesce(t.outcome, k.outcome, ''), t.side, t.price, t.size, t.trade_id,
-            t.transaction_hash, t.source, t.at, t.received, t.flags
+            t.transaction_hash, t.source, t.at, t.received, t.flags, t.collateral
      FROM trades t
      JOIN token_keys k ON k.id = t.token
      JOIN market_keys m ON m.id = t.market
@@ -1334,6 +1392,16 @@ type private Reader(db: Connection, path: string, collector: string voption) =
             $"{deltaRows} IN ({tokens})"
             |> inOrder latest [ "d.at"; "k.name"; "d.ordinal"; "d.side"; "d.price" ])
 
+    let prices =
+        ends (fun latest ->
+            $"SELECT e.name, m.name, k.name, p.kind, p.price, p.at, p.received
+              FROM prices p
+              JOIN token_keys k ON k.id = p.token
+              JOIN market_keys m ON m.id = k.market
+              JOIN exchanges e ON e.id = m.exchange
+              WHERE p.at >= ?4 AND p.at < ?5 AND p.token IN ({tokens})"
+            |> inOrder latest [ "p.at"; "k.name"; "p.kind" ])
+
     let tradesOfOne, booksOfOne, deltasOfOne =
         ends tradesOfOne, ends booksOfOne, ends deltasOfOne
 
@@ -1363,7 +1431,7 @@ type private Reader(db: Connection, path: string, collector: string voption) =
 
     let checkpoints =
         db.Prepare
-            "SELECT c.job, e.name, c.stream, m.name, k.name, c.since, c.watermark, c.rows, c.error, c.duration
+            "SELECT c.job, e.name, c.stream, m.name, k.name, c.since, c.watermark, c.rows, c.error, c.duration, c.state
              FROM checkpoints c
              JOIN market_keys m ON m.id = c.market
              JOIN exchanges e ON e.id = m.exchange
@@ -1524,6 +1592,14 @@ type private Reader(db: Connection, path: string, collector: string voption) =
 
     member _.Links() = reading (fun () -> links.Rows readLink)
 
+    member _.Prices(query: Query) =
+        reading (fun () ->
+            let struct (oldest, newest) = prices
+
+            let rows = (restrict query (if query.Latest then newest else oldest)).Rows readPrice
+
+            if query.Latest then List.rev rows else rows)
+
     member _.Quarantine() =
         reading (fun () -> quarantine.Rows readRejection)
 
@@ -1555,7 +1631,7 @@ type private Shipments(db: Connection, collector: string) =
     let trade =
         db.Prepare
             "SELECT e.name, m.name, k.name, coalesce(t.outcome, k.outcome, ''), t.side, t.price, t.size, t.transaction_hash,
-                    t.received, t.flags
+                    t.received, t.flags, t.collateral
              FROM trades t
              JOIN token_keys k ON k.id = t.token
              JOIN market_keys m ON m.id = t.market
@@ -1665,7 +1741,7 @@ type private Shipments(db: Connection, collector: string) =
                     Wallet = nowhere
                     Flags = enum (int (found.Integer 9))
                     Occurrence = 0
-                    Collateral = ValueNone
+                    Collateral = sizeOrNone found 10
                     Id = id
                     Inserted = true
                 }
@@ -1861,6 +1937,7 @@ type private Shipments(db: Connection, collector: string) =
             | "trades" -> Neutral.readTrades content batch
             | "orderbook_snapshots" -> Neutral.readBooks content batch
             | "orderbook_deltas" -> Neutral.readDeltas content batch
+            | "prices" -> Neutral.readPrices content batch
             | _ -> Neutral.readMetrics content batch
         else
             batch.Clear()
@@ -1895,6 +1972,7 @@ let private storeOf (reader: Reader) write (close: unit -> unit) : Store = {
     Trades = reader.Trades
     Books = reader.Books
     Deltas = reader.Deltas
+    Prices = reader.Prices
     Links = reader.Links
     Quarantine = reader.Quarantine
     Status = reader.Status

@@ -227,6 +227,14 @@ CREATE TRIGGER orderbook_deltas_deleted AFTER DELETE ON orderbook_deltas BEGIN
     UPDATE token_keys SET deltas = deltas - 1 WHERE id = OLD.token;
 END;
 """
+
+    """
+-- What a job needs to go on where it stopped, in its own words.
+ALTER TABLE checkpoints ADD COLUMN state TEXT NOT NULL DEFAULT '';
+
+-- The exact amount of the currency that changed hands, where the source says it.
+ALTER TABLE trades ADD COLUMN collateral INTEGER;
+"""
 ]
 
 // ---- how columns are shown to people
@@ -279,7 +287,7 @@ let private ofToken =
 let private trade =
     $"""e.name AS exchange, {slug "m.id"} AS slug, m.name AS market, k.name AS token,
     coalesce(r.outcome, k.outcome, '') AS outcome, {side "r.side"} AS side,
-    {decimal "r.price"} AS price, {decimal "r.size"} AS size,
+    {decimal "r.price"} AS price, {decimal "r.size"} AS size, {decimal "r.collateral"} AS collateral,
     lower(hex(r.trade_id)) AS trade_id, {hexOrText "0x" "r.transaction_hash"} AS transaction_hash,
     CASE r.source WHEN 0 THEN 'api' WHEN 1 THEN 'stream' ELSE 'chain' END AS source,
     {iso "r.at"} AS at, {iso "r.received"} AS received, {flags "r.flags"} AS flags"""
@@ -303,11 +311,12 @@ FROM market_stats r {ofMarket}"""
 FROM trades r JOIN token_keys k ON k.id = r.token {ofMarket}"""
 
     // One row a fill: a sighting that is linked to a better one is left out. `confirmed`: a fill that only the stream told
-    // of may never settle.
+    // of may never settle. A maker's part of a fill is no fill beside the taker's.
     "fills",
     $"""SELECT {trade}, r.source <> 1 AS confirmed
 FROM trades r JOIN token_keys k ON k.id = r.token {ofMarket}
-WHERE NOT EXISTS (SELECT 1 FROM trade_links l WHERE l.other_id = r.trade_id)"""
+WHERE r.flags & {int Flags.Maker} = 0
+    AND NOT EXISTS (SELECT 1 FROM trade_links l WHERE l.other_id = r.trade_id)"""
 
     "orderbook_snapshots_readable",
     $"""SELECT e.name AS exchange, {slug "m.id"} AS slug, m.name AS market, k.name AS token,

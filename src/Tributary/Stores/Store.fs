@@ -128,6 +128,8 @@ type Store = {
     Books: Query -> Task<OrderBookSnapshot list>
     /// In the order in which they are applied: by time, of one time by token, and by ordinal.
     Deltas: Query -> Task<OrderBookDelta list>
+    /// The exchange's own price history, oldest first.
+    Prices: Query -> Task<PricePoint list>
     /// All of them, by time.
     Links: unit -> Task<TradeLink list>
     Quarantine: unit -> Task<Rejection list>

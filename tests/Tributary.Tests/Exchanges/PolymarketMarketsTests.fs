@@ -195,6 +195,7 @@ let ``closed is always sent, and both ways for what is named`` () =
         MinVolume = ValueSome(size "1000")
         MinLiquidity = ValueNone
         Slugs = []
+        WithClosed = false
         MaxMarkets = 10
     }
 

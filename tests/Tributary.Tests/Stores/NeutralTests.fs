@@ -44,6 +44,9 @@ let private deltasOf (batch: Batch) =
 let private metricsOf (batch: Batch) =
     Neutral.Writer().Metrics(batch).ToArray()
 
+let private pricesOf (batch: Batch) =
+    Neutral.Writer().Prices(batch, batch.Prices.Count).ToArray()
+
 let private readAs reading (bytes: byte[]) =
     let batch = Batch()
     reading (ReadOnlyMemory bytes) batch
@@ -94,6 +97,8 @@ let private anyTrade (batch: Batch) = gen {
     let! high = anyNumber
     let! low = anyNumber
     let! inserted = Gen.elements [ true; true; false ]
+    let! hasCollateral = Gen.elements [ true; false ]
+    let! collateral = anySize
 
     return
         ({
@@ -110,7 +115,7 @@ let private anyTrade (batch: Batch) = gen {
             Wallet = nowhere
             Flags = enum flags
             Occurrence = 0
-            Collateral = ValueNone
+            Collateral = if hasCollateral then ValueSome collateral else ValueNone
             Id = { High = uint64 high; Low = uint64 low }
             Inserted = inserted
         }
@@ -433,6 +438,10 @@ let private headOf version names = [
 
 let private head = headOf "02"
 
+/// Of the newest version: as version 2 but for what stands at the end of a row.
+let private third (bytes: byte[]) (ends: byte[]) =
+    Array.concat [ [| 3uy |]; Array.tail bytes; ends ]
+
 let private goldenTradeBytes =
     bytes (
         head "03000000 02000000 6D31 02000000 7431 03000000 59C3A9"
@@ -570,15 +579,64 @@ let private goldenMetricBytes = metricBytesOf "02"
 
 let private shown (bytes: byte[]) = Convert.ToHexString bytes
 
+/// With the exact amount of 5.775.
+let private paidTrade =
+    let batch = tradeReceivedAt 3L
+    paid "5.775" batch
+    batch
+
+let private thirdTradeBytes = third goldenTradeBytes (bytes [ "981E580000000000" ])
+let private thirdBookBytes = third goldenBookBytes [||]
+let private thirdDeltaBytes = third goldenDeltaBytes [||]
+let private thirdMetricBytes = metricBytesOf "03"
+
+let private goldenPrice =
+    batch [
+        priced "m1" "0.55" 1L
+        fun batch ->
+            let row = &batch.Prices[0]
+
+            row <- {
+                row with
+                    At = Instant.ofMicros 1L
+                    Received = Instant.ofMicros 3L
+                    Inserted = true
+            }
+
+            batch.Received <- Instant.ofMicros -2L
+    ]
+
+let private goldenPriceBytes =
+    bytes (
+        headOf "03" "02000000 02000000 6D31 06000000 6D312D796573"
+        @ [
+            "01000000"
+            "00000000 01000000" // market, token
+            "00" // history
+            "7064080000000000" // price
+            "0100000000000000 0300000000000000" // at, received
+        ]
+    )
+
 [<Test>]
-let ``version 2 stays as it is, for what waits in a file is read by later versions`` () =
-    equal (shown goldenTradeBytes) (shown (tradesOf goldenTrade))
-    equal (shown goldenBookBytes) (shown (booksOf goldenBook))
-    equal (shown goldenMetricBytes) (shown (metricsOf goldenMetric))
+let ``version 3 stays as it is, for what waits in a file is read by later versions`` () =
+    equal (shown thirdTradeBytes) (shown (tradesOf paidTrade))
+    equal (shown (third goldenTradeBytes (Array.create 8 255uy))) (shown (tradesOf goldenTrade))
+    equal (shown thirdBookBytes) (shown (booksOf goldenBook))
+    equal (shown thirdMetricBytes) (shown (metricsOf goldenMetric))
+    equal (shown thirdDeltaBytes) (shown (deltasOf goldenDelta))
+    equal (shown goldenPriceBytes) (shown (pricesOf goldenPrice))
+    equal (trade paidTrade 0) (trade (readAs Neutral.readTrades thirdTradeBytes) 0)
+    equal (book goldenBook 0) (book (readAs Neutral.readBooks thirdBookBytes) 0)
+    equal (metric goldenMetric 0) (metric (readAs Neutral.readMetrics thirdMetricBytes) 0)
+    equal (delta goldenDelta 0) (delta (readAs Neutral.readDeltas thirdDeltaBytes) 0)
+    equal (goldenPrice.PricePoint 0) ((readAs Neutral.readPrices goldenPriceBytes).PricePoint 0)
+
+[<Test>]
+let ``version 2 is still read: exact amounts were not told of`` () =
     equal (trade goldenTrade 0) (trade (readAs Neutral.readTrades goldenTradeBytes) 0)
     equal (book goldenBook 0) (book (readAs Neutral.readBooks goldenBookBytes) 0)
     equal (metric goldenMetric 0) (metric (readAs Neutral.readMetrics goldenMetricBytes) 0)
-    equal (shown goldenDeltaBytes) (shown (deltasOf goldenDelta))
     equal (delta goldenDelta 0) (delta (readAs Neutral.readDeltas goldenDeltaBytes) 0)
 
 [<Test>]
@@ -598,6 +656,8 @@ let private kinds = [
     "books", goldenBookBytes, Neutral.readBooks
     "metrics", goldenMetricBytes, Neutral.readMetrics
     "deltas", goldenDeltaBytes, Neutral.readDeltas
+    "trades of version 3", thirdTradeBytes, Neutral.readTrades
+    "prices", goldenPriceBytes, Neutral.readPrices
     "trades of version 1", firstTradeBytes, Neutral.readTrades
     "books of version 1", firstBookBytes, Neutral.readBooks
 ]
@@ -620,7 +680,7 @@ let ``what ends too early, or goes on behind its end, is damaged`` () =
 [<Test>]
 let ``another version is not guessed at`` () =
     for name, bytes, reading in kinds do
-        for version in [ 0uy; 3uy; 255uy ] do
+        for version in [ 0uy; 4uy; 255uy ] do
             damaged name reading (Array.append [| version |] (Array.tail bytes))
 
 /// The bytes with a number in the place of another.
@@ -635,6 +695,8 @@ let private numbers = [
     "books", [ 1; 23; 27; 33; 43; 47; 51; 86; 92; 112 ]
     "metrics", [ 1; 23; 27; 35; 42; 46; 50 ]
     "deltas", [ 1; 23; 27; 33; 43; 47; 51; 94 ]
+    "trades of version 3", [ 1; 23; 27; 33; 39; 46; 50; 54; 58; 116 ]
+    "prices", [ 1; 23; 27; 33; 43; 47; 51 ]
     "trades of version 1", [ 1; 23; 27; 33; 39; 46; 50; 54; 58; 108 ]
     "books of version 1", [ 1; 23; 27; 33; 43; 47; 51; 76; 82; 102 ]
 ]

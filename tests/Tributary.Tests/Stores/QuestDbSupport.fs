@@ -133,6 +133,7 @@ let patient (store: Store) : Store =
             Trades = fun query -> after (fun () -> store.Trades query)
             Books = fun query -> after (fun () -> store.Books query)
             Deltas = fun query -> after (fun () -> store.Deltas query)
+            Prices = fun query -> after (fun () -> store.Prices query)
             Links = fun () -> after store.Links
             Quarantine = fun () -> after store.Quarantine
             Status = fun () -> after store.Status

@@ -192,6 +192,7 @@ let ``a row that the server cannot hold is left out, and the caller told why`` (
             book "m1" 1 early
             delta "m1" 1 early
             linkOf (idOf 1) (idOf 2) late
+            priced "m1" "0.5" late
             hole { gap with Since = at late }
             measured "m" 1.0 early
             described {
@@ -515,9 +516,11 @@ let private everythingThereIs () =
     let batch =
         batch [
             fill "m1" 1 100L
+            paid "5.775"
             book "m1" 1 100L
             delta "m1" 1 100L
             link 1 2
+            priced "m1" "0.5" 100L
             described complete
             hole healed
             rejected "r" "b" "s"

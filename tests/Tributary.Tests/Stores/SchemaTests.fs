@@ -19,7 +19,7 @@ let private statements protocol decimals ttl =
 let private golden = [
     "CREATE TABLE IF NOT EXISTS \"markets\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"event\" VARCHAR, \"slug\" VARCHAR, \"question\" VARCHAR, \"outcomes\" VARCHAR, \"tags\" VARCHAR, \"status\" SYMBOL, \"accepts_orders\" BOOLEAN, \"tick_size\" DOUBLE, \"minimum_size\" DOUBLE, \"neg_risk\" BOOLEAN, \"starts\" TIMESTAMP, \"ends\" TIMESTAMP, \"closed\" TIMESTAMP, \"winner\" VARCHAR, \"updated\" TIMESTAMP, \"received\" TIMESTAMP, \"version\" VARCHAR, \"raw\" VARCHAR) TIMESTAMP(\"at\") PARTITION BY MONTH WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\", \"version\")"
     "CREATE TABLE IF NOT EXISTS \"market_stats\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"volume\" DOUBLE, \"liquidity\" DOUBLE, \"open_interest\" DOUBLE) TIMESTAMP(\"at\") PARTITION BY MONTH WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\")"
-    "CREATE TABLE IF NOT EXISTS \"trades\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"outcome\" SYMBOL, \"side\" SYMBOL, \"source\" SYMBOL, \"flags\" SYMBOL, \"token\" VARCHAR, \"price\" DOUBLE, \"size\" DOUBLE, \"trade_id\" VARCHAR, \"transaction_hash\" VARCHAR, \"received\" TIMESTAMP) TIMESTAMP(\"at\") PARTITION BY DAY WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\", \"trade_id\", \"source\")"
+    "CREATE TABLE IF NOT EXISTS \"trades\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"outcome\" SYMBOL, \"side\" SYMBOL, \"source\" SYMBOL, \"flags\" SYMBOL, \"token\" VARCHAR, \"price\" DOUBLE, \"size\" DOUBLE, \"collateral\" DOUBLE, \"trade_id\" VARCHAR, \"transaction_hash\" VARCHAR, \"received\" TIMESTAMP) TIMESTAMP(\"at\") PARTITION BY DAY WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\", \"trade_id\", \"source\")"
     "CREATE TABLE IF NOT EXISTS \"orderbook_snapshots\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"token\" SYMBOL CAPACITY 131072, \"verdict\" SYMBOL, \"doubt\" SYMBOL, \"reason\" SYMBOL, \"flags\" SYMBOL, \"bids\" DOUBLE[][], \"asks\" DOUBLE[][], \"best_bid\" DOUBLE, \"best_bid_size\" DOUBLE, \"best_ask\" DOUBLE, \"best_ask_size\" DOUBLE, \"mid\" DOUBLE, \"spread\" DOUBLE, \"spread_bps\" DOUBLE, \"hash\" VARCHAR, \"sequence\" LONG, \"received\" TIMESTAMP) TIMESTAMP(\"at\") PARTITION BY HOUR WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\", \"token\", \"hash\")"
     "CREATE TABLE IF NOT EXISTS \"orderbook_deltas\" (\"at\" TIMESTAMP, \"exchange\" SYMBOL, \"market\" SYMBOL CAPACITY 65536, \"token\" SYMBOL CAPACITY 131072, \"side\" SYMBOL, \"verdict\" SYMBOL, \"doubt\" SYMBOL, \"ordinal\" LONG, \"price\" DOUBLE, \"size\" DOUBLE, \"hash\" VARCHAR, \"sequence\" LONG, \"received\" TIMESTAMP) TIMESTAMP(\"at\") PARTITION BY HOUR WAL DEDUP UPSERT KEYS(\"at\", \"exchange\", \"market\", \"token\", \"ordinal\", \"side\", \"price\")"
     "CREATE TABLE IF NOT EXISTS \"trade_links\" (\"at\" TIMESTAMP, \"other_id\" VARCHAR, \"trade_id\" VARCHAR) TIMESTAMP(\"at\") PARTITION BY DAY WAL DEDUP UPSERT KEYS(\"at\", \"other_id\", \"trade_id\")"
@@ -376,6 +376,15 @@ let private differences
             LevelsAsText = true
     }
 
+    "a table from before exact amounts",
+    2,
+    trades,
+    without "collateral",
+    {
+        fine with
+            Mend = [ "ALTER TABLE \"trades\" ADD COLUMN \"collateral\" DOUBLE" ]
+    }
+
     "a table from before doubts",
     2,
     snapshots,
@@ -516,7 +525,7 @@ let ``what is mended on a server compares clean`` () : Task =
 
         let! before = verdict 2 trades server
         equal [] before.Refusals
-        equal 7 before.Mend.Length
+        equal 8 before.Mend.Length
 
         for statement in before.Mend do
             do! execute server statement

@@ -467,7 +467,7 @@ let private one path columns view =
 [<Test>]
 let ``trades are readable, to the last digit`` () =
     withStore (fun path store ->
-        let written = batch [ described market; fill "m1" 1 10L ]
+        let written = batch [ described market; fill "m1" 1 10L; paid "5.775001" ]
         write store [ written ]
 
         equal
@@ -480,6 +480,7 @@ let ``trades are readable, to the last digit`` () =
                 "sell"
                 "0.55"
                 "10.5"
+                "5.775001"
                 string written.Trades[0].Id
                 transaction 1
                 "api"
@@ -487,7 +488,7 @@ let ``trades are readable, to the last digit`` () =
                 "2026-07-24T00:00:03.000000Z"
                 "off_grid old"
             ]
-            (one path 14 "trades_readable"))
+            (one path 15 "trades_readable"))
 
 [<Test>]
 let ``books are readable, with mid, spread and spread in basis points`` () =

@@ -502,6 +502,56 @@ type StoreContractTests(kind: string) =
         equal [ unended ] (ofToken (ValueSome(marketId "m2")) |> List.map _.Gap)
 
     [<Test>]
+    member _.``a price is stored once, and read oldest first``() =
+        let first = batch [ priced "m1" "0.55" 20L; priced "m1" "0.54" 10L ]
+        let again = batch [ priced "m1" "0.55" 20L; priced "m2" "0.7" 15L ]
+        write store [ first ]
+        write store [ again ]
+
+        equal
+            [ first.PricePoint 1; again.PricePoint 1; first.PricePoint 0 ]
+            (prices store |> List.map (fun row -> { row with Received = at 3_000_000L }))
+
+        let only query =
+            result (store.Prices query) |> List.map _.At
+
+        equal
+            [ at 15L ]
+            (only {
+                Query.everything with
+                    Market = ValueSome(marketId "m2")
+            })
+
+        equal [ at 10L ] (only { Query.everything with Until = at 15L })
+
+        equal
+            [ at 20L ]
+            (only {
+                Query.everything with
+                    Limit = 1
+                    Latest = true
+            })
+
+    [<Test>]
+    member _.``the exact amount of a trade is kept where it is known``() =
+        write store [ batch [ fill "m1" 1 10L; paid "5.775"; fill "m1" 2 20L ] ]
+        equal [ ValueSome(stored (size "5.775")); ValueNone ] (trades store |> List.map _.Collateral)
+
+    [<Test>]
+    member _.``the state of a job is replaced as a whole, even where nothing else is new``() =
+        write store [
+            batch [
+                reached {
+                    checkpoint with
+                        State = "{\"place\":\"a \u00fc\"}"
+                }
+            ]
+        ]
+
+        write store [ batch [ reached { checkpoint with State = "b" } ] ]
+        equal [ { checkpoint with State = "b" } ] (result (store.Checkpoints()))
+
+    [<Test>]
     member _.``a checkpoint is the last one of its job``() =
         let next = {
             checkpoint with
@@ -771,7 +821,7 @@ type StoreContractTests(kind: string) =
     member _.``an empty store has nothing, and nothing to write is written``() =
         write store []
         write store [ batch [] ]
-        equal ([], [], ([], []), [], [], [], []) (everything store)
+        equal ([], [], ([], [], []), [], [], [], []) (everything store)
         equal [] (result (store.Status())).Markets
 
     [<Test>]
@@ -801,7 +851,7 @@ type StoreContractTests(kind: string) =
         store <- openStore ()
 
         if kind = "memory" then
-            equal ([], [], ([], []), [], [], [], []) (everything store)
+            equal ([], [], ([], [], []), [], [], [], []) (everything store)
         else
             equal before (everything store)
             equal status.Markets (result (store.Status())).Markets

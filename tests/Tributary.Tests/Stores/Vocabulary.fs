@@ -79,6 +79,29 @@ let fillOf market token outcome (text: string) (number: int) micros (batch: Batc
 let fill market number micros =
     fillOf market $"{market}-yes" "Yes" "0.55" number micros
 
+/// A point of the price history of `market`'s Yes token.
+let priced market (text: string) micros (batch: Batch) =
+    let row: PriceRow = {
+        Market = batch.Names.Intern(utf8 market)
+        Token = batch.Names.Intern(utf8 $"{market}-yes")
+        At = at micros
+        Received = batch.Received
+        Kind = PriceKind.History
+        Price = price text
+        Inserted = false
+    }
+
+    batch.Prices.Add &row
+
+/// The last fill with the exact amount that was paid.
+let paid (amount: string) (batch: Batch) =
+    let row = &batch.Trades[batch.Trades.Count - 1]
+
+    row <- {
+        row with
+            Collateral = ValueSome(size amount)
+    }
+
 let private level (text: string, shares: string) : Level = {
     Price = price text
     Size = size shares
@@ -247,6 +270,7 @@ let trades (store: Store) = result (store.Trades Query.everything)
 let books (store: Store) = result (store.Books Query.everything)
 let deltas (store: Store) = result (store.Deltas Query.everything)
 let links (store: Store) = result (store.Links())
+let prices (store: Store) = result (store.Prices Query.everything)
 let gaps (store: Store) = result (store.Gaps Query.everything)
 let markets (store: Store) = result (store.Markets())
 
@@ -268,7 +292,8 @@ let everything (store: Store) =
          row with
              OrderBookDelta.Received = zero
      }),
-     links store),
+     links store,
+     prices store |> List.map (fun row -> { row with PricePoint.Received = zero })),
     gaps store |> List.sort,
     markets store,
     result (store.Quarantine()) |> List.map (fun row -> row.Reason, row.Bytes),

@@ -126,6 +126,9 @@ module private Value =
         | Some found -> found
         | None -> damaged $"'{text}' for {what}"
 
+    let priceKind value =
+        word "a kind of price" PriceKind.tryParse (text value)
+
     let doubt value =
         word "a doubt" Doubt.tryParse (text value)
 
@@ -281,7 +284,7 @@ type internal Reader(server: Server) =
     member _.Trades(query: Query) : Task<Trade list> =
         rowsOf
             query
-            "SELECT \"at\", exchange, market, outcome, side, source, flags, token, price, size, trade_id, transaction_hash, received FROM trades"
+            "SELECT \"at\", exchange, market, outcome, side, source, flags, token, price, size, collateral, trade_id, transaction_hash, received FROM trades"
             [ "\"at\""; "trade_id"; "source" ]
             (fun get -> {
                 Exchange = Value.exchange (get "exchange")
@@ -291,7 +294,7 @@ type internal Reader(server: Server) =
                 Side = Value.side (get "side")
                 Price = Value.price (get "price")
                 Size = Value.size (get "size")
-                Collateral = ValueNone
+                Collateral = Value.orNone Value.size (get "collateral")
                 Id = Value.tradeId (get "trade_id")
                 Transaction = Value.text (get "transaction_hash")
                 Source = Value.source (get "source")
@@ -336,6 +339,21 @@ type internal Reader(server: Server) =
                 Hash = Value.text (get "hash")
                 Verdict = Value.verdict (get "verdict")
                 Doubt = Value.doubt (get "doubt")
+                At = Value.instant (get "at")
+                Received = Value.instant (get "received")
+            })
+
+    member _.Prices(query: Query) : Task<PricePoint list> =
+        rowsOf
+            query
+            "SELECT \"at\", exchange, market, token, kind, price, received FROM prices"
+            [ "\"at\""; "token"; "kind" ]
+            (fun get -> {
+                Exchange = Value.exchange (get "exchange")
+                Market = Value.market (get "market")
+                Token = Value.token (get "token")
+                Kind = Value.priceKind (get "kind")
+                Price = Value.price (get "price")
                 At = Value.instant (get "at")
                 Received = Value.instant (get "received")
             })

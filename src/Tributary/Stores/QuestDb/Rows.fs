@@ -20,6 +20,7 @@ type internal Lane =
     | Books
     | Deltas
     | Links
+    | Prices
     | Markets
     | MarketStats
     | Gaps
@@ -33,6 +34,7 @@ type internal Lane =
         | Books -> "orderbook_snapshots"
         | Deltas -> "orderbook_deltas"
         | Links -> "trade_links"
+        | Prices -> "prices"
         | Markets -> "markets"
         | MarketStats -> "market_stats"
         | Gaps -> "gaps"
@@ -46,6 +48,7 @@ module internal Lane =
         Lane.Books
         Lane.Deltas
         Lane.Links
+        Lane.Prices
         Lane.Markets
         Lane.MarketStats
         Lane.Gaps
@@ -60,6 +63,7 @@ module internal Lane =
         | Lane.Books -> batch.Books.Count
         | Lane.Deltas -> batch.Deltas.Count
         | Lane.Links -> batch.Links.Count
+        | Lane.Prices -> batch.Prices.Count
         | Lane.Markets
         | Lane.MarketStats -> batch.Markets.Count
         | Lane.Gaps -> batch.Gaps.Count
@@ -158,6 +162,8 @@ module private Columns =
     let flags = at "flags"
     let price = at "price"
     let size = at "size"
+    let collateral = at "collateral"
+    let kind = at "kind"
     let tradeId = at "trade_id"
     let transaction = at "transaction_hash"
     let received = at "received"
@@ -259,6 +265,7 @@ type internal Encoder(options: EncoderOptions) =
     let books = Ilp.table Lane.Books.Table
     let deltas = Ilp.table Lane.Deltas.Table
     let links = Ilp.table Lane.Links.Table
+    let prices = Ilp.table Lane.Prices.Table
     let markets = Ilp.table Lane.Markets.Table
     let marketStats = Ilp.table Lane.MarketStats.Table
     let gaps = Ilp.table Lane.Gaps.Table
@@ -480,6 +487,11 @@ type internal Encoder(options: EncoderOptions) =
                 writer.Put beginning.Token
                 number Columns.price row.Price.Millionths
                 number Columns.size row.Size.Millionths
+
+                match row.Collateral with
+                | ValueSome amount -> number Columns.collateral amount.Millionths
+                | ValueNone -> ()
+
                 writer.Hex(Columns.tradeId, row.Id.High, row.Id.Low)
                 writer.String(Columns.transaction, batch.Utf8 row.Transaction)
                 writer.Timestamp(Columns.received, row.Received.Micros)
@@ -553,6 +565,22 @@ type internal Encoder(options: EncoderOptions) =
                 writer.Begin(payload, links)
                 writer.Hex(Columns.otherId, row.Other.High, row.Other.Low)
                 writer.Hex(Columns.tradeId, row.Trade.High, row.Trade.Low)
+                writer.End row.At.Micros
+
+    member _.AppendPrices
+        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        for i in first .. first + count - 1 do
+            let row = &batch.Prices[i]
+
+            if isKept reject i row.At then
+                writer.Begin(payload, prices)
+                symbol Columns.exchange batch.Exchange
+                symbol Columns.market (batch.Names.Text row.Market)
+                symbol Columns.token (batch.Names.Text row.Token)
+                symbol Columns.kind (PriceKind.text row.Kind)
+                double Columns.price row.Price.Millionths
+                writer.Timestamp(Columns.received, row.Received.Micros)
                 writer.End row.At.Micros
 
     member private _.Append(market: Market, payload: Payload) =
@@ -685,6 +713,7 @@ type internal Encoder(options: EncoderOptions) =
         | Lane.Books -> this.AppendBooks(batch, first, count, payload, reject)
         | Lane.Deltas -> this.AppendDeltas(batch, first, count, payload, reject)
         | Lane.Links -> this.AppendLinks(batch, first, count, payload, reject)
+        | Lane.Prices -> this.AppendPrices(batch, first, count, payload, reject)
         | Lane.Markets -> this.AppendMarkets(batch, first, count, payload, reject)
         | Lane.MarketStats -> this.AppendMarketStats(batch, first, count, payload, reject)
         | Lane.Gaps -> this.AppendGaps(batch, first, count, payload, reject)

@@ -131,6 +131,7 @@ type internal Sender
             Lane.Books
             Lane.Deltas
             Lane.Links
+            Lane.Prices
             Lane.Gaps
             Lane.Rejections
             Lane.Metrics
@@ -356,6 +357,7 @@ type internal Sender
             | "trade_links" -> Stream.Trades
             | "orderbook_snapshots" -> Stream.Books
             | "orderbook_deltas" -> Stream.Depth
+            | "prices" -> Stream.Prices
             | _ -> Stream.Markets
         Market = marketOf table
         Token = ValueNone
@@ -564,6 +566,7 @@ type internal Sender
                                         | Lane.Books -> string (batch.Book index)
                                         | Lane.Deltas -> string (batch.Delta index)
                                         | Lane.Links -> string batch.Links[index]
+                                        | Lane.Prices -> string (batch.PricePoint index)
                                         | Lane.Markets
                                         | Lane.MarketStats -> string batch.Markets[index]
                                         | Lane.Gaps -> string batch.Gaps[index]

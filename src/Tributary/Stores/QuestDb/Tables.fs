@@ -135,6 +135,7 @@ let private tables ofNumbers ofLevels : Table list = [
             varchar "token"
             ofNumbers "price"
             ofNumbers "size"
+            ofNumbers "collateral"
             varchar "trade_id"
             varchar "transaction_hash"
             timestamp "received"

@@ -1,4 +1,4 @@
-module Tributary.Tests.AskTests
+module Tributary.Tests.BackfillTests
 
 open System
 open System.Threading
@@ -43,14 +43,13 @@ let private backfill (slug: string option) (store: Store) = task {
         | Error message -> failwith message
 
     return!
-        Ask.backfill
+        Backfill.run
             settings.Collectors.Head
             Validation.defaults
             store
             clock
             log
-            [ Option.defaultValue first slug ]
-            (Instant.ofSeconds 0L)
+            (BackfillOrder.everything [ Selection.Slug(Option.defaultValue first slug) ])
             silent
             CancellationToken.None
 }
