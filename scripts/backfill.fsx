@@ -48,7 +48,10 @@ let outcome =
             store
             TimeProvider.System
             NullLogger.Instance
-            { BackfillOrder.everything [ Selection.Slug slug ] with Since = since }
+            {
+                BackfillOrder.everything [ Selection.Slug slug ] with
+                    Since = since
+            }
             say
             CancellationToken.None)
 
