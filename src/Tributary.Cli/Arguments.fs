@@ -188,6 +188,11 @@ type SimulateArguments =
     | [<Unique>] Fault_Rate of float
     | [<Unique>] No_Limits
     | [<Unique>] V1_Only
+    | [<Unique>] Archive of fills: int
+    | [<Unique>] Archive_Years of years: float
+    | [<Unique>] V1_Limit of rows: int
+    | [<Unique>] V1_Offset of rows: int
+    | [<Unique>] V1_Repeats
     | [<Unique>] Messages of float
     | [<Unique>] Stream_Faults of names: string
     | [<Unique>] Stream_Fault_Rate of float
@@ -207,6 +212,12 @@ type SimulateArguments =
             | Fault_Rate _ -> "the share of requests that each kind strikes; default 0.03."
             | No_Limits -> "do not count requests."
             | V1_Only -> "serve trades by Data API v1 alone."
+            | Archive _ ->
+                "how many past trades there are, over all open markets, millions if you like; default 0: half an hour of them."
+            | Archive_Years _ -> "how far back they reach; default 4."
+            | V1_Limit _ -> "the most rows that Data API v1 gives, whatever is asked; default 10000."
+            | V1_Offset _ -> "the largest offset that it takes; default 3000."
+            | V1_Repeats -> "give the rows at the largest offset again, instead of refusing a larger one."
             | Messages _ ->
                 "price changes a second on the market channel, over all markets and beside the ordinary ones; default 0."
             | Stream_Faults _ ->

@@ -500,6 +500,20 @@ let simulate (_: Common) (arguments: ParseResults<SimulateArguments>) = task {
                 |> Option.defaultValue fallback.FaultRate
             Limits = not (arguments.Contains SimulateArguments.No_Limits)
             V2 = not (arguments.Contains SimulateArguments.V1_Only)
+            Archive =
+                arguments.TryGetResult SimulateArguments.Archive
+                |> Option.defaultValue fallback.Archive
+            ArchiveAge =
+                arguments.TryGetResult SimulateArguments.Archive_Years
+                |> Option.map (fun years -> TimeSpan.FromDays(365.25 * years))
+                |> Option.defaultValue fallback.ArchiveAge
+            V1Limit =
+                arguments.TryGetResult SimulateArguments.V1_Limit
+                |> Option.defaultValue fallback.V1Limit
+            V1Offset =
+                arguments.TryGetResult SimulateArguments.V1_Offset
+                |> Option.defaultValue fallback.V1Offset
+            V1Repeats = arguments.Contains SimulateArguments.V1_Repeats
             MessagesPerSecond =
                 arguments.TryGetResult SimulateArguments.Messages
                 |> Option.defaultValue fallback.MessagesPerSecond

@@ -37,39 +37,25 @@ module internal Feed =
         let number = int64 index * int64 world.Capacity + int64 market.Info.Index
 
         {
-            Second = market.Fills[index].Second
+            Second = market.Fill(index).Second
             Number = number * 2L + (if maker then 0L else 1L)
         }
-
-    /// How many of a market's fills happened up to this second.
-    let private until (fills: List<Fill>) second =
-        let mutable low, high = 0, fills.Count
-
-        while low < high do
-            let middle = (low + high) / 2
-
-            if fills[middle].Second <= second then
-                low <- middle + 1
-            else
-                high <- middle
-
-        low
 
     /// (place, row) of every visible row after a place, down to a second. Markets are merged by their newest rows.
     let rows (world: World) now (markets: Market seq) takerOnly (after: Place) (since: int64) = seq {
         let heads = PriorityQueue<struct (Market * int * bool), struct (int64 * int64)>()
 
         let push (market: Market) index maker =
-            if index >= 0 && market.Fills[index].Second >= since then
+            if index >= 0 && market.Fill(index).Second >= since then
                 let at = place world market index maker
                 heads.Enqueue(struct (market, index, maker), struct (-at.Second, -at.Number))
 
         for market in markets do
-            push market (until market.Fills after.Second - 1) false
+            push market (market.Until after.Second - 1) false
 
         while heads.Count > 0 do
             let struct (market, index, maker) = heads.Dequeue()
-            let fill = market.Fills[index]
+            let fill = market.Fill index
 
             if maker || takerOnly then
                 push market (index - 1) false
@@ -251,20 +237,38 @@ module internal Data =
         | Some("BUY" | "SELL" as wanted) -> fun struct (_, row) -> Feed.side row = wanted
         | Some other -> bad $"invalid side: {other}"
 
-    let private firstVersion (writer: Utf8JsonWriter) (world: World) now (query: Query) =
+    /// Both versions look back so far unless they are told otherwise (version 1) or whatever they are told (version 2).
+    let private threeYears = 3L * 365L * 86_400L
+
+    let private firstVersion
+        (options: SimulatorOptions)
+        (writer: Utf8JsonWriter)
+        (world: World)
+        now
+        (query: Query)
+        =
         let limit = query.Whole("limit", 400) |> Option.defaultValue 100L
         let offset = query.Whole("offset", 400) |> Option.defaultValue 0L
 
         if limit > 10_000L then
             bad "max limit of 10000 exceeded"
 
-        if offset > 3000L then
-            bad "max historical activity offset of 3000 exceeded"
+        if offset > int64 options.V1Offset && not options.V1Repeats then
+            bad $"max historical activity offset of {options.V1Offset} exceeded"
+
+        // What is too much is given less, and an offset too far gives what was given before: without a word.
+        let limit = min limit (int64 options.V1Limit)
+        let offset = min offset (int64 options.V1Offset)
 
         if query.Has "market" && query.Has "eventId" then
             bad "market and eventId are mutually exclusive"
 
-        let since = query.Whole("start", 400) |> Option.defaultValue 0L
+        let since =
+            match query.Whole("start", 400) with
+            | None
+            | Some 0L -> Micros.toSeconds now - threeYears
+            | Some start -> start
+
         let until = query.Whole("end", 400) |> Option.defaultValue Int64.MaxValue
         let takerOnly = query.Flag("takerOnly", 400) |> Option.defaultValue true
         let markets = markets world (query.List "market") (query.List "eventId")
@@ -338,7 +342,15 @@ module internal Data =
 
         // One row more than a whole page, to know whether anything is left.
         let rows =
-            Feed.rows world now (markets world conditions events) takerOnly from.After 0L
+            Feed.rows
+                world
+                now
+                (markets world conditions events)
+                takerOnly
+                from.After
+                (Micros.toSeconds now - threeYears)
+            // Dust is left out, whatever is asked.
+            |> Seq.filter (fun struct (_, row) -> row.Fill.Size >= 10_000L)
             |> Seq.filter (onSide query)
             |> Seq.truncate (size + 1)
             |> Array.ofSeq
@@ -372,6 +384,6 @@ module internal Data =
     /// Answers a request whose path went on with these parts after the host's prefix.
     let answer (options: SimulatorOptions) (writer: Utf8JsonWriter) world now (ask: Ask) (path: string list) =
         match path with
-        | [ "trades" ] -> firstVersion writer world now ask.Query
+        | [ "trades" ] -> firstVersion options writer world now ask.Query
         | [ "v2"; "trades" ] when options.V2 -> secondVersion options.Seed writer world now ask
         | _ -> Answer.error 404 "not found" writer

@@ -260,7 +260,7 @@ type internal Exchange(options: SimulatorOptions) =
 
     let state (writer: Utf8JsonWriter) =
         let struct (now, trades) =
-            atNow (fun now -> struct (now, world.Markets |> Array.sumBy _.Fills.Count))
+            atNow (fun now -> struct (now, world.Markets |> Array.sumBy _.FillCount))
 
         writer.WriteStartObject()
         writer.WriteString("now", Micros.toDate now)
@@ -318,6 +318,24 @@ type internal Exchange(options: SimulatorOptions) =
         | _, Error message, _
         | _, _, Error message -> Error message
 
+    /// A part at a time is made ready: there may be millions.
+    let fills condition : LedgerTrade seq voption =
+        match world.MarketByCondition condition with
+        | None -> ValueNone
+        | Some market ->
+            ValueSome(
+                seq {
+                    let count = atNow (fun _ -> market.FillCount)
+
+                    for first in 0..1000 .. count - 1 do
+                        yield!
+                            atNow (fun _ -> [|
+                                for number in first .. min count (first + 1000) - 1 ->
+                                    ledgerTrade market (market.Fill number)
+                            |])
+                }
+            )
+
     let bookAt (http: HttpContext) =
         let query = Wire.queryOf http
 
@@ -332,6 +350,10 @@ type internal Exchange(options: SimulatorOptions) =
 
     let control (http: HttpContext) path : Task =
         match http.Request.Method, path with
+        | "GET", [ "ledger"; "fills" ] ->
+            match fills ((Wire.queryOf http).One "market" |> Option.defaultValue "") with
+            | ValueSome found -> Wire.sendLines http found LedgerJson.trade
+            | ValueNone -> Wire.sendJson http 404 (Answer.error 404 "no such market" >> ignore)
         | "GET", [ "ledger"; "trades" ] -> Wire.sendLines http ledger.Trades LedgerJson.trade
         | "GET", [ "ledger"; "requests" ] -> Wire.sendLines http ledger.Requests LedgerJson.request
         | "GET", [ "ledger"; "book" ] -> bookAt http
@@ -350,6 +372,9 @@ type internal Exchange(options: SimulatorOptions) =
         | _ -> Wire.sendJson http 404 (Answer.error 404 "not found" >> ignore)
 
     member _.Ledger = ledger
+
+    /// All fills of a market by its condition id, those of the archive too, oldest first; nothing when there is no such market.
+    member _.Fills(condition: string) = fills condition
     member _.Freeze() = freeze ()
 
     member _.Faults

@@ -3,29 +3,6 @@ namespace Tributary.Server.Simulator
 open System
 open System.Collections.Generic
 
-/// One true fill, compactly: strings are made from the numbers when somebody asks.
-[<Struct>]
-type internal Fill = {
-    /// The token traded: 0 or 1.
-    Token: int
-    /// The taker's side.
-    Buys: bool
-    Price: int64
-    Size: int64
-    /// The timestamp it carries: seconds since 1970.
-    Second: int64
-    /// The instant, in microseconds, from which the Data API shows it.
-    VisibleAt: int64
-    /// Number of its transaction within the market.
-    Transaction: int
-    /// 0 for the first of identical fills, 1 for the second.
-    Occurrence: int
-    Taker: int
-    Maker: int
-    /// The maker stands on the other token at the complement of the price.
-    Minted: bool
-}
-
 /// How often things happen in a market, and which sides its book has.
 type internal Temper = {
     ChangesPerSecond: float
@@ -37,7 +14,7 @@ type internal Temper = {
 /// One market living its own life: every draw comes from its own source, so that its book and its fills are a function
 /// of simulated time alone. `Advance` is called under the world's lock.
 [<Sealed>]
-type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
+type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64, archive: Archive) =
     let random = Dice.Keyed(int64 seed, 2L, int64 info.Index)
     let mutable book = Book info.Tick
     let fills = List<Fill>()
@@ -327,15 +304,45 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64) =
 
     member _.Info = info
     member _.Book = book
-    /// In the order in which they happened; timestamps never go back.
+    /// Those since the exchange was born, in the order in which they happened; timestamps never go back.
     member _.Fills = fills
+    /// Those from before, which are all older.
+    member _.Archive = archive
+    /// How many fills there are, with those of the archive.
+    member _.FillCount = archive.Count + fills.Count
+
+    /// A fill by its number: the archive's first, then those since.
+    member _.Fill(number: int) =
+        if number < archive.Count then
+            archive[number]
+        else
+            fills[number - archive.Count]
+
+    /// How many of all fills carry this second or an earlier one.
+    member _.Until(second: int64) =
+        let mutable low, high = 0, fills.Count
+
+        while low < high do
+            let middle = (low + high) / 2
+
+            if fills[middle].Second <= second then
+                low <- middle + 1
+            else
+                high <- middle
+
+        if low > 0 then
+            archive.Count + low
+        else
+            archive.Until second
+
     /// The instant of the last trade, or of the resolution.
     member _.Updated = updated
     /// The instant at which it closed.
     member _.Closed = closed
     /// The outcome that won; -1 while open.
     member _.Winner = winner
-    member _.Volume = info.Volume + traded
+    /// With an archive it is what all fills come to; without one most of it is from before.
+    member _.Volume = (if archive.Count > 0 then archive.Volume else info.Volume) + traded
     member _.LastPrice(token: int) = last[token]
     member _.LastBuys(token: int) = lastBuys[token]
     /// The last price as the exchange prints it; "" when never traded.

@@ -150,6 +150,17 @@ type SimulatorOptions = {
     History: TimeSpan
     /// Real time: what the simulated time runs on, and the limits and delays too.
     Clock: TimeProvider
+    /// How many fills there were before `History`, over all active markets. They are made when somebody asks, so that millions of
+    /// them take no memory.
+    Archive: int
+    /// How far back the archive reaches.
+    ArchiveAge: TimeSpan
+    /// The most rows that v1 gives, whatever is asked.
+    V1Limit: int
+    /// The largest offset that v1 takes.
+    V1Offset: int
+    /// An offset that is too large gives the rows at the largest again, instead of being refused.
+    V1Repeats: bool
     /// Whether `/v2/trades` exists; a client has to fall back to v1 when not.
     V2: bool
     /// Mean number of price changes a simulated second on the whole exchange, from the start on and beside those that
@@ -179,6 +190,11 @@ type SimulatorOptions = {
         TradesPerSecond = 20.0
         History = TimeSpan.FromMinutes 30.0
         Clock = TimeProvider.System
+        Archive = 0
+        ArchiveAge = TimeSpan.FromDays 1461.0
+        V1Limit = 10_000
+        V1Offset = 3_000
+        V1Repeats = false
         V2 = true
         MessagesPerSecond = 0.0
         StreamFaults = Set.empty

@@ -19,7 +19,7 @@ type internal NoLifetime() =
 
 /// A simulated exchange on a real socket of 127.0.0.1. It speaks Polymarket's REST protocol under `/gamma`, `/clob` and
 /// `/data` and its market channel at `/ws/market`, and tells what truly happened under `/ledger`. Disposing it closes the socket.
-/// For other processes: `GET /ledger/trades`, `/ledger/requests`, `/ledger/connections` and `/ledger/injections` (JSON Lines),
+/// For other processes: `GET /ledger/trades`, `/ledger/fills?market=CONDITION` (with the archive), `/ledger/requests`, `/ledger/connections` and `/ledger/injections` (JSON Lines),
 /// `/ledger/book?token=…&at=MILLISECONDS`, `GET /control/state`, `POST /control/freeze` and
 /// `POST /control/faults?set=…&stream=…&messages=…`.
 [<Sealed>]
@@ -59,6 +59,10 @@ type Simulator private (app: WebApplication, exchange: Exchange) =
 
     /// What truly happened.
     member _.Ledger = exchange.Ledger
+
+    /// All fills of a market by its condition id, oldest first, those of the archive too, which `Ledger.Trades` leaves out; nothing
+    /// when there is no such market. They are made while they are read: there may be millions.
+    member _.Fills(condition: string) : LedgerTrade seq voption = exchange.Fills condition
 
     /// The exchange stops changing: no new trades or book changes, and every late row can be seen at once. It goes on
     /// answering.

@@ -67,10 +67,10 @@ module internal Wire =
     }
 
     /// JSON Lines: one row a line, sent a thousand at a time.
-    let sendLines (http: HttpContext) (rows: 'a[]) (write: Utf8JsonWriter -> 'a -> unit) : Task = task {
+    let sendLines (http: HttpContext) (rows: 'a seq) (write: Utf8JsonWriter -> 'a -> unit) : Task = task {
         http.Response.ContentType <- "application/jsonl"
 
-        for some in Array.chunkBySize 1000 rows do
+        for some in Seq.chunkBySize 1000 rows do
             use sheet = Sheet.Take()
 
             for row in some do

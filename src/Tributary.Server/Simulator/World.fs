@@ -86,7 +86,25 @@ module internal Newcomers =
 type internal World(options: SimulatorOptions, start: DateTimeOffset, injections: Injections) =
     let seed = options.Seed
     let born = Micros.ofDate (start - options.History)
-    let catalog = Catalog.create seed start options.Markets
+
+    let catalog =
+        let made = Catalog.create seed start options.Markets
+
+        // What has an archive is older than it.
+        if options.Archive = 0 then
+            made
+        else
+            let aged (event: EventInfo) = {
+                event with
+                    Created = event.Created - options.ArchiveAge
+            }
+
+            {
+                made with
+                    Events = made.Events |> Array.map aged
+                    Markets = made.Markets |> Array.map (fun info -> { info with Event = aged info.Event })
+            }
+
 
     let active = catalog.Markets |> Array.filter _.ClosedAt.IsNone |> Array.map _.Index
 
@@ -140,8 +158,24 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset, injections
                 HasAsks = true
               }
 
+    let archived = Micros.toSeconds (Micros.ofDate (start - options.ArchiveAge))
+
+    /// The market's share of the archive, down to the second before the exchange was born.
+    let archive (info: MarketInfo) =
+        if options.Archive = 0 || info.ClosedAt.IsSome then
+            Archive.None
+        else
+            let number = place[info.Index]
+
+            let share =
+                options.Archive / active.Length
+                + (if number < options.Archive % active.Length then 1 else 0)
+
+            Archive(seed, info.Index, share, archived, Micros.toSeconds born, info.Tick)
+
     let mutable markets =
-        catalog.Markets |> Array.map (fun info -> Market(info, temper info, seed, born))
+        catalog.Markets
+        |> Array.map (fun info -> Market(info, temper info, seed, born, archive info))
 
     let mutable events = catalog.Events
 
@@ -250,7 +284,7 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset, injections
             HasAsks = true
         }
 
-        let market = Market(info, temper, seed, at)
+        let market = Market(info, temper, seed, at, Archive.None)
         market.Record room
         markets <- Array.append markets [| market |]
         events <- Array.append events [| info.Event |]

@@ -1,0 +1,237 @@
+module Tributary.Tests.ArchiveTests
+
+open System
+open System.Collections.Generic
+open System.Threading
+open System.Threading.Tasks
+open Microsoft.Extensions.Logging.Abstractions
+open NUnit.Framework
+open Tributary
+open Tributary.Server.Simulator
+open Tributary.Stores
+
+// Backfills of the simulated exchange's archive, over real sockets into a real file.
+
+let private options = {
+    SimulatorOptions.Default with
+        Markets = 4
+        Archive = 12_000
+        Limits = false
+        History = TimeSpan.FromMinutes 1.0
+        V1Limit = 200
+        V1Offset = 300
+}
+
+/// The id of a fill as the Data API tells of it.
+let private idOf (trade: LedgerTrade) =
+    Trades.identify
+        {
+            Exchange = "polymarket"
+            Source = Source.Api
+            Transaction = trade.Transaction
+            Token = trade.Token
+            Wallet = trade.Wallet
+            Side = if trade.Side = "BUY" then Side.Buy else Side.Sell
+            Price = Price.ofMillionths trade.PriceMillionths
+            Size = Size.tryOfMillionths(trade.SizeMillionths).Value
+            At = seconds trade.Timestamp
+        }
+        trade.Occurrence
+
+let private silent = {
+    new IProgress<BackfillProgress> with
+        member _.Report _ = ()
+}
+
+let private settingsFor (simulator: Simulator) =
+    (Settings.defaults Setup.known |> Setup.askingAt simulator.Address).Collectors.Head
+
+let private backfill (simulator: Simulator) store order =
+    Backfill.run
+        (settingsFor simulator)
+        Validation.defaults
+        store
+        TimeProvider.System
+        NullLogger.Instance
+        order
+        silent
+        CancellationToken.None
+
+let private everything names = {
+    BackfillOrder.everything [ Selection.Pattern "*" ] with
+        Sources = names
+}
+
+let private started options = task {
+    let! simulator = Simulator.StartAsync(options, CancellationToken.None)
+    simulator.Freeze()
+    return simulator
+}
+
+let private ok result =
+    match result with
+    | Ok value -> value
+    | Error fault -> failwith $"{fault}"
+
+/// The fills of all markets that a store has descriptions of.
+let private fillsOf (simulator: Simulator) (store: Store) = task {
+    let! markets = store.Markets()
+
+    return [|
+        for market in markets do
+            match simulator.Fills(string market.Market) with
+            | ValueSome fills -> yield! fills
+            | ValueNone -> ()
+    |]
+}
+
+let private stored (store: Store) = task {
+    let! trades = store.Trades Query.everything
+    return trades |> List.map _.Id |> HashSet
+}
+
+let private threeYearsAgo (simulator: Simulator) =
+    simulator.Now.AddDays(-3.0 * 365.0).ToUnixTimeSeconds()
+
+/// Seconds in which a market had more fills than v1 gives by its offsets.
+let private tooMany (options: SimulatorOptions) (fills: LedgerTrade[]) =
+    fills
+    |> Array.countBy (fun fill -> struct (fill.Condition, fill.Timestamp))
+    |> Array.filter (fun (_, count) -> count > options.V1Limit + options.V1Offset)
+    |> Array.map fst
+    |> set
+
+[<Test>]
+let ``the archive has what makes a history hard`` () : Task = task {
+    let! simulator = started options
+    use _ = simulator
+    let store = Memory.create "test"
+
+    let! _ =
+        backfill simulator store {
+            everything [ "v2" ] with
+                Since = Instant.ofDateTimeOffset simulator.Now - TimeSpan.FromMinutes 1.0
+        }
+
+    let! fills = fillsOf simulator store
+    isTrue (fills.Length >= 12_000)
+    isTrue (fills |> Array.exists (fun fill -> fill.Occurrence > 0))
+    isTrue (fills |> Array.exists (fun fill -> fill.SizeMillionths < 10_000L))
+    isTrue (fills |> Array.exists (fun fill -> fill.Timestamp < threeYearsAgo simulator))
+    isTrue (not (tooMany options fills).IsEmpty)
+    // Numbers and times lead to the same fills.
+    equal fills.Length (fills |> Array.map idOf |> Array.distinct |> Array.length)
+
+    let ofMarket = fills |> Array.groupBy _.Condition
+
+    for _, some in ofMarket do
+        equal (some |> Array.map _.Timestamp |> Array.sort) (some |> Array.map _.Timestamp)
+}
+
+[<Test>]
+let ``v1 and v2 together bring every fill once, and what neither gives whole is a gap`` () : Task = task {
+    let! simulator = started options
+    use _ = simulator
+    let store = Memory.create "test"
+    let! answer = backfill simulator store (everything [])
+    isTrue (ok answer |> List.forall _.IsDone)
+    let! fills = fillsOf simulator store
+    let! ids = stored store
+    let truth = fills |> Array.map idOf |> HashSet
+    // Nothing is made up.
+    equal 0 (ids |> Seq.filter (truth.Contains >> not) |> Seq.length)
+    let bursts = tooMany options fills
+    let! gaps = store.Gaps Query.everything
+
+    let truncated =
+        gaps
+        |> List.filter (fun gap -> gap.Gap.Cause = Cause.Truncated)
+        |> List.map (fun gap -> struct (string gap.Gap.Market, gap.Gap.Since.Micros / 1_000_000L))
+        |> set
+
+    equal Set.empty (Set.difference bursts truncated)
+
+    for fill in fills do
+        if not (ids.Contains(idOf fill)) then
+            // Dust in a burst, or a burst that is older than what v2 serves.
+            isTrue (truncated.Contains(struct (fill.Condition, fill.Timestamp)))
+
+            isTrue (
+                fill.SizeMillionths < 10_000L
+                || fill.Timestamp < threeYearsAgo simulator + 86_400L
+            )
+}
+
+[<Test>]
+let ``v2 alone brings all but dust and what is older than three years`` () : Task = task {
+    let! simulator = started options
+    use _ = simulator
+    let store = Memory.create "test"
+    let! answer = backfill simulator store (everything [ "v2" ])
+    isTrue (ok answer |> List.forall _.IsDone)
+    let! fills = fillsOf simulator store
+    let! ids = stored store
+
+    for fill in fills do
+        let isServed =
+            fill.SizeMillionths >= 10_000L && fill.Timestamp >= threeYearsAgo simulator
+
+        // The edge moves while one reads.
+        if abs (fill.Timestamp - threeYearsAgo simulator) > 60L then
+            equal isServed (ids.Contains(idOf fill))
+}
+
+[<TestCase(true)>]
+[<TestCase(false)>]
+let ``v1 alone brings all but what is too much for its offsets`` (repeats: bool) : Task = task {
+    let! simulator = started { options with V1Repeats = repeats }
+    use _ = simulator
+    let store = Memory.create "test"
+    let! answer = backfill simulator store (everything [ "v1" ])
+    isTrue (ok answer |> List.forall _.IsDone)
+    let! fills = fillsOf simulator store
+    let! ids = stored store
+    let truth = fills |> Array.map idOf |> HashSet
+    equal 0 (ids |> Seq.filter (truth.Contains >> not) |> Seq.length)
+    let bursts = tooMany options fills
+
+    for fill in fills do
+        if not (bursts.Contains(struct (fill.Condition, fill.Timestamp))) then
+            isTrue (ids.Contains(idOf fill))
+}
+
+[<Test>]
+let ``faults on the way change nothing of what is stored`` () : Task = task {
+    let! simulator =
+        started {
+            options with
+                Archive = 4_000
+                V1Limit = 10_000
+                Faults =
+                    set [
+                        FaultSwitch.ServerError
+                        FaultSwitch.Html
+                        FaultSwitch.CutBody
+                        FaultSwitch.RepeatedPage
+                    ]
+                FaultRate = 0.04
+        }
+
+    use _ = simulator
+    let store = Memory.create "test"
+    let mutable isDone, rounds = false, 0
+
+    while not isDone && rounds < 20 do
+        let! answer = backfill simulator store (everything [])
+        rounds <- rounds + 1
+
+        isDone <-
+            match answer with
+            | Ok results -> results |> List.forall _.IsDone
+            | Error _ -> false
+
+    isTrue isDone
+    let! fills = fillsOf simulator store
+    let! ids = stored store
+    equal (fills |> Array.map idOf |> set) (set ids)
+}
