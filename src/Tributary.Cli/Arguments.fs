@@ -52,7 +52,7 @@ type BackfillArguments =
                 "how far back: a duration such as 6h or 7d, or a time such as 2026-11-01 or 2026-11-01T12:00:00Z; default: to the first trade."
             | Until _ -> "up to when, in the same forms; default: now."
             | Source _ ->
-                "read only these: a comma list of v2, v1 (trades of the Data API), prices (the price history, which is never read unless it is named); default: v2,v1."
+                "read only these: a comma list of v2, v1 (trades of the Data API), chain (OrderFilled logs of Polygon, from rpc_url), prices (the price history); default: v2,v1."
             | Plan ->
                 "ask for nothing but the markets, and print what would be read and what that takes under the limits."
             | Parallel _ -> "walks at the same time, under the same limits; default 8."
@@ -193,6 +193,9 @@ type SimulateArguments =
     | [<Unique>] V1_Limit of rows: int
     | [<Unique>] V1_Offset of rows: int
     | [<Unique>] V1_Repeats
+    | [<Unique>] Rpc_Plain
+    | [<Unique>] Rpc_Reorgs
+    | [<Unique>] Rpc_Unknown of blocks: int
     | [<Unique>] Messages of float
     | [<Unique>] Stream_Faults of names: string
     | [<Unique>] Stream_Fault_Rate of float
@@ -217,6 +220,9 @@ type SimulateArguments =
             | Archive_Years _ -> "how far back they reach; default 4."
             | V1_Limit _ -> "the most rows that Data API v1 gives, whatever is asked; default 10000."
             | V1_Offset _ -> "the largest offset that it takes; default 3000."
+            | Rpc_Plain -> "leave the times of blocks out of the chain's logs."
+            | Rpc_Reorgs -> "replace the newest blocks of the chain again and again."
+            | Rpc_Unknown _ -> "have a log of unknown layout once in so many blocks; default: never."
             | V1_Repeats -> "give the rows at the largest offset again, instead of refusing a larger one."
             | Messages _ ->
                 "price changes a second on the market channel, over all markets and beside the ordinary ones; default 0."

@@ -514,6 +514,9 @@ let simulate (_: Common) (arguments: ParseResults<SimulateArguments>) = task {
                 arguments.TryGetResult SimulateArguments.V1_Offset
                 |> Option.defaultValue fallback.V1Offset
             V1Repeats = arguments.Contains SimulateArguments.V1_Repeats
+            RpcPlain = arguments.Contains SimulateArguments.Rpc_Plain
+            RpcReorgs = arguments.Contains SimulateArguments.Rpc_Reorgs
+            RpcUnknown = arguments.TryGetResult SimulateArguments.Rpc_Unknown |> Option.defaultValue 0
             MessagesPerSecond =
                 arguments.TryGetResult SimulateArguments.Messages
                 |> Option.defaultValue fallback.MessagesPerSecond

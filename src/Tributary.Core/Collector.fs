@@ -182,6 +182,8 @@ type HistorySource = {
     IsUsual: bool
     /// A part of the past can be asked for without all that is newer.
     CanJump: bool
+    /// It is looked through from a market's start on: before that there is nothing, and looking takes long.
+    FromStart: bool
     /// So many markets can be read in one walk.
     MostMarkets: int
     /// What its requests count against.

@@ -266,6 +266,11 @@ module Plan =
             | ValueSome horizon -> max wanted.Since (now - horizon + TimeSpan.FromDays 1.0)
             | ValueNone -> wanted.Since
 
+        let since =
+            match wanted.Market.Start with
+            | ValueSome start when source.FromStart -> max since (start - TimeSpan.FromDays 1.0)
+            | _ -> since
+
         {
             Since = since
             Until = min wanted.Until (now - HistoryState.settled)
@@ -365,33 +370,42 @@ module Plan =
                     |> List.map (fun market -> string market.Market)
                     |> Set.ofList
 
-                let fresh =
+                let left =
                     lacking
                     |> List.filter (fun struct (market, _) -> not (taken.Contains(string market.Market)))
-                    |> List.groupBy (fun struct (_, missing) ->
-                        let newest = List.last missing
 
-                        if source.CanJump then
-                            newest
-                        else
-                            {
-                                missing.Head with
-                                    Until = newest.Until
-                            })
-                    |> List.collect (fun (part, members) ->
+                /// From the first missing moment to behind the last: what one pass reads for all of them.
+                let around (members: (struct (Market * Interval list)) list) : Interval = {
+                    Since = members |> List.map (fun struct (_, missing) -> missing.Head.Since) |> List.min
+                    Until =
                         members
-                        |> List.map (fun struct (market, _) -> market)
+                        |> List.map (fun struct (_, missing) -> (List.last missing).Until)
+                        |> List.max
+                }
+
+                let parts =
+                    if source.MostMarkets > 1 then
+                        left
                         |> List.chunkBySize source.MostMarkets
-                        |> List.map (fun markets -> {
-                            Source = source
-                            Markets = markets
-                            Since = part.Since
-                            Until = part.Until
-                            Place = ""
-                            Carry = Trades.noCarry
-                            Read = []
-                            Known = []
-                        }))
+                        |> List.map (fun members -> around members, members)
+                    elif source.CanJump then
+                        left
+                        |> List.map (fun (struct (_, missing) as one) -> List.last missing, [ one ])
+                    else
+                        left |> List.map (fun one -> around [ one ], [ one ])
+
+                let fresh =
+                    parts
+                    |> List.map (fun (part, members) -> {
+                        Source = source
+                        Markets = members |> List.map (fun struct (market, _) -> market)
+                        Since = part.Since
+                        Until = part.Until
+                        Place = ""
+                        Carry = Trades.noCarry
+                        Read = []
+                        Known = []
+                    })
 
                 for job in resumed @ fresh do
                     {

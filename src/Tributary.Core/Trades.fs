@@ -36,7 +36,8 @@ module Trades =
 
     // Version 1: one byte of version; exchange, source (api, stream, chain), transaction, token and wallet, each as its length
     // in UTF-8 (uint16) and its bytes; the side (one byte: 0 buy, 1 sell); price and size in millionths and the exchange's
-    // timestamp in microseconds (int64 each); the occurrence number from 0 (int32). All numbers big-endian.
+    // timestamp in microseconds (int64 each); the occurrence number from 0 (int32). All numbers big-endian. Of a log of the chain: one
+    // byte of version; exchange, source and transaction as above; the index of the log within its block (int32).
     let private tail = 1 + 8 + 8 + 8 + 4
 
     let private text (into: byte[]) at (utf8: ReadOnlySpan<byte>) =
@@ -64,6 +65,16 @@ module Trades =
     let private sources =
         [| Source.Api; Source.Stream; Source.Chain |]
         |> Array.map (fun source -> Encoding.UTF8.GetBytes(Source.text source))
+
+    /// The id of a fill that is a log of the chain, by the log's index within its block.
+    let identifyLog (exchange: string) (transaction: string) (index: int) : TradeId =
+        let bytes (s: string) = Encoding.UTF8.GetBytes s
+        let content = Array.zeroCreate (32 + 3 * (exchange.Length + transaction.Length))
+        content[0] <- Version
+        let n = text content 1 (ReadOnlySpan(bytes exchange))
+        let n = text content n (ReadOnlySpan sources[int Source.Chain])
+        let n = text content n (ReadOnlySpan(bytes transaction))
+        digest content (n + 4) index (Array.zeroCreate 32)
 
     /// The id of the fill that is the `occurrence`-th (from 0) of its tuple.
     let identify (tuple: Tuple) (occurrence: int) : TradeId =
@@ -143,17 +154,22 @@ module Trades =
                 let n = text content 1 (ReadOnlySpan exchange)
                 let n = text content n (ReadOnlySpan sources[int row.Source])
                 let n = text content n (batch.Utf8 row.Transaction)
-                let n = text content n (ReadOnlySpan(batch.Names.Utf8 row.Token))
-                let n = text content n (batch.Utf8 row.Wallet)
-                let n = numbers content n row.Side row.Price row.Size row.At
-                let first = digest content n 0 hash
-                let mutable met = 0
-                counts.TryGetValue(first, &met) |> ignore
-                counts[first] <- met + 1
-                row.Occurrence <- met
-                row.Id <- if met = 0 then first else digest content n met hash
-                firsts[i] <- first
-                edges[row.Market] <- row.At
+
+                if row.Source = Source.Chain then
+                    // A log has a place of its own: nothing is numbered, and no group is cut.
+                    row.Id <- digest content (n + 4) row.Occurrence hash
+                else
+                    let n = text content n (ReadOnlySpan(batch.Names.Utf8 row.Token))
+                    let n = text content n (batch.Utf8 row.Wallet)
+                    let n = numbers content n row.Side row.Price row.Size row.At
+                    let first = digest content n 0 hash
+                    let mutable met = 0
+                    counts.TryGetValue(first, &met) |> ignore
+                    counts[first] <- met + 1
+                    row.Occurrence <- met
+                    row.Id <- if met = 0 then first else digest content n met hash
+                    firsts[i] <- first
+                    edges[row.Market] <- row.At
 
             ArrayPool<byte>.Shared.Return content
             // What the next page may go on with: for each market the group of its last row.
@@ -172,7 +188,7 @@ module Trades =
             for i in 0 .. rows.Count - 1 do
                 let row = &rows[i]
 
-                if edges[row.Market] = row.At then
+                if row.Source <> Source.Chain && edges[row.Market] = row.At then
                     let key = batch.Names.Text row.Market
                     let struct (second, group) = carry[key]
                     carry <- Map.add key (struct (second, Map.add firsts[i] counts[firsts[i]] group)) carry

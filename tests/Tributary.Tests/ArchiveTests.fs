@@ -43,8 +43,15 @@ let private silent = {
         member _.Report _ = ()
 }
 
+/// No test waits for limits: the simulated exchange has none of them here.
 let private settingsFor (simulator: Simulator) =
-    (Settings.defaults Setup.known |> Setup.askingAt simulator.Address).Collectors.Head
+    let settings =
+        (Settings.defaults Setup.known |> Setup.askingAt simulator.Address).Collectors.Head
+
+    {
+        settings with
+            RateLimits = settings.RateLimits |> Map.map (fun _ _ -> 1_000_000)
+    }
 
 let private backfill (simulator: Simulator) store order =
     Backfill.run
@@ -234,4 +241,109 @@ let ``faults on the way change nothing of what is stored`` () : Task = task {
     let! fills = fillsOf simulator store
     let! ids = stored store
     equal (fills |> Array.map idOf |> set) (set ids)
+}
+
+/// What the chain says of a fill, from the taker's view.
+let private ofChain (trade: Trade) =
+    struct (trade.Transaction,
+            string trade.Token,
+            trade.Side,
+            trade.Price.Millionths,
+            trade.Size.Millionths,
+            trade.At)
+
+let private ofLedger (fill: LedgerTrade) =
+    struct (fill.Transaction,
+            fill.Token,
+            (if fill.Side = "BUY" then Side.Buy else Side.Sell),
+            fill.PriceMillionths,
+            fill.SizeMillionths,
+            seconds fill.Timestamp)
+
+[<TestCase(false, false)>]
+[<TestCase(true, false)>]
+[<TestCase(false, true)>]
+let ``the chain alone brings every fill once, and its maker's part beside it``
+    (plain: bool, reorgs: bool)
+    : Task = task {
+    let! simulator =
+        Simulator.StartAsync(
+            {
+                options with
+                    RpcPlain = plain
+                    RpcReorgs = reorgs
+                    TradesPerSecond = 30.0
+                    History = TimeSpan.FromMinutes 3.0
+            },
+            CancellationToken.None
+        )
+
+    use _ = simulator
+    let store = Memory.create "test"
+    let! answer = backfill simulator store (everything [ "chain" ])
+    isTrue (ok answer |> List.forall _.IsDone)
+    let! fills = fillsOf simulator store
+    let! trades = store.Trades Query.everything
+    let! checkpoints = store.Checkpoints()
+
+    let coverages = Plan.coverage checkpoints.Head.Exchange checkpoints
+    // Some closed ones come on top.
+    isTrue (coverages.Length >= 4 && trades.Length > 2 * 12_000 - 1)
+
+    for coverage in coverages do
+        let isRead (at: Instant) =
+            Intervals.covers
+                {
+                    Since = at
+                    Until = at + TimeSpan.FromSeconds 1.0
+                }
+                coverage.Read
+
+        let expected =
+            fills
+            |> Array.filter (fun fill ->
+                fill.Condition = string coverage.Market && isRead (seconds fill.Timestamp))
+            |> Array.map ofLedger
+            |> Array.sort
+
+        let mine =
+            trades
+            |> List.filter (fun trade -> trade.Market = coverage.Market && isRead trade.At)
+
+        let makers, takers =
+            mine |> List.partition (fun trade -> trade.Flags.HasFlag Flags.Maker)
+
+        // Fills of less than a share may be paid to a millionth more or less.
+        let large (struct (_, _, _, _, size, _)) = size >= 1_000_000L
+
+        equal
+            (Array.filter large expected)
+            (takers |> List.map ofChain |> List.filter large |> Array.ofList |> Array.sort)
+
+        equal expected.Length takers.Length
+        equal takers.Length makers.Length
+        // The newest blocks may still be replaced.
+        isTrue (
+            (List.last coverage.Read).Until <
+                Instant.ofDateTimeOffset simulator.Now - TimeSpan.FromSeconds 60.0
+        )
+}
+
+[<Test>]
+let ``logs of a layout that nobody knows are counted`` () : Task = task {
+    let! simulator = started { options with RpcUnknown = 1_000_000 }
+    use _ = simulator
+    let store = Memory.create "test"
+
+    let! answer =
+        backfill simulator store {
+            everything [ "chain" ] with
+                Since = Instant.ofDateTimeOffset simulator.Now - TimeSpan.FromDays 60.0
+        }
+
+    isTrue (ok answer |> List.forall _.IsDone)
+    let! checkpoints = store.Checkpoints()
+
+    for coverage in Plan.coverage checkpoints.Head.Exchange checkpoints do
+        isTrue (coverage.Unknown >= 4L && coverage.Unknown <= 6L)
 }

@@ -18,6 +18,8 @@ let private limits =
         "data", 1_000
         "data_trades", 200
         "prices_history", 1_000
+        // Of a public endpoint: each has its own.
+        "rpc", 100
     ]
     |> List.map (fun (name, count) -> { Name = name; PerTenSeconds = count })
 
@@ -29,6 +31,7 @@ let private limitsOf endpoint =
     | "clob_books" -> [ endpoint; "clob"; "all" ]
     | "data_trades" -> [ endpoint; "data"; "all" ]
     | "prices_history" -> [ endpoint; "clob"; "all" ]
+    | "rpc" -> [ endpoint ]
     | _ -> [ "all" ]
 
 let private ask (options: AskOptions) need : Request list =
@@ -51,6 +54,8 @@ let private decode (request: Request) body received (batch: Batch) =
     | Walk.Markets(need, state) -> PolymarketMarkets.decode request need state body batch
     | Walk.Books asked -> PolymarketBooks.decode request asked body batch
     | Walk.Trades(follows, state) -> PolymarketTrades.decode request follows state body batch
+    | Walk.History state when state.Source = PolymarketChain.source.Name ->
+        PolymarketChain.decode request state body batch
     | Walk.History state -> PolymarketHistory.decode request state body batch
 
 let private refused options (request: Request) status =
@@ -67,6 +72,7 @@ let collector (options: AskOptions) : Collector = {
         "gamma_url", "https://gamma-api.polymarket.com"
         "clob_url", "https://clob.polymarket.com"
         "data_url", "https://data-api.polymarket.com"
+        "rpc_url", "https://polygon-rpc.com"
         "ws_url", "wss://ws-subscriptions-clob.polymarket.com/ws/"
     ]
     Limits = limits
@@ -75,6 +81,6 @@ let collector (options: AskOptions) : Collector = {
     Decode = decode
     Refused = refused options
     Recognise = PolymarketShapes.recognise
-    History = PolymarketHistory.sources
+    History = PolymarketHistory.sources @ [ PolymarketChain.source ]
     Stream = ValueSome PolymarketStream.part
 }

@@ -390,6 +390,7 @@ let sources: HistorySource list = [
         }
         IsUsual = true
         CanJump = false
+        FromStart = false
         MostMarkets = 1
         Endpoint = "data_trades"
         PageRows = RowsV2
@@ -405,6 +406,7 @@ let sources: HistorySource list = [
         }
         IsUsual = true
         CanJump = true
+        FromStart = false
         MostMarkets = 1
         Endpoint = "data_trades"
         PageRows = RowsV1
@@ -420,6 +422,7 @@ let sources: HistorySource list = [
         }
         IsUsual = false
         CanJump = true
+        FromStart = false
         MostMarkets = 1
         Endpoint = "prices_history"
         PageRows = 21_600

@@ -41,12 +41,15 @@ type internal Archive(seed: int, market: int, count: int, since: int64, until: i
 
     let inBlock block = min size (count - block * size)
 
+    /// What a size is a multiple of, so that what is paid for it comes out even.
+    let unit = int (Millionths.one / tick)
+
     let drawSize (random: Dice) =
         match random.Below 20 with
-        | 0 -> int64 (random.Between(1, 9_999)) // dust
+        | 0 when unit < 10_000 -> int64 (unit * random.Between(1, 9_999 / unit)) // dust
         | n when n < 10 -> Millionths.one * int64 (random.Between(5, 300))
         | n when n < 16 -> 10_000L * int64 (random.Between(100, 20_000))
-        | _ -> int64 (random.Between(1_000_000, 90_000_000))
+        | _ -> int64 unit * int64 (random.Between(1_000_000 / unit, 90_000_000 / unit))
 
     let make block : Fill[] =
         let random = Dice.Keyed(int64 seed, 40L, int64 market, int64 block)

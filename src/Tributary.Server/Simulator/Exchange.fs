@@ -127,8 +127,11 @@ type internal Exchange(options: SimulatorOptions) =
             opened.Add session
             session)
 
+    let rpc = Rpc(options, world)
+
     let answer (ask: Ask) (writer: Utf8JsonWriter) now =
         match ask.Path with
+        | [ "rpc" ] when ask.Method = "POST" -> rpc.Answer(writer, now, ask)
         | "gamma" :: path -> Gamma.answer writer world ask path
         | "clob" :: path -> Clob.answer writer world now ask path
         | "data" :: path -> Data.answer options writer world now ask path

@@ -161,6 +161,12 @@ type SimulatorOptions = {
     V1Offset: int
     /// An offset that is too large gives the rows at the largest again, instead of being refused.
     V1Repeats: bool
+    /// The chain's logs do not say when their blocks were.
+    RpcPlain: bool
+    /// The newest blocks of the chain are replaced again and again.
+    RpcReorgs: bool
+    /// Once in so many blocks there is a log whose layout nobody knows; 0 for never.
+    RpcUnknown: int
     /// Whether `/v2/trades` exists; a client has to fall back to v1 when not.
     V2: bool
     /// Mean number of price changes a simulated second on the whole exchange, from the start on and beside those that
@@ -195,6 +201,9 @@ type SimulatorOptions = {
         V1Limit = 10_000
         V1Offset = 3_000
         V1Repeats = false
+        RpcPlain = false
+        RpcReorgs = false
+        RpcUnknown = 0
         V2 = true
         MessagesPerSecond = 0.0
         StreamFaults = Set.empty
