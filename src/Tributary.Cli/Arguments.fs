@@ -63,6 +63,31 @@ type BackfillArguments =
                 "ask this server instead of the exchange, such as a running 'tributary simulate'."
             | Json -> "one JSON document instead of tables, at the end."
 
+type AuditArguments =
+    | [<AltCommandLine("-m", "--market")>] Markets of selection: string
+    | [<Unique>] Since of moment: string
+    | [<Unique>] Until of moment: string
+    | [<Unique>] Days
+    | [<AltCommandLine "-c"; Unique>] Config of path: string
+    | [<Unique>] Store of path: string
+    | [<Unique; CustomCommandLine "--questdb">] QuestDb of connection: string
+    | [<Unique>] Json
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Markets _ ->
+                "audit these: a slug, a pattern with * and ?, event:SLUG, tag:SLUG, a condition id, @FILE, or several with commas between; default: all that are stored."
+            | Since _ ->
+                "from when on: a duration such as 7d, or a time such as 2026-11-01; default: the beginning of each market."
+            | Until _ -> "up to when; default: up to what was read."
+            | Days -> "a line for every day, instead of one for each stretch of days with the same verdict."
+            | Config _ -> "where the store is configured; default: config, if it is there."
+            | Store _ -> "the SQLite file to audit, instead of the configured store."
+            | QuestDb _ ->
+                "the QuestDB to audit, instead of the configured store; or file:PATH of the string when it holds a password."
+            | Json -> "one JSON document instead of tables: every day with its counts."
+
 type ValidateArguments =
     | [<AltCommandLine "-c"; Unique>] Config of path: string
     | [<Unique>] Print
@@ -262,6 +287,7 @@ type Arguments =
     | [<Inherit; AltCommandLine "-v"; Unique>] Verbose
     | [<CliPrefix(CliPrefix.None)>] Start of ParseResults<StartArguments>
     | [<CliPrefix(CliPrefix.None)>] Backfill of ParseResults<BackfillArguments>
+    | [<CliPrefix(CliPrefix.None)>] Audit of ParseResults<AuditArguments>
     | [<CliPrefix(CliPrefix.None); CustomCommandLine "validate-config">] Validate_Config of
         ParseResults<ValidateArguments>
     | [<CliPrefix(CliPrefix.None)>] Status of ParseResults<StatusArguments>
@@ -281,6 +307,8 @@ type Arguments =
                 "collect markets, order books and trades until Ctrl-C or SIGTERM; what is missed is a row in gaps."
             | Backfill _ ->
                 "read the past trades of some markets into the store, all of them or since a moment; what was read is never asked for again."
+            | Audit _ ->
+                "say of each market and day whether all of its trades are stored, and why not; exit code 1 if anything is not complete."
             | Validate_Config _ ->
                 "check the configuration and name every mistake with its place; opens no socket; exit code 78 if any."
             | Status _ ->

@@ -16,7 +16,7 @@ open Tributary.Cli.Terminal
 open Tributary.Stores
 
 /// `@FILE` stands for the lines of a file, without empty ones and those that begin with `#`.
-let private words (given: string list) : string list = [
+let words (given: string list) : string list = [
     for word in given do
         if word.StartsWith '@' then
             let path = word.Substring 1
@@ -38,7 +38,7 @@ let private words (given: string list) : string list = [
             yield! word.Split(',', StringSplitOptions.RemoveEmptyEntries ||| StringSplitOptions.TrimEntries)
 ]
 
-let private selections (given: string list) =
+let selections (given: string list) =
     let found =
         words given
         |> List.map (fun word ->

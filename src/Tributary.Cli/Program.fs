@@ -36,6 +36,7 @@ let private run (arguments: ParseResults<Arguments>) =
     match arguments.GetSubCommand() with
     | Start arguments -> Commands.start common arguments
     | Backfill arguments -> Backfilling.backfill common arguments
+    | Audit arguments -> Auditing.audit common arguments
     | Validate_Config arguments -> Commands.validateConfig common arguments
     | Status arguments -> Commands.status common arguments
     | Book arguments -> Books.book common arguments

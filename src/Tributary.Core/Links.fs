@@ -242,6 +242,29 @@ module Links =
         ]
         |> List.sort
 
+    /// The links between sightings that count and other ones of the same market and time, all of which are known: as `settle` finds them.
+    let between (counting: Trade list) (others: Trade list) : TradeLink list =
+        let byKey (trades: Trade list) =
+            trades |> List.groupBy keyOf |> Map.ofList
+
+        let ofOthers = byKey others
+
+        [
+            for KeyValue(key, counting) in byKey counting do
+                match Map.tryFind key ofOthers with
+                | Some others ->
+                    let ids (trades: Trade list) =
+                        trades |> List.map (fun trade -> trade.Id, trade) |> Map.ofList
+
+                    yield!
+                        compare {
+                            nothing with
+                                Api = ids counting
+                                Stream = ids others
+                        }
+                | None -> ()
+        ]
+
     let private settleOlder (age: TimeSpan) (now: Instant) (links: Links) : struct (Links * Settled) =
         let horizon = now - keep
 

@@ -49,6 +49,15 @@ module Selection =
         else
             Ok(Selection.Slug word)
 
+    /// Whether it is one of those that are meant.
+    let selects (market: Market) selection =
+        match selection with
+        | Selection.Slug slug -> market.Slug = slug
+        | Selection.Id id -> market.Market = id
+        | Selection.Event slug -> market.Event = slug
+        | Selection.Tag tag -> Array.contains tag market.Tags
+        | Selection.Pattern pattern -> Universe.matches pattern market.Slug
+
 /// What a backfill is to read.
 type BackfillOrder = {
     Markets: Selection list
@@ -195,14 +204,6 @@ module Backfill =
             like [] patterns
     ]
 
-    let private isSelected (market: Market) selection =
-        match selection with
-        | Selection.Slug slug -> market.Slug = slug
-        | Selection.Id id -> market.Market = id
-        | Selection.Event slug -> market.Event = slug
-        | Selection.Tag tag -> Array.contains tag market.Tags
-        | Selection.Pattern pattern -> Universe.matches pattern market.Slug
-
     /// The markets that are selected, by their slugs. A selection that selects nothing is an error.
     let private find (asker: Asker) (pool: BatchPool) (selected: Selection list) (ct: CancellationToken) =
         task {
@@ -215,12 +216,13 @@ module Backfill =
                 let found =
                     found
                     |> List.distinctBy _.Market
-                    |> List.filter (fun market -> List.exists (isSelected market) selected)
+                    |> List.filter (fun market -> List.exists (Selection.selects market) selected)
                     |> List.sortBy _.Slug
 
                 let unknown =
                     selected
-                    |> List.filter (fun one -> not (List.exists (fun market -> isSelected market one) found))
+                    |> List.filter (fun one ->
+                        not (List.exists (fun market -> Selection.selects market one) found))
 
                 if unknown.IsEmpty then
                     return Ok found
@@ -447,6 +449,87 @@ module Backfill =
             isOver <- jobs.IsEmpty
     }
 
+    /// The name in checkpoints of what was compared.
+    let private linked = "links"
+
+    /// Where both the API and the chain were read, their sightings of one fill are linked: the API's counts, and the chain's is the other
+    /// one. Where the stream was heard as well, what only the chain confirms is linked to that.
+    let private link (run: Run) (store: Store) (markets: Market list) (ct: CancellationToken) = task {
+        let exchange = run.Asker.Collector.Exchange
+        let! checkpoints = store.Checkpoints()
+        let readings = Plan.readings exchange checkpoints
+
+        let coverage =
+            Plan.coverage exchange checkpoints |> List.groupBy _.Market |> Map.ofList
+
+        for market in markets do
+            let own = coverage |> Map.tryFind market.Market |> Option.defaultValue []
+
+            let readBy isWanted =
+                own
+                |> List.filter (fun one -> isWanted one.Source)
+                |> List.collect _.Read
+                |> Intervals.ofSeq
+
+            let before =
+                readings
+                |> Map.tryFind (struct (linked, string market.Market))
+                |> Option.map _.Read
+                |> Option.defaultValue []
+
+            let chain = readBy ((=) "chain")
+            let api = readBy (fun source -> source <> "chain" && source <> linked)
+            let mutable compared = before
+
+            let left = Intervals.except before (Intervals.common chain api)
+
+            // What was written may still be on its way to where it is read.
+            if not left.IsEmpty then
+                do! store.Flush ct
+
+            for span in left do
+                let part (covered: Interval) (trades: Trade list) = task {
+                    let takers =
+                        trades |> List.filter (fun trade -> trade.Flags &&& Flags.Maker = Flags.None)
+
+                    let of' source =
+                        takers |> List.filter (fun trade -> trade.Source = source)
+
+                    let api, chain = of' Source.Api, of' Source.Chain
+                    let settled = Links.between api chain
+                    let known = settled |> List.map _.Other |> Set.ofList
+
+                    let lone = chain |> List.filter (fun trade -> not (known.Contains trade.Id))
+
+                    compared <- Intervals.add covered.Since covered.Until compared
+                    let batch = run.Pool.Rent()
+                    batch.Exchange <- string exchange
+
+                    for found in settled @ Links.between lone (of' Source.Stream) do
+                        let found = found
+                        batch.Links.Add &found
+
+                    batch.Checkpoints.Add {
+                        Job = Plan.jobName exchange linked market.Market
+                        Exchange = exchange
+                        Stream = Stream.History
+                        Market = market.Market
+                        Token = ValueNone
+                        Since = covered.Since
+                        Watermark = covered.Until
+                        Rows = batch.Links.Count
+                        Error = ""
+                        Duration = TimeSpan.Zero
+                        State = Plan.write { Plan.nothing with Read = compared }
+                    }
+
+                    do! run.Write batch ct
+                    run.Pool.Return batch
+                }
+
+                do! InParts.trades store exchange market.Market span part ct
+    }
+
     /// Reads what is wanted and not covered into a store. Reports after each page that is stored. Ends with the first fault of the store.
     let run
         (settings: CollectorSettings)
@@ -516,6 +599,7 @@ module Backfill =
                         pool.Return described
                         let wanted = found |> List.map (wanted order now)
                         do! readAll run sources store order.Parallel now wanted stop.Token
+                        do! link run store found stop.Token
                     }
 
                     // However it ends, nothing is being written when it has.

@@ -61,6 +61,17 @@ let private recorded
             CancellationToken.None
         )
 
+    // On a busy machine live books may take their time to begin: the recording counts from there.
+    let reader = sound (Sqlite.openForReading path)
+    let patience = DateTime.UtcNow + TimeSpan.FromSeconds 60.0
+    let mutable isLive = false
+
+    while not isLive && DateTime.UtcNow < patience do
+        let! books = reader.Books Query.everything
+        isLive <- books |> List.exists (fun book -> book.Reason = Reason.First)
+        do! Task.Delay 200
+
+    do! reader.Close()
     let until = DateTime.UtcNow + length
     do! during simulator path
     do! Task.Delay(max TimeSpan.Zero (until - DateTime.UtcNow))

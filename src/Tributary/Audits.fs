@@ -1,0 +1,137 @@
+namespace Tributary
+
+open System
+open System.Collections.Generic
+open System.Threading
+open System.Threading.Tasks
+open Tributary.Stores
+
+/// The trades of one market in parts: whole seconds of them, in the order of time, so many as fit into memory.
+[<RequireQualifiedAccess>]
+module internal InParts =
+    let private most = 20_000
+
+    /// Calls `part` with the trades of each part and with the time that it covers. A second with more trades than a part holds is
+    /// read as a whole.
+    let trades
+        (store: Store)
+        (exchange: ExchangeId)
+        (market: MarketId)
+        (span: Interval)
+        (part: Interval -> Trade list -> Task<unit>)
+        (ct: CancellationToken)
+        : Task<unit> = task {
+        let mutable since, limit = span.Since, most
+
+        while since < span.Until do
+            ct.ThrowIfCancellationRequested()
+
+            let! found =
+                store.Trades {
+                    Query.everything with
+                        Exchange = ValueSome exchange
+                        Market = ValueSome market
+                        Since = since
+                        Until = span.Until
+                        Limit = limit
+                }
+
+            if found.Length < limit then
+                do! part { span with Since = since } found
+                since <- span.Until
+            else
+                // The last second may go on behind the limit.
+                let last = (List.last found).At
+                let edge = Instant.ofMicros (last.Micros - last.Micros % 1_000_000L)
+
+                if edge > since then
+                    do!
+                        part
+                            { Since = since; Until = edge }
+                            (found |> List.takeWhile (fun trade -> trade.At < edge))
+
+                    since <- edge
+                    limit <- most
+                else
+                    limit <- limit * 2
+    }
+
+/// Audits of what a store holds.
+[<RequireQualifiedAccess>]
+module Audits =
+    /// What is stored of a market, by day.
+    let private tallies (store: Store) (market: Market) (span: Interval) (ct: CancellationToken) = task {
+        let days = Dictionary<Instant, DayTally>()
+
+        let add _ (trades: Trade list) = task {
+            for day, own in trades |> List.groupBy (fun trade -> Audit.dayOf trade.At) do
+                let before =
+                    match days.TryGetValue day with
+                    | true, before -> before
+                    | _ -> DayTally.none
+
+                days[day] <- DayTally.add before (DayTally.ofTrades own)
+        }
+
+        do! InParts.trades store market.Exchange market.Market span add ct
+        return days |> Seq.map (fun pair -> pair.Key, pair.Value) |> Map.ofSeq
+    }
+
+    /// Judges every day of the markets of an exchange that a store has, or of those that `isWanted` picks, within some time. Calls
+    /// `report` after each market. Memory does not depend on the number of trades.
+    let run
+        (collector: Collector)
+        (store: Store)
+        (isWanted: Market -> bool)
+        (wanted: Interval)
+        (now: Instant)
+        (report: AuditedMarket -> unit)
+        (ct: CancellationToken)
+        : Task<AuditedMarket list> = task {
+        let! markets = store.Markets()
+        let! checkpoints = store.Checkpoints()
+        let! gaps = store.Gaps Query.everything
+        let coverage = Plan.coverage collector.Exchange checkpoints
+        let audited = List<AuditedMarket>()
+
+        let limits =
+            collector.History
+            |> List.filter (fun source -> source.Stream = Stream.History)
+            |> List.map _.Limits
+
+        let mine =
+            markets
+            |> List.filter (fun market -> market.Exchange = collector.Exchange && isWanted market)
+            |> List.sortBy _.Slug
+
+        let gaps =
+            gaps
+            |> List.map _.Gap
+            |> List.filter (fun gap -> gap.Exchange = collector.Exchange)
+            |> List.groupBy _.Market
+            |> Map.ofList
+
+        for market in mine do
+            // What is newer than what was read belongs to a later audit, so that this one's sums and digest stay what they are.
+            let span = {
+                wanted with
+                    Until = min wanted.Until (Audit.watermark limits coverage market now)
+            }
+
+            let! tallies = tallies store market span ct
+
+            let one =
+                Audit.market
+                    limits
+                    coverage
+                    (gaps |> Map.tryFind market.Market |> Option.defaultValue [])
+                    tallies
+                    wanted
+                    now
+                    market
+
+            report one
+            audited.Add one
+
+        return List.ofSeq audited
+    }
