@@ -47,6 +47,16 @@ let private trade second =
 
     $"""{{"proxy_wallet":"{oneOf wallets}","side":"{side}","token_id":"{token}","condition_id":"{market}","size":{size},"price":{price},"timestamp":{second},"title":"Will the {title}?","slug":"{slug}","icon":"{image}","event_slug":"{slug}","outcome":"{name}","outcome_index":{outcome},"name":"trader{random.Next 9999}","pseudonym":"Quiet-Heron","bio":"","profile_image":"","profile_image_optimized":"","transaction_hash":"0x{hex 32}"}}"""
 
+/// A page of a walk through the past, newest first, three fills a second; and the second of its last row.
+let historyPage newest rows cursor =
+    let list = [ for i in 0 .. rows - 1 -> trade (newest - i / 3) ] |> String.concat ","
+
+    let page =
+        Encoding.UTF8.GetBytes
+            $"""{{"data":[{list}],"pagination":{{"limit":{rows},"offset":null,"has_more":true,"next_cursor":"{cursor}"}}}}"""
+
+    struct (page, newest - (rows - 1) / 3)
+
 /// A page of `/v2/trades`, newest first.
 let tradesPage rows =
     let rows =

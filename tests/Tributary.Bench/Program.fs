@@ -5,6 +5,7 @@ open Tributary.Bench.Measure
 
 let private benchmarks = [
     "store", "row", (fun () -> StoreBench.run 1_000_000 5)
+    "backfill", "row", (fun () -> BackfillBench.run 7)
     "decode", "row", (fun () -> DecodeBench.run 7)
     "ilp", "row", (fun () -> IlpBench.run 7)
     "stream", "message", (fun () -> StreamBench.run 7)

@@ -1,5 +1,5 @@
 /// The SQLite store against the bare loop that it cannot be faster than: the same statement on the same table, with the same
-/// rows, settings and transactions, every value bound as it will be stored.
+/// rows, settings and transactions, every value bound as it will be stored; and its tallies against a loop that only reads and adds.
 module Tributary.Bench.StoreBench
 
 open System
@@ -14,29 +14,31 @@ open Tributary.Stores
 open Tributary.Bench.Measure
 
 let private markets = 200
-let private perBatch = 500
 
-let private known result =
+let internal known result =
     match result with
     | Ok value -> value
     | Error fault -> failwith $"%A{fault}"
 
 /// The rows twice: as batches, and as what is bound.
 [<NoComparison; NoEquality>]
-type private Rows = {
+type internal Rows = {
     Batches: Batch[]
+    PerBatch: int
     /// Nine a row: market, at, source, token, side, price, size, received, flags.
     Numbers: int64[]
     Ids: byte[]
     Transactions: byte[]
     MarketNames: string[]
+    /// Two of each market.
     TokenNames: string[]
 }
 
-let private columns = 9
+let internal columns = 9
 
 /// Trades of all markets in the order of time, as a recorder meets them.
 let private generate (count: int) : Rows =
+    let perBatch = 500
     let random = Random 20260724
     let names = Names()
 
@@ -123,6 +125,7 @@ let private generate (count: int) : Rows =
 
     {
         Batches = batches
+        PerBatch = perBatch
         Numbers = numbers
         Ids = ids
         Transactions = transactions
@@ -151,7 +154,7 @@ let private prepare (db: sqlite3) (sql: string) =
     statement
 
 /// A sum over every column of every row that a file holds, the names in place of their keys.
-let private contents path =
+let internal contents path =
     let db = connect path
 
     let statement =
@@ -180,7 +183,7 @@ let private contents path =
     total
 
 /// A new file with all tables, and what it takes away when it is done.
-let private withFile folder (work: string -> Run) =
+let internal withFile folder (work: string -> Run) =
     let path = Path.Combine(folder, $"{Guid.NewGuid():N}.db")
     let run = work path
     let checksum = contents path
@@ -190,7 +193,7 @@ let private withFile folder (work: string -> Run) =
 
     { run with Checksum = checksum }
 
-let private count rows = rows.Numbers.Length / columns
+let internal count rows = rows.Numbers.Length / columns
 
 let private ours folder (rows: Rows) () =
     withFile folder (fun path ->
@@ -207,11 +210,12 @@ let private ours folder (rows: Rows) () =
         run)
 
 let private insert =
-    "INSERT INTO trades (market, at, trade_id, source, token, outcome, side, price, size, transaction_hash, received, flags)
-     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+    "INSERT INTO trades (market, at, trade_id, source, token, outcome, side, price, size, transaction_hash, received, flags,
+                         collateral)
+     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
      ON CONFLICT (market, at, trade_id, source) DO NOTHING"
 
-let private bare folder (rows: Rows) () =
+let internal bare folder (rows: Rows) () =
     withFile folder (fun path ->
         let made = known (Sqlite.openForWriting path "bench" Synchronous.Full)
         made.Close().AsTask().Wait()
@@ -222,13 +226,14 @@ let private bare folder (rows: Rows) () =
         execute
             "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000;
               PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY;
+              PRAGMA foreign_keys = OFF;
               BEGIN; INSERT INTO exchanges VALUES (1, 'polymarket')"
 
-        for i in 0 .. markets - 1 do
+        for i in 0 .. rows.MarketNames.Length - 1 do
             execute
                 $"INSERT INTO market_keys (id, exchange, name) VALUES ({i + 1}, 1, '{rows.MarketNames[i]}')"
 
-        for i in 0 .. 2 * markets - 1 do
+        for i in 0 .. rows.TokenNames.Length - 1 do
             let outcome = if i % 2 = 0 then "Yes" else "No"
 
             execute
@@ -252,7 +257,7 @@ let private bare folder (rows: Rows) () =
                 while i < count rows do
                     run start
 
-                    for i in i .. min (count rows) (i + perBatch) - 1 do
+                    for i in i .. min (count rows) (i + rows.PerBatch) - 1 do
                         let at = i * columns
                         raw.sqlite3_bind_int64 (statement, 1, numbers[at]) |> ignore
                         raw.sqlite3_bind_int64 (statement, 2, numbers[at + 1]) |> ignore
@@ -272,10 +277,11 @@ let private bare folder (rows: Rows) () =
 
                         raw.sqlite3_bind_int64 (statement, 11, numbers[at + 7]) |> ignore
                         raw.sqlite3_bind_int64 (statement, 12, numbers[at + 8]) |> ignore
+                        raw.sqlite3_bind_null (statement, 13) |> ignore
                         run statement
 
                     run commit
-                    i <- i + perBatch
+                    i <- i + rows.PerBatch
 
                 0UL)
 
@@ -284,6 +290,78 @@ let private bare folder (rows: Rows) () =
 
         db.Dispose()
         measured)
+
+// ---- counting what is there
+
+/// What the sums over all rows come down to.
+let private ofSums (rows: int64) (size: UInt128) (notional: Int128) (digest: UInt128) =
+    let mutable total = uint64 rows
+
+    for part in [ size; Int128.op_Explicit notional; digest ] do
+        total <- (total ^^^ uint64 part ^^^ uint64 (part >>> 64)) * 0x9E3779B97F4A7C15UL
+
+    total
+
+let private ourTally (path: string) units () =
+    let store = known (Sqlite.openForReading path)
+
+    let run =
+        measure units (fun () ->
+            let tallies = (store.Tally Query.everything).Result
+
+            ofSums
+                (tallies |> List.sumBy _.Rows)
+                (tallies |> List.fold (fun sum one -> sum + one.Size) UInt128.Zero)
+                (tallies |> List.fold (fun sum one -> sum + one.Notional) Int128.Zero)
+                (tallies |> List.fold (fun sum one -> sum + one.Digest) UInt128.Zero))
+
+    store.Close().AsTask().Wait()
+    run
+
+/// The same sums of the whole table, by nothing and without a look at links.
+let private bareTally (path: string) units () =
+    let db = connect path
+    let statement = prepare db "SELECT price, size, trade_id FROM trades"
+
+    let run =
+        measure units (fun () ->
+            let mutable rows = 0L
+            let mutable size, notional, digest = UInt128.Zero, Int128.Zero, UInt128.Zero
+
+            while raw.sqlite3_step statement = raw.SQLITE_ROW do
+                let price = raw.sqlite3_column_int64 (statement, 0)
+                let millionths = raw.sqlite3_column_int64 (statement, 1)
+                let id = raw.sqlite3_column_blob (statement, 2)
+                rows <- rows + 1L
+                size <- size + UInt128.op_Implicit (uint64 millionths)
+                notional <- notional + Math.BigMul(price, millionths)
+                digest <- digest + BinaryPrimitives.ReadUInt128BigEndian id
+
+            ofSums rows size notional digest)
+
+    statement.Dispose()
+    db.Dispose()
+    run
+
+/// A file with these rows, none of which is linked.
+let private tallied folder (rows: Rows) rounds =
+    let path = Path.Combine(folder, "tallied.db")
+    let store = known (Sqlite.openForWriting path "bench" Synchronous.Normal)
+
+    for batch in rows.Batches do
+        known (store.Write [| batch |] CancellationToken.None |> _.Result)
+
+    store.Close().AsTask().Wait()
+    ourTally path (count rows) () |> ignore
+    bareTally path (count rows) () |> ignore
+
+    compare
+        $"the tallies of {count rows} trades, against their bare sums"
+        _.Busy
+        0.3
+        rounds
+        (ourTally path (count rows))
+        (bareTally path (count rows))
 
 /// By the wall's clock, as a user waits for it, and by processor time, where the disk's moods do not count.
 let run (rowCount: int) rounds : Comparison list =
@@ -298,7 +376,7 @@ let run (rowCount: int) rounds : Comparison list =
 
         let waited =
             compare
-                $"{rowCount} trades of {markets} markets, {perBatch} a transaction, synchronous=FULL"
+                $"{rowCount} trades of {markets} markets, {rows.PerBatch} a transaction, synchronous=FULL"
                 _.Elapsed
                 0.8
                 rounds
@@ -312,6 +390,7 @@ let run (rowCount: int) rounds : Comparison list =
                     Work = "the same by processor time"
                     Clock = _.Busy
             }
+            tallied folder rows rounds
         ]
     finally
         Directory.Delete(folder, true)

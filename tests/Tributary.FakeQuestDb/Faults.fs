@@ -201,6 +201,8 @@ type Heard = {
     At: DateTimeOffset
     Method: string
     Path: string
+    /// What was asked at `/exec`; elsewhere empty.
+    Statement: string
     Connection: string
     /// In the order of their first rows.
     Tables: string list

@@ -496,6 +496,7 @@ type internal Handler
                         At = options.Clock.GetUtcNow()
                         Method = http.Request.Method
                         Path = path
+                        Statement = string http.Request.Query["query"]
                         Connection = http.Connection.Id
                         Tables = List.map fst rows
                         Rows = List.sumBy snd rows

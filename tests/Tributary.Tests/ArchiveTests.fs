@@ -9,6 +9,7 @@ open NUnit.Framework
 open Tributary
 open Tributary.Server.Simulator
 open Tributary.Stores
+open Tributary.Tests.Stores
 
 // Backfills of the simulated exchange's archive, over real sockets into a real file.
 
@@ -346,4 +347,75 @@ let ``logs of a layout that nobody knows are counted`` () : Task = task {
 
     for coverage in Plan.coverage checkpoints.Head.Exchange checkpoints do
         isTrue (coverage.Unknown >= 4L && coverage.Unknown <= 6L)
+}
+
+/// What an audit of all markets says of a store.
+let private audited (store: Store) until = task {
+    do! store.Flush CancellationToken.None
+    let collector = Setup.collector (Settings.defaults Setup.known).Collectors.Head
+
+    let! report =
+        Audits.run
+            collector
+            store
+            (fun _ -> true)
+            {
+                Since = Instant.ofMicros Int64.MinValue
+                Until = until
+            }
+            until
+            ignore
+            CancellationToken.None
+
+    return report
+}
+
+[<Test>]
+let ``the same data has the same digest, in whatever order it came and in whatever store`` () : Task = task {
+    let! simulator =
+        started {
+            options with
+                Archive = 3_000
+                V1Limit = 10_000
+        }
+
+    use _ = simulator
+    use! server = QuestDbSupport.startServer ()
+    let folder = Vocabulary.temporaryFolder ()
+    let until = Instant.ofDateTimeOffset simulator.Now - TimeSpan.FromMinutes 10.0
+
+    let sqlite =
+        match Sqlite.openForWriting (IO.Path.Combine(folder, "one.db")) "main" Synchronous.Normal with
+        | Ok store -> store
+        | Error fault -> failwith $"{fault}"
+
+    let questdb =
+        QuestDbSupport.openAs (QuestDbSupport.settingsFor folder server "questdb")
+
+    let digests = List<UInt128>()
+
+    for store, orders in
+        [
+            Memory.create "test", [ [ "v1" ]; [ "v2" ]; [ "chain" ] ]
+            sqlite, [ [ "chain" ]; [ "v2"; "v1" ]; [ "v2" ] ]
+            questdb, [ [ "v2"; "chain"; "v1" ]; [ "chain" ] ]
+        ] do
+        for names in orders do
+            let! answer =
+                backfill simulator store {
+                    everything names with
+                        Until = ValueSome until
+                }
+
+            isTrue (ok answer |> List.forall _.IsDone)
+
+        let! report = audited store until
+        isTrue (Audit.isComplete report)
+        digests.Add(Audit.digest report)
+
+    do! sqlite.Close()
+    do! questdb.Close()
+    equal [ digests[0] ] (List.ofSeq (Seq.distinct digests))
+    isTrue (digests[0] <> UInt128.Zero)
+    IO.Directory.Delete(folder, true)
 }

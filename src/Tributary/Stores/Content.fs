@@ -127,6 +127,15 @@ let deltaOf (token: TradeId) (row: inref<DeltaRow>) : TradeId =
         Low = mixed (mixed (mixed (token.Low + place) ^^^ price) ^^^ (at * 0x9E3779B97F4A7C15UL))
     }
 
+/// What makes a price, where its token is known: as for a delta.
+let priceOf (token: TradeId) (row: inref<PriceRow>) : TradeId =
+    let at, kind = uint64 row.At.Micros, uint64 row.Kind
+
+    {
+        High = mixed (mixed (token.High ^^^ at) + kind)
+        Low = mixed (mixed (token.Low + kind) ^^^ (at * 0x9E3779B97F4A7C15UL))
+    }
+
 /// Readable JSON: UTF-8 as it is.
 let private json =
     JsonSerializerOptions(Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping)

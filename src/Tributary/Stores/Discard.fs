@@ -41,6 +41,9 @@ let create () : Store =
         for i in 0 .. batch.Deltas.Count - 1 do
             batch.Deltas[i].Inserted <- true
 
+        for i in 0 .. batch.Prices.Count - 1 do
+            batch.Prices[i].Inserted <- true
+
     let nothing _ = Task.FromResult []
 
     {
@@ -60,6 +63,7 @@ let create () : Store =
         Books = nothing
         Deltas = nothing
         Prices = nothing
+        Tally = nothing
         Links = nothing
         Quarantine = nothing
         Status =

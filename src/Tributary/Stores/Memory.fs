@@ -51,15 +51,14 @@ type private Tables(collector: string) =
 
     let links = Dictionary<struct (TradeId * TradeId), TradeLink>()
 
+    let prices =
+        Dictionary<struct (ExchangeId * MarketId * TokenId * Instant * PriceKind), PricePoint>()
+
     let gaps =
         Dictionary<struct (ExchangeId * Stream * MarketId * TokenId voption * Instant * Cause), Gap>()
 
     let rejections = Dictionary<struct (string * string * string), Rejection>()
     let metrics = Dictionary<struct (string * string * Instant), Metric>()
-
-    let prices =
-        Dictionary<struct (ExchangeId * TokenId * Instant * PriceKind), PricePoint>()
-
     let checkpoints = Dictionary<string, Checkpoint>()
     // The versions of a market by the moment, and the stats beside them.
     let versions = Dictionary<struct (ExchangeId * MarketId), ResizeArray<Market>>()
@@ -167,7 +166,8 @@ type private Tables(collector: string) =
         for i in 0 .. batch.Prices.Count - 1 do
             let row = batch.PricePoint i
 
-            batch.Prices[i].Inserted <- prices.TryAdd(struct (row.Exchange, row.Token, row.At, row.Kind), row)
+            batch.Prices[i].Inserted <-
+                prices.TryAdd(struct (row.Exchange, row.Market, row.Token, row.At, row.Kind), row)
 
         for gap in batch.Gaps do
             writeGap gap
@@ -336,8 +336,36 @@ type private Tables(collector: string) =
             isWithin query row.Exchange row.Market
             && isWanted query.Token row.Token
             && isDuring query row.At)
-        |> Seq.sortBy (fun row -> struct (row.At, string row.Token, PriceKind.text row.Kind))
+        |> Seq.sortBy (fun row -> struct (row.At, string row.Token, row.Kind))
         |> ofEnd query
+
+    member _.Tally(query: Query) =
+        let linked = HashSet<TradeId>()
+
+        for link in links.Values do
+            linked.Add link.Trade |> ignore
+            linked.Add link.Other |> ignore
+
+        let tallies = Tallies<struct (ExchangeId * MarketId)>()
+
+        for row in trades.Values do
+            if
+                isWithin query row.Exchange row.Market
+                && isWanted query.Token row.Token
+                && isDuring query row.At
+            then
+                tallies.Add(
+                    struct (row.Exchange, row.Market),
+                    row.At,
+                    row.Source,
+                    row.Flags,
+                    row.Price,
+                    row.Size,
+                    row.Id,
+                    linked.Contains row.Id
+                )
+
+        tallies.Result id
 
     member _.Links() =
         links.Values
@@ -411,6 +439,7 @@ let create (collector: string) : Store =
         Books = fun query -> alone (fun () -> tables.Books query)
         Deltas = fun query -> alone (fun () -> tables.Deltas query)
         Prices = fun query -> alone (fun () -> tables.Prices query)
+        Tally = fun query -> alone (fun () -> tables.Tally query)
         Links = fun () -> alone tables.Links
         Quarantine = fun () -> alone tables.Quarantine
         Status = fun () -> alone tables.Status

@@ -5,14 +5,15 @@
 /// then texts), the rows (int32, then as below). A text is its length in UTF-8 (int32) and its bytes; a name is its place among the
 /// names (int32).
 ///     trade   market, token, outcome (names), side, source (1 byte each), flags (int32), price, size, at, received (int64),
-///             id (16 bytes, big-endian), transaction (text), the exact amount (int64; negative where it is not known)
+///             collateral (int64, -1 where it is not known), id (16 bytes, big-endian), transaction (text)
 ///     book    market, token (names), verdict, doubt, reason (1 byte each), flags (int32), tick, at, received (int64), hash (text),
 ///             bids and asks (each: int32, then price and size in int64)
 ///     delta   market, token (names), side, verdict, doubt (1 byte each), ordinal (int32), price, size, at, received (int64),
 ///             hash (text)
 ///     price   market, token (names), kind (1 byte), price, at, received (int64)
 ///     metric  name, labels (names), at (int64), value (float64)
-/// Version 2, which is still read, had no prices, and no exact amounts of trades. Version 1, which is read as well, had no deltas, and no `received`, doubt and reason in its rows: they were received when the batch
+/// Version 2, which is still read, had no prices, and no collateral in its trades.
+/// Version 1, which is still read, had no deltas either, and no `received`, doubt and reason in its rows: they were received when the batch
 /// was, doubts were not told of, and every book was polled.
 [<RequireQualifiedAccess>]
 module internal Tributary.Stores.Neutral
@@ -121,15 +122,16 @@ type Writer() =
                 rows.Int64 row.Size.Millionths
                 rows.Int64 row.At.Micros
                 rows.Int64 row.Received.Micros
-                BinaryPrimitives.WriteUInt64BigEndian(rows.Room 8, row.Id.High)
-                BinaryPrimitives.WriteUInt64BigEndian(rows.Room 8, row.Id.Low)
-                rows.Text(batch.Utf8 row.Transaction)
 
                 rows.Int64(
                     match row.Collateral with
                     | ValueSome amount -> amount.Millionths
                     | ValueNone -> -1L
                 )
+
+                BinaryPrimitives.WriteUInt64BigEndian(rows.Room 8, row.Id.High)
+                BinaryPrimitives.WriteUInt64BigEndian(rows.Room 8, row.Id.Low)
+                rows.Text(batch.Utf8 row.Transaction)
 
         finish batch count
 
@@ -208,7 +210,7 @@ type Writer() =
 
 let private nowhere: Slice = { Start = 0; Length = 0 }
 
-let private size millionths =
+let private sizeOf millionths =
     match Size.tryOfMillionths millionths with
     | ValueSome size -> size
     | ValueNone -> raise (InvalidDataException "a negative size")
@@ -256,7 +258,7 @@ type Cursor(bytes: ReadOnlyMemory<byte>) =
             Low = BinaryPrimitives.ReadUInt64BigEndian(id.Slice 8)
         }
 
-    member this.Size() = size (this.Int64())
+    member this.Size() = sizeOf (this.Int64())
 
     /// Levels onto the batch's; answers how many.
     member this.Levels(batch: Batch) =
@@ -269,7 +271,7 @@ type Cursor(bytes: ReadOnlyMemory<byte>) =
 
             let level: Level = {
                 Price = Price.ofMillionths (BinaryPrimitives.ReadInt64LittleEndian pair)
-                Size = size (BinaryPrimitives.ReadInt64LittleEndian(pair.Slice 8))
+                Size = sizeOf (BinaryPrimitives.ReadInt64LittleEndian(pair.Slice 8))
             }
 
             batch.Levels.Add &level
@@ -299,6 +301,9 @@ let private verdict (source: Cursor) : Verdict =
 let private doubt (source: Cursor) : Doubt =
     LanguagePrimitives.EnumOfValue(oneOf (byte (Doubt.all.Length - 1)) "doubt" (source.Byte()))
 
+let private kind (source: Cursor) : PriceKind =
+    LanguagePrimitives.EnumOfValue(oneOf (byte (PriceKind.all.Length - 1)) "kind" (source.Byte()))
+
 let private reason (source: Cursor) : Reason =
     LanguagePrimitives.EnumOfValue(oneOf (byte (Reason.all.Length - 1)) "reason" (source.Byte()))
 
@@ -307,12 +312,12 @@ let private read (bytes: ReadOnlyMemory<byte>) (batch: Batch) least (row: byte -
     damages (fun () ->
         let source = Cursor bytes
 
-        let version =
-            match source.Byte() with
-            | 0uy -> raise (InvalidDataException "version 0, which there never was")
-            | later when later > Version ->
-                raise (InvalidDataException $"version {later}, of a later Tributary")
-            | version -> version
+        let version = source.Byte()
+
+        if version = 0uy then
+            raise (InvalidDataException "version 0, which there never was")
+        elif version > Version then
+            raise (InvalidDataException $"version {version}, of a later Tributary")
 
         batch.Clear()
         batch.Exchange <- Encoding.UTF8.GetString(source.Text())
@@ -347,8 +352,16 @@ let readTrades (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
         let size = source.Size()
         let at = Instant.ofMicros (source.Int64())
         let received = receivedIn version source batch
+
+        let collateral =
+            if version < 3uy then
+                ValueNone
+            else
+                match source.Int64() with
+                | -1L -> ValueNone
+                | amount -> ValueSome(sizeOf amount)
+
         let id = source.TradeId()
-        let transaction = batch.Keep(source.Text())
 
         let row: TradeRow = {
             Market = market
@@ -360,15 +373,11 @@ let readTrades (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
             Size = size
             At = at
             Received = received
-            Transaction = transaction
+            Transaction = batch.Keep(source.Text())
             Wallet = nowhere
             Flags = flags
             Occurrence = 0
-            Collateral =
-                if version < 3uy then
-                    ValueNone
-                else
-                    Size.tryOfMillionths (source.Int64())
+            Collateral = collateral
             Id = id
             Inserted = true
         }
@@ -460,10 +469,7 @@ let readPrices (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
 
         let market = names[source.Int32()]
         let token = names[source.Int32()]
-
-        let kind: PriceKind =
-            LanguagePrimitives.EnumOfValue(oneOf (byte (PriceKind.all.Length - 1)) "kind" (source.Byte()))
-
+        let kind = kind source
         let price = Price.ofMillionths (source.Int64())
         let at = Instant.ofMicros (source.Int64())
 

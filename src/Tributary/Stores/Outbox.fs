@@ -11,7 +11,7 @@ open Tributary
 type internal Shipping =
     /// Nothing: it is the only store.
     | Off
-    /// The bulk (trades, books, deltas, counters) waits in the outbox, whole and in neutral form, and stands in no table; neither do
+    /// The bulk (trades, books, deltas, prices, counters) waits in the outbox, whole and in neutral form, and stands in no table; neither do
     /// links. What the next start needs (markets, gaps, checkpoints) stands in the tables, as ever.
     | Rows of limit: OutboxLimit
     /// Everything stands in the tables; the outbox refers to it.

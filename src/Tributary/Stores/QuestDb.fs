@@ -139,6 +139,7 @@ let openForWriting
             Books = reader.Books
             Deltas = reader.Deltas
             Prices = reader.Prices
+            Tally = reader.Tally
             Links = reader.Links
             Quarantine = reader.Quarantine
             Status =
@@ -228,6 +229,7 @@ let openForReading (settings: StoreSettings) (clock: TimeProvider) : Result<Stor
             Books = reader.Books
             Deltas = reader.Deltas
             Prices = reader.Prices
+            Tally = reader.Tally
             Links = reader.Links
             Quarantine = reader.Quarantine
             Status =

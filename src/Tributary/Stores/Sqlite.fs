@@ -78,6 +78,11 @@ let private reasonOf text =
     | Some reason -> reason
     | None -> damaged $"'{text}' for a reason"
 
+let private kindOf text =
+    match PriceKind.tryParse text with
+    | Some kind -> kind
+    | None -> damaged $"'{text}' for a kind of price"
+
 let private doubtOf (number: int64) : Doubt =
     if number >= 0L && number < int64 Doubt.all.Length then
         LanguagePrimitives.EnumOfValue(byte number)
@@ -174,17 +179,28 @@ type private References(table: string) =
 type private Shipped() =
     let capacity = 200_000
 
-    let mutable trades, books, deltas =
-        Repeats capacity, Repeats capacity, Repeats capacity
+    let mutable trades, books, deltas, prices =
+        Repeats capacity, Repeats capacity, Repeats capacity, Repeats capacity
     // Those of the transaction under way.
-    let newTrades, newBooks, newDeltas =
-        HashSet<TradeId>(), HashSet<TradeId>(), HashSet<TradeId>()
+    let newTrades, newBooks, newDeltas, newPrices =
+        HashSet<TradeId>(), HashSet<TradeId>(), HashSet<TradeId>(), HashSet<TradeId>()
 
-    // What the tokens of deltas come down to: by `Names`, exchange and token, with the market that it was made for.
+    // What the tokens of deltas and prices come down to: by `Names`, exchange and token, with the market that it was made for.
     let tokens =
         ConditionalWeakTable<Names, Dictionary<struct (string * Name), struct (Name * TradeId)>>()
 
     let isNew (known: Repeats) (fresh: HashSet<TradeId>) id = not (known.Knows id) && fresh.Add id
+
+    let tokenOf (batch: Batch) (market: Name) (token: Name) =
+        let known = tokens.GetOrCreateValue batch.Names
+        let key = struct (batch.Exchange, token)
+
+        match known.TryGetValue key with
+        | true, struct (madeFor, made) when madeFor.Key = market.Key -> made
+        | _ ->
+            let made = Content.tokenOf batch market token
+            known[key] <- struct (market, made)
+            made
 
     member _.IsNewTrade(id: TradeId, source: Source) =
         // The source is part of a sighting's identity.
@@ -197,18 +213,10 @@ type private Shipped() =
         isNew books newBooks (Content.bookOf batch &row)
 
     member _.IsNewDelta(batch: Batch, row: inref<DeltaRow>) =
-        let known = tokens.GetOrCreateValue batch.Names
-        let key = struct (batch.Exchange, row.Token)
+        isNew deltas newDeltas (Content.deltaOf (tokenOf batch row.Market row.Token) &row)
 
-        let token =
-            match known.TryGetValue key with
-            | true, struct (market, made) when market.Key = row.Market.Key -> made
-            | _ ->
-                let made = Content.tokenOf batch row.Market row.Token
-                known[key] <- struct (row.Market, made)
-                made
-
-        isNew deltas newDeltas (Content.deltaOf token &row)
+    member _.IsNewPrice(batch: Batch, row: inref<PriceRow>) =
+        isNew prices newPrices (Content.priceOf (tokenOf batch row.Market row.Token) &row)
 
     /// What was new is in the outbox.
     member this.Keep() =
@@ -221,6 +229,9 @@ type private Shipped() =
         for id in newDeltas do
             deltas.Remember id |> ignore
 
+        for id in newPrices do
+            prices.Remember id |> ignore
+
         this.Undo()
 
     /// What was new is not in the outbox.
@@ -228,12 +239,14 @@ type private Shipped() =
         newTrades.Clear()
         newBooks.Clear()
         newDeltas.Clear()
+        newPrices.Clear()
 
     /// What is in the outbox no more may come again. What is new is in it.
     member _.Forget() =
         trades <- Repeats capacity
         books <- Repeats capacity
         deltas <- Repeats capacity
+        prices <- Repeats capacity
 
 /// The writing connection: every statement once, and what is known of the file's keys. One caller at a time.
 [<Sealed>]
@@ -291,6 +304,11 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
              ON CONFLICT (token, at, ordinal, side, price) DO NOTHING"
 
+    let point =
+        db.Prepare
+            "INSERT INTO prices (token, at, kind, price, received) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (token, at, kind) DO NOTHING"
+
     let link =
         db.Prepare
             "INSERT INTO trade_links (other_id, trade_id, at) VALUES (?1, ?2, ?3)
@@ -309,11 +327,6 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
         db.Prepare
             "INSERT INTO market_stats (market, at, volume, liquidity, open_interest) VALUES (?1, ?2, ?3, ?4, ?5)
              ON CONFLICT (market, at) DO NOTHING"
-
-    let price =
-        db.Prepare
-            "INSERT INTO prices (token, at, kind, price, received) VALUES (?1, ?2, ?3, ?4, ?5)
-             ON CONFLICT (token, at, kind) DO NOTHING"
 
     let gap =
         db.Prepare
@@ -335,18 +348,20 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     // The same run twice is one run.
     let checkpoint =
         db.Prepare
-            "INSERT INTO checkpoints (job, market, stream, token, since, watermark, rows, error, duration,
-                                      state, runs, total_rows, total_errors)
+            "INSERT INTO checkpoints (job, market, stream, token, since, watermark, rows, error, duration, state,
+                                      runs, total_rows, total_errors)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 1, ?7, ?8 <> '')
              ON CONFLICT (job) DO UPDATE SET
                  market = excluded.market, stream = excluded.stream, token = excluded.token,
                  since = excluded.since, watermark = max(watermark, excluded.watermark),
-                 rows = excluded.rows, error = excluded.error, duration = excluded.duration, state = excluded.state,
+                 rows = excluded.rows, error = excluded.error, duration = excluded.duration,
+                 state = excluded.state,
                  runs = runs + 1,
                  total_rows = total_rows + excluded.total_rows,
                  total_errors = total_errors + excluded.total_errors
              WHERE (since, watermark, rows, error, duration, state)
-                IS NOT (excluded.since, excluded.watermark, excluded.rows, excluded.error, excluded.duration, excluded.state)"
+                IS NOT (excluded.since, excluded.watermark, excluded.rows, excluded.error, excluded.duration,
+                        excluded.state)"
 
     let rejection =
         db.Prepare
@@ -365,6 +380,10 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     let newBooks = Dictionary<int64, int>()
     let newDeltas = Dictionary<int64, int>()
     let reasons = Reason.all |> List.map (snd >> Encoding.UTF8.GetBytes) |> Array.ofList
+
+    let kinds =
+        PriceKind.all |> List.map (snd >> Encoding.UTF8.GetBytes) |> Array.ofList
+
     let idBytes: byte[] = Array.zeroCreate 16
     let otherBytes: byte[] = Array.zeroCreate 16
     let transactionBytes: byte[] = Array.zeroCreate 32
@@ -378,6 +397,7 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     let tradePlaces = References "trades"
     let bookPlaces = References "orderbook_snapshots"
     let deltaPlaces = References "orderbook_deltas"
+    let pricePlaces = References "prices"
     let linkPlaces = References "trade_links"
     let marketPlaces = References "markets"
     let statsPlaces = References "market_stats"
@@ -391,6 +411,7 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
         tradePlaces
         bookPlaces
         deltaPlaces
+        pricePlaces
         linkPlaces
         gapPlaces
         rejectionPlaces
@@ -507,11 +528,7 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
 
             trade.Integer(11, row.Received.Micros)
             trade.Integer(12, int64 row.Flags)
-
-            match row.Collateral with
-            | ValueSome amount -> trade.Integer(13, amount.Millionths)
-            | ValueNone -> trade.Null 13
-
+            trade.IntegerOrNull(13, ofSize row.Collateral)
             trade.Run()
             row.Inserted <- db.Changes = 1
 
@@ -564,6 +581,19 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
 
         if rows > 0 then
             outbox.Add("orderbook_deltas", rows, true, neutral.Deltas(batch, rows))
+
+    let shipPrices (batch: Batch) =
+        let mutable rows = 0
+
+        for i in 0 .. batch.Prices.Count - 1 do
+            let row = &batch.Prices[i]
+            row.Inserted <- shipped.IsNewPrice(batch, &row)
+
+            if row.Inserted then
+                rows <- rows + 1
+
+        if rows > 0 then
+            outbox.Add("prices", rows, true, neutral.Prices(batch, rows))
 
     let put (at: byref<int>) (symbol: byte) =
         levels[at] <- symbol
@@ -679,31 +709,26 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
                     deltaPlaces.Number row.Price.Millionths
                     deltaPlaces.Next()
 
-    /// In the outbox prices are whole, whether they are in a table here as well or not: a reference would be as long.
     let writePrices (batch: Batch) =
         let names, rows = batch.Names, batch.Prices
         let keys = keysOf batch batch.Exchange
-        let mutable fresh = 0
 
         for i in 0 .. rows.Count - 1 do
             let row = &rows[i]
+            let token = tokenOf keys names (marketOf keys names row.Market) row.Token
+            point.Integer(1, token.Key)
+            point.Integer(2, row.At.Micros)
+            point.Text(3, ReadOnlySpan kinds[int row.Kind])
+            point.Integer(4, row.Price.Millionths)
+            point.Integer(5, row.Received.Micros)
+            point.Run()
+            row.Inserted <- db.Changes = 1
 
-            if shipsRows then
-                row.Inserted <- true
-            else
-                let token = tokenOf keys names (marketOf keys names row.Market) row.Token
-                price.Integer(1, token.Key)
-                price.Integer(2, row.At.Micros)
-                price.Text(3, PriceKind.text row.Kind)
-                price.Integer(4, row.Price.Millionths)
-                price.Integer(5, row.Received.Micros)
-                price.Run()
-                row.Inserted <- db.Changes = 1
-
-            fresh <- fresh + (if row.Inserted then 1 else 0)
-
-        if ships && fresh > 0 then
-            outbox.Add("prices", fresh, true, neutral.Prices(batch, fresh))
+            if row.Inserted && ships then
+                pricePlaces.Number token.Key
+                pricePlaces.Number row.At.Micros
+                pricePlaces.Number(int64 row.Kind)
+                pricePlaces.Next()
 
     /// A link is small: what refers to it holds all of it, and it is never dropped.
     let writeLinks (batch: Batch) =
@@ -891,10 +916,10 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
         if batch.Deltas.Count > 0 then
             (if shipsRows then shipDeltas else writeDeltas) batch
 
-        writeLinks batch
-
         if batch.Prices.Count > 0 then
-            writePrices batch
+            (if shipsRows then shipPrices else writePrices) batch
+
+        writeLinks batch
 
         for row in batch.Gaps do
             writeGap batch row
@@ -1054,9 +1079,14 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
         if shipsRows then
             let known = Batch()
 
-            // Entries of deltas are large, and hardly ever come again.
+            // Entries of deltas and prices are large, and hardly ever come again.
             for table, entries in
-                [ "trades", 2_000L; "orderbook_snapshots", 2_000L; "orderbook_deltas", 200L ] do
+                [
+                    "trades", 2_000L
+                    "orderbook_snapshots", 2_000L
+                    "orderbook_deltas", 200L
+                    "prices", 200L
+                ] do
                 let last = outbox.Last table
                 let mutable after = last - entries
 
@@ -1080,6 +1110,9 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
 
                                 for i in 0 .. known.Deltas.Count - 1 do
                                     shipped.IsNewDelta(known, &known.Deltas[i]) |> ignore
+
+                                for i in 0 .. known.Prices.Count - 1 do
+                                    shipped.IsNewPrice(known, &known.Prices[i]) |> ignore
                             with :? InvalidDataException ->
                                 () // Whoever ships it says so.
 
@@ -1136,9 +1169,6 @@ let private idOf (bytes: ReadOnlySpan<byte>) : TradeId =
         Low = BinaryPrimitives.ReadUInt64BigEndian(bytes.Slice 8)
     }
 
-let private sizeOrNone (row: Statement) column =
-    row.IntegerOrNull column |> ValueOption.map sizeOf
-
 let private readTrade (row: Statement) : Trade = {
     Exchange = exchangeOf (row.Text 0)
     Market = marketOf (row.Text 1)
@@ -1147,7 +1177,7 @@ let private readTrade (row: Statement) : Trade = {
     Side = LanguagePrimitives.EnumOfValue(byte (row.Integer 4))
     Price = Price.ofMillionths (row.Integer 5)
     Size = sizeOf (row.Integer 6)
-    Collateral = sizeOrNone row 13
+    Collateral = row.IntegerOrNull 13 |> ValueOption.map sizeOf
     Id = idOf (row.Bytes 7)
     Transaction = hexOrText "0x" row 8
     Source = LanguagePrimitives.EnumOfValue(byte (row.Integer 9))
@@ -1190,10 +1220,7 @@ let private readPrice (row: Statement) : PricePoint = {
     Exchange = exchangeOf (row.Text 0)
     Market = marketOf (row.Text 1)
     Token = tokenOf (row.Text 2)
-    Kind =
-        (match PriceKind.tryParse (row.Text 3) with
-         | Some kind -> kind
-         | None -> damaged "a kind of price that there is not")
+    Kind = kindOf (row.Text 3)
     Price = Price.ofMillionths (row.Integer 4)
     At = row.Instant 5
     Received = row.Instant 6
@@ -1219,30 +1246,34 @@ let private readGap (row: Statement) : RecordedGap = {
     }
 }
 
-let private readMarket (row: Statement) : Market = {
-    Exchange = exchangeOf (row.Text 0)
-    Market = marketOf (row.Text 1)
-    Event = row.Text 2
-    Slug = row.Text 3
-    Question = row.Text 4
-    Outcomes = Content.outcomesOf tokenOf (row.Text 5)
-    Tags = Content.tagsOf (row.Text 6)
-    Status = statusOf (row.Text 7)
-    AcceptsOrders = row.Integer 8 <> 0L
-    TickSize = row.IntegerOrNull 9 |> ValueOption.map Price.ofMillionths
-    MinimumSize = sizeOrNone row 10
-    NegRisk = row.Integer 11 <> 0L
-    Start = row.InstantOrNull 12
-    End = row.InstantOrNull 13
-    ClosedAt = row.InstantOrNull 14
-    Winner = row.Text 15
-    Updated = row.InstantOrNull 16
-    Received = row.Instant 17
-    Raw = row.Text 18
-    Volume = sizeOrNone row 19
-    Liquidity = sizeOrNone row 20
-    OpenInterest = sizeOrNone row 21
-}
+let private readMarket (row: Statement) : Market =
+    let sizeOrNone column =
+        row.IntegerOrNull column |> ValueOption.map sizeOf
+
+    {
+        Exchange = exchangeOf (row.Text 0)
+        Market = marketOf (row.Text 1)
+        Event = row.Text 2
+        Slug = row.Text 3
+        Question = row.Text 4
+        Outcomes = Content.outcomesOf tokenOf (row.Text 5)
+        Tags = Content.tagsOf (row.Text 6)
+        Status = statusOf (row.Text 7)
+        AcceptsOrders = row.Integer 8 <> 0L
+        TickSize = row.IntegerOrNull 9 |> ValueOption.map Price.ofMillionths
+        MinimumSize = sizeOrNone 10
+        NegRisk = row.Integer 11 <> 0L
+        Start = row.InstantOrNull 12
+        End = row.InstantOrNull 13
+        ClosedAt = row.InstantOrNull 14
+        Winner = row.Text 15
+        Updated = row.InstantOrNull 16
+        Received = row.Instant 17
+        Raw = row.Text 18
+        Volume = sizeOrNone 19
+        Liquidity = sizeOrNone 20
+        OpenInterest = sizeOrNone 21
+    }
 
 let private readCheckpoint (row: Statement) : Checkpoint = {
     Job = row.Text 0
@@ -1338,6 +1369,14 @@ let private deltaRows =
      JOIN exchanges e ON e.id = m.exchange
      WHERE d.at >= ?4 AND d.at < ?5 AND d.token"
 
+let private priceRows =
+    "SELECT e.name, m.name, k.name, p.kind, p.price, p.at, p.received
+     FROM prices p
+     JOIN token_keys k ON k.id = p.token
+     JOIN market_keys m ON m.id = k.market
+     JOIN exchanges e ON e.id = m.exchange
+     WHERE p.at >= ?4 AND p.at < ?5 AND p.token"
+
 /// In the order of these columns, or the other way round.
 let private inOrder latest (columns: string list) rows =
     columns
@@ -1356,17 +1395,71 @@ let private deltasOfOne latest =
     $"{deltaRows} = ?7"
     |> inOrder latest [ "d.at"; "d.ordinal"; "d.side"; "d.price" ]
 
+let private pricesOfOne latest =
+    $"{priceRows} = ?7" |> inOrder latest [ "p.at"; "p.kind" ]
+
 /// What reads the rows of one market or token, from their beginning or their end: for the tests, which ask how it is done.
-let internal statementsOfOne latest = [ tradesOfOne latest; booksOfOne latest; deltasOfOne latest ]
+let internal statementsOfOne latest = [
+    tradesOfOne latest
+    booksOfOne latest
+    deltasOfOne latest
+    pricesOfOne latest
+]
+
+// What a query restricts: ?1 exchange, ?2 market, ?3 token, ?4 since, ?5 until, ?6 limit.
+let private marketsOfQuery =
+    "SELECT m.id FROM market_keys m JOIN exchanges e ON e.id = m.exchange
+     WHERE (?1 IS NULL OR e.name = ?1) AND (?2 IS NULL OR m.name = ?2)"
+
+/// Market by market in the order of time, as the rows stand, and none of them kept: for the tests, too.
+let internal tallyRows =
+    $"SELECT t.market, t.at, t.source, t.flags, t.price, t.size, t.trade_id,
+             EXISTS (SELECT 1 FROM trade_links WHERE other_id = t.trade_id)
+             OR EXISTS (SELECT 1 FROM trade_links WHERE trade_id = t.trade_id)
+      FROM trades t
+      WHERE t.market IN ({marketsOfQuery}) AND t.at >= ?4 AND t.at < ?5
+        AND (?3 IS NULL OR t.token IN (SELECT id FROM token_keys WHERE name = ?3))"
+
+/// `Store.Tally` over a connection of its own.
+let private tally (db: Connection) (query: Query) : Tally list =
+    let rows = db.Prepare tallyRows
+
+    let names =
+        db.Prepare
+            "SELECT e.name, m.name FROM market_keys m JOIN exchanges e ON e.id = m.exchange WHERE m.id = ?1"
+
+    rows.TextOrNull(1, query.Exchange |> ValueOption.map string)
+    rows.TextOrNull(2, query.Market |> ValueOption.map string)
+    rows.TextOrNull(3, query.Token |> ValueOption.map string)
+    rows.Integer(4, query.Since.Micros)
+    rows.Integer(5, query.Until.Micros)
+    let tallies = Tallies<int64>()
+    // Hot: there may be tens of millions.
+    while rows.Step() do
+        tallies.Add(
+            rows.Integer 0,
+            rows.Instant 1,
+            LanguagePrimitives.EnumOfValue(byte (rows.Integer 2)),
+            enum (int (rows.Integer 3)),
+            Price.ofMillionths (rows.Integer 4),
+            sizeOf (rows.Integer 5),
+            idOf (rows.Bytes 6),
+            rows.Integer 7 <> 0L
+        )
+
+    rows.Reset()
+
+    tallies.Result(fun market ->
+        names.Integer(1, market)
+
+        names.Rows(fun row -> struct (exchangeOf (row.Text 0), marketOf (row.Text 1)))
+        |> List.head)
 
 [<Sealed>]
 type private Reader(db: Connection, path: string, collector: string voption) =
     let gate = Lock()
 
-    // What a query restricts: ?1 exchange, ?2 market, ?3 token, ?4 since, ?5 until, ?6 limit.
-    let markets =
-        "SELECT m.id FROM market_keys m JOIN exchanges e ON e.id = m.exchange
-         WHERE (?1 IS NULL OR e.name = ?1) AND (?2 IS NULL OR m.name = ?2)"
+    let markets = marketsOfQuery
 
     let tokens =
         $"SELECT id FROM token_keys WHERE market IN ({markets}) AND (?3 IS NULL OR name = ?3)"
@@ -1393,17 +1486,10 @@ type private Reader(db: Connection, path: string, collector: string voption) =
             |> inOrder latest [ "d.at"; "k.name"; "d.ordinal"; "d.side"; "d.price" ])
 
     let prices =
-        ends (fun latest ->
-            $"SELECT e.name, m.name, k.name, p.kind, p.price, p.at, p.received
-              FROM prices p
-              JOIN token_keys k ON k.id = p.token
-              JOIN market_keys m ON m.id = k.market
-              JOIN exchanges e ON e.id = m.exchange
-              WHERE p.at >= ?4 AND p.at < ?5 AND p.token IN ({tokens})"
-            |> inOrder latest [ "p.at"; "k.name"; "p.kind" ])
+        ends (fun latest -> $"{priceRows} IN ({tokens})" |> inOrder latest [ "p.at"; "k.name"; "p.kind" ])
 
-    let tradesOfOne, booksOfOne, deltasOfOne =
-        ends tradesOfOne, ends booksOfOne, ends deltasOfOne
+    let tradesOfOne, booksOfOne, deltasOfOne, pricesOfOne =
+        ends tradesOfOne, ends booksOfOne, ends deltasOfOne, ends pricesOfOne
 
     let links =
         db.Prepare "SELECT trade_id, other_id, at FROM trade_links ORDER BY at, trade_id, other_id"
@@ -1590,15 +1676,16 @@ type private Reader(db: Connection, path: string, collector: string voption) =
     member _.Deltas(query: Query) =
         reading (fun () -> ofEnd query (tokensOf query) deltasOfOne deltas readDelta)
 
-    member _.Links() = reading (fun () -> links.Rows readLink)
-
     member _.Prices(query: Query) =
-        reading (fun () ->
-            let struct (oldest, newest) = prices
+        reading (fun () -> ofEnd query (tokensOf query) pricesOfOne prices readPrice)
 
-            let rows = (restrict query (if query.Latest then newest else oldest)).Rows readPrice
+    /// It may take long, and other reading does not wait for it.
+    member _.Tally(query: Query) : Task<Tally list> =
+        Task.Run<Tally list>(fun () ->
+            use db = new Connection(path, Access.Read)
+            tally db query)
 
-            if query.Latest then List.rev rows else rows)
+    member _.Links() = reading (fun () -> links.Rows readLink)
 
     member _.Quarantine() =
         reading (fun () -> quarantine.Rows readRejection)
@@ -1655,6 +1742,15 @@ type private Shipments(db: Connection, collector: string) =
              JOIN market_keys m ON m.id = k.market
              JOIN exchanges e ON e.id = m.exchange
              WHERE d.token = ?1 AND d.at = ?2 AND d.ordinal = ?3 AND d.side = ?4 AND d.price = ?5"
+
+    let point =
+        db.Prepare
+            "SELECT e.name, m.name, k.name, p.price, p.received
+             FROM prices p
+             JOIN token_keys k ON k.id = p.token
+             JOIN market_keys m ON m.id = k.market
+             JOIN exchanges e ON e.id = m.exchange
+             WHERE p.token = ?1 AND p.at = ?2 AND p.kind = ?3"
 
     let market =
         db.Prepare
@@ -1741,7 +1837,7 @@ type private Shipments(db: Connection, collector: string) =
                     Wallet = nowhere
                     Flags = enum (int (found.Integer 9))
                     Occurrence = 0
-                    Collateral = sizeOrNone found 10
+                    Collateral = found.IntegerOrNull 10 |> ValueOption.map sizeOf
                     Id = id
                     Inserted = true
                 }
@@ -1856,6 +1952,29 @@ type private Shipments(db: Connection, collector: string) =
 
                 batch.Deltas.Add &row))
 
+    let openPrices (entry: OutboxEntry) (batch: Batch) =
+        each entry (fun places ->
+            let token, at = places.Int64(), places.Int64()
+            let kind: PriceKind = LanguagePrimitives.EnumOfValue(byte (places.Int64()))
+            point.Integer(1, token)
+            point.Integer(2, at)
+            point.Text(3, PriceKind.text kind)
+
+            find point (fun found ->
+                head batch (found.Text 0) (found.Instant 4)
+
+                let row: PriceRow = {
+                    Market = batch.Names.Intern(found.Bytes 1)
+                    Token = batch.Names.Intern(found.Bytes 2)
+                    At = Instant.ofMicros at
+                    Received = found.Instant 4
+                    Kind = kind
+                    Price = Price.ofMillionths (found.Integer 3)
+                    Inserted = true
+                }
+
+                batch.Prices.Add &row))
+
     // All that there is of a link stands in what refers to it.
     let openLinks (entry: OutboxEntry) (batch: Batch) =
         each entry (fun places ->
@@ -1946,6 +2065,7 @@ type private Shipments(db: Connection, collector: string) =
             | "trades" -> openTrades entry batch
             | "orderbook_snapshots" -> openBooks entry batch
             | "orderbook_deltas" -> openDeltas entry batch
+            | "prices" -> openPrices entry batch
             | "trade_links" -> openLinks entry batch
             | "markets" -> openMarkets entry batch
             | "market_stats" -> openStats entry batch
@@ -1973,6 +2093,7 @@ let private storeOf (reader: Reader) write (close: unit -> unit) : Store = {
     Books = reader.Books
     Deltas = reader.Deltas
     Prices = reader.Prices
+    Tally = reader.Tally
     Links = reader.Links
     Quarantine = reader.Quarantine
     Status = reader.Status
@@ -2076,7 +2197,8 @@ let private lockFile (path: string) =
     | :? IOException
     | :? UnauthorizedAccessException as error -> Error(OpenFault.Unreachable(path, error.Message))
 
-// The log is copied into the file after 16 MB and then used again; after a burst it is cut back to 64 MB.
+// The log is copied into the file after 16 MB and then used again; after a burst it is cut back to 64 MB. Keys that rows refer to come
+// from the file itself, and none is ever deleted: looking each of them up again would be a part of every insert.
 let private settings synchronous =
     let level =
         match synchronous with
@@ -2084,7 +2206,8 @@ let private settings synchronous =
         | Synchronous.Normal -> "NORMAL"
 
     $"PRAGMA journal_mode = WAL; PRAGMA synchronous = {level}; PRAGMA wal_autocheckpoint = 4000;
-      PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY"
+      PRAGMA journal_size_limit = 67108864; PRAGMA cache_size = -32000; PRAGMA temp_store = MEMORY;
+      PRAGMA foreign_keys = OFF"
 
 let private faultOf (path: string) (error: SqliteException) =
     let isFull =

@@ -229,11 +229,14 @@ END;
 """
 
     """
+-- The exact amount of the currency that changed hands; null where the source does not say it.
+ALTER TABLE trades ADD COLUMN collateral INTEGER;
+
 -- What a job needs to go on where it stopped, in its own words.
 ALTER TABLE checkpoints ADD COLUMN state TEXT NOT NULL DEFAULT '';
 
--- The exact amount of the currency that changed hands, where the source says it.
-ALTER TABLE trades ADD COLUMN collateral INTEGER;
+-- Whether a link names a trade is asked of either side: of `other_id` the key tells it.
+CREATE INDEX trade_links_trade ON trade_links (trade_id);
 """
 ]
 
@@ -310,13 +313,12 @@ FROM market_stats r {ofMarket}"""
     $"""SELECT {trade}
 FROM trades r JOIN token_keys k ON k.id = r.token {ofMarket}"""
 
-    // One row a fill: a sighting that is linked to a better one is left out. `confirmed`: a fill that only the stream told
-    // of may never settle. A maker's part of a fill is no fill beside the taker's.
+    // One row a fill: a sighting that is linked to a better one is left out, and so are the makers' parts of a fill, for the taker's
+    // row is all of it. `confirmed`: a fill that only the stream told of may never settle.
     "fills",
     $"""SELECT {trade}, r.source <> 1 AS confirmed
 FROM trades r JOIN token_keys k ON k.id = r.token {ofMarket}
-WHERE r.flags & {int Flags.Maker} = 0
-    AND NOT EXISTS (SELECT 1 FROM trade_links l WHERE l.other_id = r.trade_id)"""
+WHERE r.flags & {int Flags.Maker} = 0 AND NOT EXISTS (SELECT 1 FROM trade_links l WHERE l.other_id = r.trade_id)"""
 
     "orderbook_snapshots_readable",
     $"""SELECT e.name AS exchange, {slug "m.id"} AS slug, m.name AS market, k.name AS token,
@@ -358,7 +360,7 @@ FROM quarantine r"""
     "checkpoints_readable",
     $"""SELECT r.job, e.name AS exchange, r.stream, {slug "m.id"} AS slug, m.name AS market,
     coalesce(k.name, '') AS token, {iso "r.since"} AS since, {iso "r.watermark"} AS watermark,
-    r.rows, r.error, r.duration / 1e6 AS seconds, r.runs, r.total_rows, r.total_errors
+    r.rows, r.error, r.duration / 1e6 AS seconds, r.runs, r.total_rows, r.total_errors, r.state
 FROM checkpoints r {ofMarket} LEFT JOIN token_keys k ON k.id = r.token"""
 
     "collection_metrics_readable",

@@ -54,7 +54,7 @@ type Query = {
     Until: Instant
     /// The most rows to answer, oldest first.
     Limit: int
-    /// Of more trades, books or deltas than that, the newest instead of the oldest; answered oldest first either way.
+    /// Of more trades, books, deltas or prices than that, the newest instead of the oldest; answered oldest first either way.
     Latest: bool
 }
 
@@ -109,13 +109,13 @@ type StoreStatus = {
 type RecordedGap = { Collector: string; Gap: Gap }
 
 /// A place where batches become durable. Append twice, store once: rows are told apart by what they say (a trade's identity; a
-/// book's token, time and hash; a delta's token, time, ordinal, side and price), and a repeat changes nothing (a gap that is closed or healed, and a checkpoint, are the only
-/// things ever updated). One contract test runs against every store; `Memory` is the reference.
+/// book's token, time and hash; a delta's token, time, ordinal, side and price; a price's token, time and kind), and a repeat changes nothing
+/// (a gap that is closed or healed, and a checkpoint, are the only things ever updated). One contract test runs against every store; `Memory` is the reference.
 [<NoComparison; NoEquality>]
 type Store = {
     Name: string
     /// Writes batches, in their order, as one transaction: when it answers Ok all of it is durable, else none of it is there.
-    /// Sets `Inserted` on the trades, books and deltas that were new. Called by one writer at a time.
+    /// Sets `Inserted` on the trades, books, deltas and prices that were new. Called by one writer at a time.
     Write: IReadOnlyList<Batch> -> CancellationToken -> Task<Result<unit, StoreFault>>
     Checkpoints: unit -> Task<Checkpoint list>
     /// All gaps that overlap the span of time; an open one goes on for ever.
@@ -128,8 +128,11 @@ type Store = {
     Books: Query -> Task<OrderBookSnapshot list>
     /// In the order in which they are applied: by time, of one time by token, and by ordinal.
     Deltas: Query -> Task<OrderBookDelta list>
-    /// The exchange's own price history, oldest first.
+    /// By time, of one time by token, and by kind.
     Prices: Query -> Task<PricePoint list>
+    /// All trades that a query is about, summed up by exchange, market, day, source and side of the fill, in this order. Its `Limit` and
+    /// `Latest` restrict nothing.
+    Tally: Query -> Task<Tally list>
     /// All of them, by time.
     Links: unit -> Task<TradeLink list>
     Quarantine: unit -> Task<Rejection list>

@@ -41,11 +41,17 @@ let private insertedDeltas (batch: Batch) = [
 let private deltasOf (batch: Batch) =
     Neutral.Writer().Deltas(batch, (insertedDeltas batch).Length).ToArray()
 
-let private metricsOf (batch: Batch) =
-    Neutral.Writer().Metrics(batch).ToArray()
+let private insertedPrices (batch: Batch) = [
+    for i in 0 .. batch.Prices.Count - 1 do
+        if batch.Prices[i].Inserted then
+            i
+]
 
 let private pricesOf (batch: Batch) =
-    Neutral.Writer().Prices(batch, batch.Prices.Count).ToArray()
+    Neutral.Writer().Prices(batch, (insertedPrices batch).Length).ToArray()
+
+let private metricsOf (batch: Batch) =
+    Neutral.Writer().Metrics(batch).ToArray()
 
 let private readAs reading (bytes: byte[]) =
     let batch = Batch()
@@ -96,9 +102,8 @@ let private anyTrade (batch: Batch) = gen {
     let! flags = Gen.choose (Int32.MinValue, Int32.MaxValue)
     let! high = anyNumber
     let! low = anyNumber
+    let! collateral = Gen.oneof [ Gen.constant ValueNone; anySize |> Gen.map ValueSome ]
     let! inserted = Gen.elements [ true; true; false ]
-    let! hasCollateral = Gen.elements [ true; false ]
-    let! collateral = anySize
 
     return
         ({
@@ -115,7 +120,7 @@ let private anyTrade (batch: Batch) = gen {
             Wallet = nowhere
             Flags = enum flags
             Occurrence = 0
-            Collateral = if hasCollateral then ValueSome collateral else ValueNone
+            Collateral = collateral
             Id = { High = uint64 high; Low = uint64 low }
             Inserted = inserted
         }
@@ -213,6 +218,28 @@ let private anyDelta (batch: Batch) = gen {
         : DeltaRow)
 }
 
+let private anyPoint (batch: Batch) = gen {
+    let! market = anyText
+    let! token = anyText
+    let! kind = Gen.elements (List.map fst PriceKind.all)
+    let! price = anyPrice
+    let! time = anyNumber
+    let! received = anyNumber
+    let! inserted = Gen.elements [ true; true; false ]
+
+    return
+        ({
+            Market = batch.Names.Intern market
+            Token = batch.Names.Intern token
+            At = Instant.ofMicros time
+            Received = Instant.ofMicros received
+            Kind = kind
+            Price = price
+            Inserted = inserted
+        }
+        : PriceRow)
+}
+
 let private anyBatch (fill: Batch -> Gen<unit>) = gen {
     let! exchange = anyText
     let batch = Batch() // behind a `let!`, so that each case has its own
@@ -250,6 +277,15 @@ let private anyDeltas =
             batch.Deltas.Add &row
     })
 
+let private anyPoints =
+    anyBatch (fun batch -> gen {
+        let! count = Gen.choose (0, 25)
+        let! rows = Gen.listOfLength count (anyPoint batch)
+
+        for row in rows do
+            batch.Prices.Add &row
+    })
+
 let private anyMetrics =
     anyBatch (fun batch -> gen {
         let metric = gen {
@@ -284,7 +320,7 @@ let private trade (batch: Batch) i =
     let text = batch.Names.Text
 
     (batch.Exchange, batch.Received, text row.Market, text row.Token, text row.Outcome),
-    (row.Side, row.Source, row.Price, row.Size, row.At, row.Received),
+    (row.Side, row.Source, row.Price, row.Size, row.Collateral, row.At, row.Received),
     (Encoding.UTF8.GetString(batch.Utf8 row.Transaction), row.Flags, row.Id)
 
 let private book (batch: Batch) i =
@@ -306,6 +342,13 @@ let private delta (batch: Batch) i =
     (batch.Exchange, batch.Received, text row.Market, text row.Token),
     (row.At, row.Received, row.Ordinal, row.Side, row.Price, row.Size),
     (Encoding.UTF8.GetString(batch.Utf8 row.Hash), row.Verdict, row.Doubt)
+
+let private point (batch: Batch) i =
+    let row = batch.Prices[i]
+    let text = batch.Names.Text
+
+    (batch.Exchange, batch.Received, text row.Market, text row.Token),
+    (row.At, row.Received, row.Kind, row.Price)
 
 let private metric (batch: Batch) i =
     let row = batch.Metrics[i]
@@ -353,6 +396,18 @@ let ``deltas that are marked as inserted come back as they were, and no others``
             equal true back.Deltas[i].Inserted)
 
 [<Property(MaxTest = 200)>]
+let ``prices that are marked as inserted come back as they were, and no others`` () =
+    always anyPoints (fun batch ->
+        let back = readAs Neutral.readPrices (pricesOf batch)
+
+        equal [ for i in insertedPrices batch -> point batch i ] [
+            for i in 0 .. back.Prices.Count - 1 -> point back i
+        ]
+
+        for i in 0 .. back.Prices.Count - 1 do
+            equal true back.Prices[i].Inserted)
+
+[<Property(MaxTest = 200)>]
 let ``metrics come back as they were, also values that are no numbers`` () =
     always anyMetrics (fun batch ->
         let back = readAs Neutral.readMetrics (metricsOf batch)
@@ -393,12 +448,12 @@ let ``one writer and one batch serve many entries`` () =
         equal 1 back.Trades.Count
         equal (trade batch 0) (trade back 0)
 
-// ---- both versions, byte by byte
+// ---- all versions, byte by byte
 
 let private bytes (parts: string list) =
     Convert.FromHexString((String.concat "" parts).Replace(" ", ""))
 
-let private tradeReceivedAt received =
+let private tradeReceivedAt received collateral =
     batch [
         fun batch ->
             let row: TradeRow = {
@@ -415,7 +470,7 @@ let private tradeReceivedAt received =
                 Wallet = batch.Keep(utf8 "0xbb")
                 Flags = enum 5
                 Occurrence = 3
-                Collateral = ValueNone
+                Collateral = collateral
                 Id = {
                     High = 0x0102030405060708UL
                     Low = 0x090A0B0C0D0E0F10UL
@@ -427,7 +482,8 @@ let private tradeReceivedAt received =
             batch.Received <- Instant.ofMicros -2L
     ]
 
-let private goldenTrade = tradeReceivedAt 3L
+let private goldenTrade = tradeReceivedAt 3L (ValueSome(size "5.775"))
+let private goldenTradeUnpaid = tradeReceivedAt 3L ValueNone
 
 let private headOf version names = [
     version
@@ -436,15 +492,11 @@ let private headOf version names = [
     names
 ]
 
-let private head = headOf "02"
+let private head = headOf "03"
 
-/// Of the newest version: as version 2 but for what stands at the end of a row.
-let private third (bytes: byte[]) (ends: byte[]) =
-    Array.concat [ [| 3uy |]; Array.tail bytes; ends ]
-
-let private goldenTradeBytes =
+let private tradeBytesOf version collateral =
     bytes (
-        head "03000000 02000000 6D31 02000000 7431 03000000 59C3A9"
+        headOf version "03000000 02000000 6D31 02000000 7431 03000000 59C3A9"
         @ [
             "01000000"
             "00000000 01000000 02000000" // market, token, outcome
@@ -452,10 +504,15 @@ let private goldenTradeBytes =
             "05000000" // flags
             "7064080000000000 A037A00000000000" // price, size
             "0100000000000000 0300000000000000" // at, received
+            collateral
             "0102030405060708 090A0B0C0D0E0F10"
             "04000000 30786161"
         ]
     )
+
+let private goldenTradeBytes = tradeBytesOf "03" "981E580000000000"
+let private unpaidTradeBytes = tradeBytesOf "03" "FFFFFFFFFFFFFFFF"
+let private secondTradeBytes = tradeBytesOf "02" ""
 
 let private firstTradeBytes =
     bytes (
@@ -493,9 +550,9 @@ let private bookReceivedAt received doubt reason =
 
 let private goldenBook = bookReceivedAt 3L Doubt.Hash Reason.Resync
 
-let private goldenBookBytes =
+let private bookBytesOf version =
     bytes (
-        head "02000000 02000000 6D31 06000000 6D312D796573"
+        headOf version "02000000 02000000 6D31 06000000 6D312D796573"
         @ [
             "01000000"
             "00000000 01000000" // market, token
@@ -508,6 +565,9 @@ let private goldenBookBytes =
             "00000000" // asks
         ]
     )
+
+let private goldenBookBytes = bookBytesOf "03"
+let private secondBookBytes = bookBytesOf "02"
 
 let private firstBookBytes =
     bytes (
@@ -542,9 +602,9 @@ let private goldenDelta =
             batch.Received <- Instant.ofMicros -2L
     ]
 
-let private goldenDeltaBytes =
+let private deltaBytesOf version =
     bytes (
-        head "02000000 02000000 6D31 06000000 6D312D796573"
+        headOf version "02000000 02000000 6D31 06000000 6D312D796573"
         @ [
             "01000000"
             "00000000 01000000" // market, token
@@ -553,6 +613,37 @@ let private goldenDeltaBytes =
             "7064080000000000 A037A00000000000" // price, size
             "0100000000000000 0300000000000000" // at, received
             "02000000 6162" // hash
+        ]
+    )
+
+let private goldenDeltaBytes = deltaBytesOf "03"
+let private secondDeltaBytes = deltaBytesOf "02"
+
+let private goldenPrice =
+    batch [
+        pointOf "m1" PriceKind.Probability "0.55" 0L
+        fun batch ->
+            let row = &batch.Prices[0]
+
+            row <- {
+                row with
+                    At = Instant.ofMicros 1L
+                    Received = Instant.ofMicros 3L
+                    Inserted = true
+            }
+
+            batch.Received <- Instant.ofMicros -2L
+    ]
+
+let private goldenPriceBytes =
+    bytes (
+        head "02000000 02000000 6D31 06000000 6D312D796573"
+        @ [
+            "01000000"
+            "00000000 01000000" // market, token
+            "01" // probability
+            "7064080000000000" // price
+            "0100000000000000 0300000000000000" // at, received
         ]
     )
 
@@ -575,73 +666,35 @@ let private metricBytesOf version =
         @ [ "01000000"; "00000000 01000000"; "0100000000000000"; "000000000000F83F" ]
     )
 
-let private goldenMetricBytes = metricBytesOf "02"
+let private goldenMetricBytes = metricBytesOf "03"
 
 let private shown (bytes: byte[]) = Convert.ToHexString bytes
 
-/// With the exact amount of 5.775.
-let private paidTrade =
-    let batch = tradeReceivedAt 3L
-    paid "5.775" batch
-    batch
-
-let private thirdTradeBytes = third goldenTradeBytes (bytes [ "981E580000000000" ])
-let private thirdBookBytes = third goldenBookBytes [||]
-let private thirdDeltaBytes = third goldenDeltaBytes [||]
-let private thirdMetricBytes = metricBytesOf "03"
-
-let private goldenPrice =
-    batch [
-        priced "m1" "0.55" 1L
-        fun batch ->
-            let row = &batch.Prices[0]
-
-            row <- {
-                row with
-                    At = Instant.ofMicros 1L
-                    Received = Instant.ofMicros 3L
-                    Inserted = true
-            }
-
-            batch.Received <- Instant.ofMicros -2L
-    ]
-
-let private goldenPriceBytes =
-    bytes (
-        headOf "03" "02000000 02000000 6D31 06000000 6D312D796573"
-        @ [
-            "01000000"
-            "00000000 01000000" // market, token
-            "00" // history
-            "7064080000000000" // price
-            "0100000000000000 0300000000000000" // at, received
-        ]
-    )
-
 [<Test>]
 let ``version 3 stays as it is, for what waits in a file is read by later versions`` () =
-    equal (shown thirdTradeBytes) (shown (tradesOf paidTrade))
-    equal (shown (third goldenTradeBytes (Array.create 8 255uy))) (shown (tradesOf goldenTrade))
-    equal (shown thirdBookBytes) (shown (booksOf goldenBook))
-    equal (shown thirdMetricBytes) (shown (metricsOf goldenMetric))
-    equal (shown thirdDeltaBytes) (shown (deltasOf goldenDelta))
-    equal (shown goldenPriceBytes) (shown (pricesOf goldenPrice))
-    equal (trade paidTrade 0) (trade (readAs Neutral.readTrades thirdTradeBytes) 0)
-    equal (book goldenBook 0) (book (readAs Neutral.readBooks thirdBookBytes) 0)
-    equal (metric goldenMetric 0) (metric (readAs Neutral.readMetrics thirdMetricBytes) 0)
-    equal (delta goldenDelta 0) (delta (readAs Neutral.readDeltas thirdDeltaBytes) 0)
-    equal (goldenPrice.PricePoint 0) ((readAs Neutral.readPrices goldenPriceBytes).PricePoint 0)
-
-[<Test>]
-let ``version 2 is still read: exact amounts were not told of`` () =
+    equal (shown goldenTradeBytes) (shown (tradesOf goldenTrade))
+    equal (shown unpaidTradeBytes) (shown (tradesOf goldenTradeUnpaid))
+    equal (shown goldenBookBytes) (shown (booksOf goldenBook))
+    equal (shown goldenMetricBytes) (shown (metricsOf goldenMetric))
     equal (trade goldenTrade 0) (trade (readAs Neutral.readTrades goldenTradeBytes) 0)
     equal (book goldenBook 0) (book (readAs Neutral.readBooks goldenBookBytes) 0)
     equal (metric goldenMetric 0) (metric (readAs Neutral.readMetrics goldenMetricBytes) 0)
+    equal (shown goldenDeltaBytes) (shown (deltasOf goldenDelta))
     equal (delta goldenDelta 0) (delta (readAs Neutral.readDeltas goldenDeltaBytes) 0)
+    equal (trade goldenTradeUnpaid 0) (trade (readAs Neutral.readTrades unpaidTradeBytes) 0)
+    equal (shown goldenPriceBytes) (shown (pricesOf goldenPrice))
+    equal (point goldenPrice 0) (point (readAs Neutral.readPrices goldenPriceBytes) 0)
+
+[<Test>]
+let ``version 2 is still read: nobody knew what was paid`` () =
+    equal (trade goldenTradeUnpaid 0) (trade (readAs Neutral.readTrades secondTradeBytes) 0)
+    equal (book goldenBook 0) (book (readAs Neutral.readBooks secondBookBytes) 0)
+    equal (delta goldenDelta 0) (delta (readAs Neutral.readDeltas secondDeltaBytes) 0)
+    equal (metric goldenMetric 0) (metric (readAs Neutral.readMetrics (metricBytesOf "02")) 0)
 
 [<Test>]
 let ``version 1 is still read: its rows were received when the batch was, and its books were polled`` () =
-    equal (trade (tradeReceivedAt -2L) 0) (trade (readAs Neutral.readTrades firstTradeBytes) 0)
+    equal (trade (tradeReceivedAt -2L ValueNone) 0) (trade (readAs Neutral.readTrades firstTradeBytes) 0)
 
     equal
         (book (bookReceivedAt -2L Doubt.None Reason.Poll) 0)
@@ -656,8 +709,8 @@ let private kinds = [
     "books", goldenBookBytes, Neutral.readBooks
     "metrics", goldenMetricBytes, Neutral.readMetrics
     "deltas", goldenDeltaBytes, Neutral.readDeltas
-    "trades of version 3", thirdTradeBytes, Neutral.readTrades
     "prices", goldenPriceBytes, Neutral.readPrices
+    "trades of version 2", secondTradeBytes, Neutral.readTrades
     "trades of version 1", firstTradeBytes, Neutral.readTrades
     "books of version 1", firstBookBytes, Neutral.readBooks
 ]
@@ -691,12 +744,12 @@ let private withNumber (place: int) (number: int) (bytes: byte[]) =
 
 /// Where the counts, lengths and places stand.
 let private numbers = [
-    "trades", [ 1; 23; 27; 33; 39; 46; 50; 54; 58; 116 ]
+    "trades", [ 1; 23; 27; 33; 39; 46; 50; 54; 58; 124 ]
     "books", [ 1; 23; 27; 33; 43; 47; 51; 86; 92; 112 ]
     "metrics", [ 1; 23; 27; 35; 42; 46; 50 ]
     "deltas", [ 1; 23; 27; 33; 43; 47; 51; 94 ]
-    "trades of version 3", [ 1; 23; 27; 33; 39; 46; 50; 54; 58; 116 ]
     "prices", [ 1; 23; 27; 33; 43; 47; 51 ]
+    "trades of version 2", [ 1; 23; 27; 33; 39; 46; 50; 54; 58; 116 ]
     "trades of version 1", [ 1; 23; 27; 33; 39; 46; 50; 54; 58; 108 ]
     "books of version 1", [ 1; 23; 27; 33; 43; 47; 51; 76; 82; 102 ]
 ]
@@ -727,6 +780,9 @@ let ``what no row can have is damage`` () =
     damaged "side" Neutral.readTrades (at 62 2uy goldenTradeBytes)
     damaged "source" Neutral.readTrades (at 63 3uy goldenTradeBytes)
     damaged "size" Neutral.readTrades (at 83 0x80uy goldenTradeBytes)
+    damaged "collateral" Neutral.readTrades (at 107 0x80uy goldenTradeBytes)
+    damaged "kind of a price" Neutral.readPrices (at 55 2uy goldenPriceBytes)
+    damaged "prices of version 2" Neutral.readPrices (at 0 2uy goldenPriceBytes)
     damaged "verdict" Neutral.readBooks (at 55 3uy goldenBookBytes)
     damaged "doubt" Neutral.readBooks (at 56 12uy goldenBookBytes)
     damaged "reason" Neutral.readBooks (at 57 5uy goldenBookBytes)

@@ -89,6 +89,9 @@ let private heldBooks outbox =
 let private heldDeltas outbox =
     held outbox "orderbook_deltas" (fun batch -> [ for i in 0 .. batch.Deltas.Count - 1 -> batch.Delta i ])
 
+let private heldPrices outbox =
+    held outbox "prices" (fun batch -> [ for i in 0 .. batch.Prices.Count - 1 -> batch.PricePoint i ])
+
 let private heldLinks outbox =
     held outbox "trade_links" (fun batch -> [ for i in 0 .. batch.Links.Count - 1 -> batch.Links[i] ])
 
@@ -104,6 +107,7 @@ let private odd =
     batch [
         fillOf "m1" "m1-yes" "" "0.000001" 1 10L
         fillOf "m1" "m1-no" "\u00dcber \"50\" 😀" "1" 2 10L
+        paid "9223372036854.775807"
         fill "m2" 3 20L
         fun batch ->
             let row = &batch.Trades[0]
@@ -168,6 +172,64 @@ let ``deltas and links come out as they were written, once`` () =
                 (heldDeltas outbox)
 
             equal [ for i in 0..1 -> written.Links[i] ] (heldLinks outbox))
+
+[<Test>]
+let ``prices come out as they were written, once`` () =
+    for shipping in modes do
+        withOutbox shipping (fun _ store outbox ->
+            let written =
+                batch [
+                    pointOf "m1" PriceKind.History "-0.000001" 10L
+                    pointOf "m1" PriceKind.Probability "0.333333" 10L
+                    point "m2" -5L
+                    point "m1" 10L
+                ]
+
+            let row = &written.Prices[1]
+            row <- { row with Received = at 9L }
+            write store [ written ]
+            equal [ true; true; true; false ] [ for i in 0..3 -> written.Prices[i].Inserted ]
+            write store [ batch [ point "m3" 1L; point "m1" 10L ] ]
+
+            equal
+                ([ for i in 0..2 -> written.PricePoint i ]
+                 @ [ (batch [ point "m3" 1L ]).PricePoint 0 ])
+                (heldPrices outbox)
+
+            equal [ "prices", 4L ] (waitingRows outbox))
+
+[<Test>]
+let ``prices that wait are known again, and those that were dropped are a gap of their token`` () =
+    let path = newPath ()
+    let store, _ = openAs (dropping Int64.MaxValue) path
+    write store [ batch [ point "m1" 10L; point "m1" 20L; point "m2" 15L ] ]
+    close store
+    let store, outbox = openAs (dropping 1L) path
+    let again = batch [ point "m1" 10L; point "m1" 30L ]
+    write store [ again ]
+    equal [ false; true ] [ again.Prices[0].Inserted; again.Prices[1].Inserted ]
+    equal [ at 30L ] (heldPrices outbox |> List.map _.At)
+
+    equal
+        (Set.ofList [ "m1-yes", at 10L, ValueSome(at 21L); "m2-yes", at 15L, ValueSome(at 16L) ])
+        (heldGaps outbox
+         |> List.filter (fun gap -> gap.Stream = Stream.Prices && gap.Cause = Cause.Overrun)
+         |> List.map (fun gap -> string gap.Token.Value, gap.Since, gap.Until)
+         |> Set.ofList)
+
+    let once = batch [ point "m1" 10L ]
+    write store [ once ]
+    equal true once.Prices[0].Inserted
+    close store
+
+[<Test>]
+let ``the state of a job is kept where its rows wait`` () =
+    for shipping in modes do
+        withOutbox shipping (fun _ store _ ->
+            for state in [ "page 1"; "page 2" ] do
+                write store [ batch [ fill "m1" 1 10L; reached { checkpoint with State = state } ] ]
+
+            equal [ "page 2" ] (result (store.Checkpoints()) |> List.map _.State))
 
 [<Test>]
 let ``books come out with their reason, their doubt and when each was received`` () =

@@ -134,6 +134,7 @@ let patient (store: Store) : Store =
             Books = fun query -> after (fun () -> store.Books query)
             Deltas = fun query -> after (fun () -> store.Deltas query)
             Prices = fun query -> after (fun () -> store.Prices query)
+            Tally = fun query -> after (fun () -> store.Tally query)
             Links = fun () -> after store.Links
             Quarantine = fun () -> after store.Quarantine
             Status = fun () -> after store.Status

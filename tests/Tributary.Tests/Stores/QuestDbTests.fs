@@ -12,8 +12,11 @@ open System.Security.Cryptography
 open System.Security.Cryptography.X509Certificates
 open System.Threading
 open System.Threading.Tasks
+open FsCheck
+open FsCheck.FSharp
 open Microsoft.Extensions.Logging
 open NUnit.Framework
+open FsCheck.NUnit
 open Tributary
 open Tributary.Stores
 open Tributary.Stores.QuestDb
@@ -131,6 +134,7 @@ let private contents () = [
         book "m1" 1 10L
         delta "m1" 0 11L
         delta "m1" 1 11L
+        point "m1" 11L
     ]
     batch [
         hole gap
@@ -143,6 +147,8 @@ let private contents () = [
     ]
     batch [
         fill "m2" 2 30L
+        paid "16.5"
+        point "m2" 30L
         hole { gap with Until = ValueSome(at 300L) }
         book "m1" 3 30L
         delta "m1" 0 12L
@@ -605,6 +611,67 @@ let ``entries are forgotten when they can be read and are old enough, and not be
     bench.Until("trades are forgotten, too", fun () -> waiting () = 0L)
     equal 5 (trades store).Length
     close store
+
+[<Test>]
+let ``a flush looks at no table while its rows are on their way`` () =
+    use bench = new Bench(plain)
+
+    // Only who flushes, and who connects, has a reason to look.
+    let rare (settings: StoreSettings) = {
+        settings with
+            StoreSettings.QuestDb.Look = TimeSpan.FromHours 1.0
+    }
+
+    bench.Fake.Faults.Add(Fault.onWrite (FaultKind.Slow(TimeSpan.FromMilliseconds 400.0)))
+    let store = bench.Open rare
+    write store [ batch [ fill "m1" 1 10L ] ]
+    bench.Flush store
+
+    let requests = bench.Fake.Counters.Requests
+
+    let before, after =
+        requests
+        |> List.splitAt (requests |> List.findIndex (fun request -> request.Path = "/write"))
+
+    let looks (requests: Heard list) =
+        requests
+        |> List.filter (fun request -> request.Statement = "SELECT * FROM wal_tables()")
+        |> List.length
+
+    equal 1 (looks before) // of the new connection
+    Assert.That(looks after, Is.GreaterThan 0)
+    equal 1 (trades store).Length
+    close store
+
+[<Property(MaxTest = 300)>]
+let ``pages give every row once, in the order of time, however many there are of a moment`` () =
+    let cases = gen {
+        let! most = Gen.choose (1, 6)
+        let! moments = Gen.listOf (Gen.choose (-3, 9))
+        let! since = Gen.choose (-4, 5)
+        let! until = Gen.choose (0, 11)
+        return most, moments, since, until
+    }
+
+    Prop.forAll (Arb.fromGen cases) (fun (most, moments, since, until) ->
+        let moment (micros: int) = Instant.ofMicros (int64 micros)
+        let rows = moments |> List.indexed |> List.sortBy snd
+        let taken = ResizeArray()
+
+        let ask (since: Instant) (until: Instant) limit =
+            rows
+            |> List.filter (fun (_, at) -> moment at >= since && moment at < until)
+            |> List.truncate limit
+            |> Task.FromResult
+
+        Pages.each most ask (snd >> moment) (moment since) (moment until) taken.Add
+        |> result
+
+        equal (rows |> List.filter (fun (_, at) -> at >= since && at < until) |> List.map snd) [
+            for _, at in taken -> at
+        ]
+
+        equal taken.Count (taken |> Seq.distinct |> Seq.length))
 
 [<TestCase(1, false); TestCase(2, false); TestCase(3, false); TestCase(3, true)>]
 let ``servers of every version hold the same`` (version: int) (decimals: bool) =

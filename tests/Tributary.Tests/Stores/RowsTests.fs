@@ -96,6 +96,19 @@ let ``version 3 has a trade's numbers as decimals of six places`` () =
         (lines exactly Lane.Trades batch)
 
 [<Test>]
+let ``what was paid for a trade is a number like its size`` () =
+    let batch = batch [ fill "m1" 1 100L; paid "5.774999" ]
+
+    let between options =
+        let line = (lines options Lane.Trades batch).Head
+        let start = line.IndexOf ",size"
+        line.Substring(start, line.IndexOf ",trade_id" - start)
+
+    equal $",size{number 10.5},collateral{number 5.774999}" (between options)
+    equal ",size=10.5,collateral=5.774999" (between textOnly)
+    equal ",size==<17><06><04><00><A0>7<A0>,collateral==<17><06><03>X<1E><97>" (between exactly)
+
+[<Test>]
 let ``what a trade does not have is no symbol, and an empty text where it is a text`` () =
     let batch = batch [ fillOf "m1" "t1" "" "0.5" 1 100L ]
 
@@ -191,8 +204,8 @@ let ``a row that the server cannot hold is left out, and the caller told why`` (
             fill "m1" 3 late
             book "m1" 1 early
             delta "m1" 1 early
+            point "m1" early
             linkOf (idOf 1) (idOf 2) late
-            priced "m1" "0.5" late
             hole { gap with Since = at late }
             measured "m" 1.0 early
             described {
@@ -256,6 +269,18 @@ let ``a link is dated with the fill that it is of`` () =
             "trade_links other_id=\"0000000000000002ffffffffffffffff\",trade_id=\"0000000000000001ffffffffffffffff\" 1784851200000001t<0A>"
         ]
         (lines textOnly Lane.Links (batch [ link 1 2 ]))
+
+[<Test>]
+let ``a price is what it is the price of, and a number`` () =
+    let contents =
+        batch [ point "m1" 100L; pointOf "m1" PriceKind.Probability "0.333333" 101L ]
+
+    equal
+        [
+            "prices,exchange=polymarket,market=m1,token=m1-yes,kind=history price=0.55,received=1784851203000000t 1784851200000100t<0A>"
+            "prices,exchange=polymarket,market=m1,token=m1-yes,kind=probability price=0.333333,received=1784851203000000t 1784851200000101t<0A>"
+        ]
+        (lines textOnly Lane.Prices contents)
 
 [<Test>]
 let ``a book says why it was taken and why it is doubted`` () =
@@ -519,8 +544,8 @@ let private everythingThereIs () =
             paid "5.775"
             book "m1" 1 100L
             delta "m1" 1 100L
+            point "m1" 100L
             link 1 2
-            priced "m1" "0.5" 100L
             described complete
             hole healed
             rejected "r" "b" "s"
@@ -609,6 +634,10 @@ let ``rows of tokens that were met allocate nothing`` () =
                 fill $"m{i % 7}" i (int64 i)
                 book $"m{i % 7}" i (int64 i)
                 delta $"m{i % 7}" i (int64 i)
+                point $"m{i % 7}" (int64 i)
+
+                if i % 2 = 0 then
+                    paid "5.775"
         ]
 
     for options in [ textOnly; options; exactly ] do
@@ -619,6 +648,7 @@ let ``rows of tokens that were met allocate nothing`` () =
             encoder.AppendTrades(contents, 0, contents.Trades.Count, payload, unexpected)
             encoder.AppendBooks(contents, 0, contents.Books.Count, payload, unexpected)
             encoder.AppendDeltas(contents, 0, contents.Deltas.Count, payload, unexpected)
+            encoder.AppendPrices(contents, 0, contents.Prices.Count, payload, unexpected)
 
         for _ in 1..3 do
             work ()

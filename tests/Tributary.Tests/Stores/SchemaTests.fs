@@ -350,6 +350,54 @@ let private differences
             ]
     }
 
+    "a table from before collateral",
+    2,
+    trades,
+    without "collateral",
+    {
+        fine with
+            Mend = [ "ALTER TABLE \"trades\" ADD COLUMN \"collateral\" DOUBLE" ]
+    }
+
+    "a table from before collateral, with decimals",
+    3,
+    exact,
+    without "collateral",
+    {
+        fine with
+            Mend = [ "ALTER TABLE \"trades\" ADD COLUMN \"collateral\" DECIMAL(19,6)" ]
+            Decimals = true
+    }
+
+    "a table from before collateral, with other decimals than are wanted",
+    3,
+    tableOf 3 false "trades",
+    (without "collateral"
+     >> ofType "price" "DECIMAL(30,8)"
+     >> ofType "size" "DECIMAL(30,8)"),
+    {
+        fine with
+            Mend = [ "ALTER TABLE \"trades\" ADD COLUMN \"collateral\" DECIMAL(30,8)" ]
+            Notes = [
+                "column trades.price is a DECIMAL(30,8): prices and sizes go there as decimals"
+                "column trades.size is a DECIMAL(30,8): prices and sizes go there as decimals"
+            ]
+            Decimals = true
+    }
+
+    "a table from before collateral, with doubles where decimals are wanted",
+    3,
+    exact,
+    (without "collateral" >> ofType "price" "DOUBLE" >> ofType "size" "DOUBLE"),
+    {
+        fine with
+            Mend = [ "ALTER TABLE \"trades\" ADD COLUMN \"collateral\" DOUBLE" ]
+            Notes = [
+                $"column trades.price is a DOUBLE, though decimals are configured; {otherwise} with decimals"
+                $"column trades.size is a DOUBLE, though decimals are configured; {otherwise} with decimals"
+            ]
+    }
+
     "levels as texts",
     2,
     snapshots,
@@ -374,15 +422,6 @@ let private differences
                 "column orderbook_snapshots.asks is a VARCHAR: levels go there as JSON texts, as for servers before 9.0"
             ]
             LevelsAsText = true
-    }
-
-    "a table from before exact amounts",
-    2,
-    trades,
-    without "collateral",
-    {
-        fine with
-            Mend = [ "ALTER TABLE \"trades\" ADD COLUMN \"collateral\" DOUBLE" ]
     }
 
     "a table from before doubts",

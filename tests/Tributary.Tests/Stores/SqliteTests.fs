@@ -230,6 +230,40 @@ let ``books of the version before deltas were written are read, and nothing is d
     close store
 
 [<Test>]
+let ``trades and jobs of the version before are read: what was paid is not known, and no job has a state``
+    ()
+    =
+    let path = madeBy ""
+
+    do
+        use db = access path Access.Write
+        SqliteSchema.migrate (List.take 3 SqliteSchema.steps) [] db
+
+        db.Execute
+            $"INSERT INTO exchanges VALUES (1, 'polymarket');
+             INSERT INTO market_keys (id, exchange, name, trades) VALUES (1, 1, 'm1', 1);
+             INSERT INTO token_keys (id, market, name) VALUES (1, 1, 'm1-yes');
+             INSERT INTO trades (market, at, trade_id, source, token, side, price, size, received, flags)
+             VALUES (1, {(at 10L).Micros}, zeroblob(16), 0, 1, 0, 550000, 10500000, 20, 0);
+             INSERT INTO trade_links (other_id, trade_id, at) VALUES (randomblob(16), zeroblob(16), 10);
+             INSERT INTO checkpoints (job, market, stream, since, watermark, rows, error, duration, runs, total_rows, total_errors)
+             VALUES ('polymarket/trades/m1', 1, 'trades', 0, 10, 1, '', 5, 1, 1, 0)"
+
+    let store = openAt path
+    equal [ ValueNone ] (trades store |> List.map _.Collateral)
+    equal [ 1L, 1L ] (tallies store |> List.map (fun one -> one.Rows, one.Linked))
+    equal [ "" ] (result (store.Checkpoints()) |> List.map _.State)
+
+    write store [
+        batch [ fill "m1" 1 10L; paid "5.775"; reached { checkpoint with State = "page 2" } ]
+    ]
+
+    equal [ ValueNone; ValueSome(size "5.775") ] (trades store |> List.map _.Collateral |> List.sort)
+
+    equal [ "page 2" ] (result (store.Checkpoints()) |> List.map _.State)
+    close store
+
+[<Test>]
 let ``a step that fails leaves the version that was`` () =
     let path = madeBy ""
     use db = access path Access.Write
@@ -298,6 +332,50 @@ let ``reads go on while batches are written`` () =
 
         writing.Wait()
         equal 400 (trades store).Length)
+
+[<Test>]
+let ``tallies are made while batches are written, each of one moment`` () =
+    withStore (fun _ store ->
+        let writing =
+            Tasks.Task.Run(fun () ->
+                for number in 1..200 do
+                    write store [
+                        batch [ fill "m1" number (int64 number); fill "m2" number (int64 number) ]
+                    ])
+
+        let mutable seen = 0L
+
+        while not writing.IsCompleted do
+            match tallies store |> List.map _.Rows with
+            | [] -> ()
+            | [ one; other ] ->
+                equal one other
+                Assert.That(one, Is.GreaterThanOrEqualTo seen)
+                seen <- one
+            | other -> failwith $"%A{other}"
+
+        writing.Wait()
+        equal [ 200L; 200L ] (tallies store |> List.map _.Rows))
+
+[<Test>]
+let ``tallies are read market by market, and nothing is kept or sorted for them`` () =
+    withStore (fun path store ->
+        write store [ batch [ fill "m1" 1 10L ] ]
+
+        let plan =
+            query path 4 $"EXPLAIN QUERY PLAN {Sqlite.tallyRows}"
+            |> List.map List.last
+            |> String.concat "\n"
+
+        Assert.That(plan, Does.Contain "SEARCH t USING PRIMARY KEY (market=? AND at>? AND at<?)")
+        Assert.That(plan, Does.Contain "SEARCH trade_links USING PRIMARY KEY (other_id=?)")
+
+        Assert.That(
+            plan,
+            Does.Contain "SEARCH trade_links USING COVERING INDEX trade_links_trade (trade_id=?)"
+        )
+
+        Assert.That(plan, Does.Not.Contain "TEMP B-TREE"))
 
 [<Test>]
 let ``each collector has its own gaps`` () =
@@ -467,7 +545,7 @@ let private one path columns view =
 [<Test>]
 let ``trades are readable, to the last digit`` () =
     withStore (fun path store ->
-        let written = batch [ described market; fill "m1" 1 10L; paid "5.775001" ]
+        let written = batch [ described market; fill "m1" 1 10L; paid "5.774999" ]
         write store [ written ]
 
         equal
@@ -480,7 +558,7 @@ let ``trades are readable, to the last digit`` () =
                 "sell"
                 "0.55"
                 "10.5"
-                "5.775001"
+                "5.774999"
                 string written.Trades[0].Id
                 transaction 1
                 "api"
@@ -563,7 +641,8 @@ let ``the rows of one token or market are found in their order, from either end,
 
                 Assert.That(
                     plan,
-                    Does.Match "SEARCH (b USING INDEX|d USING PRIMARY KEY|t USING PRIMARY KEY)"
+                    Does.Match
+                        "SEARCH (b USING INDEX|d USING PRIMARY KEY|t USING PRIMARY KEY|p USING PRIMARY KEY)"
                 ))
 
 [<Test>]
@@ -597,10 +676,10 @@ let ``every price and every whole flag is shown as it is written`` () =
              |> List.map (fun text -> [ if text = "0.000001" then "1.0e-06" else text ]))
             (query path 1 "SELECT price FROM trades_readable ORDER BY at")
 
-        execute path $"UPDATE trades SET flags = {2 * int Flags.Stale - 1}"
+        execute path $"UPDATE trades SET flags = {2 * int Flags.Maker - 1}"
 
         equal
-            "rounded off_grid at_bound out_of_bounds old future crossed locked one_sided empty disordered duplicate_level zero_size stale"
+            "rounded off_grid at_bound out_of_bounds old future crossed locked one_sided empty disordered duplicate_level zero_size stale maker"
             (query path 1 "SELECT flags FROM trades_readable").Head.Head)
 
 [<Test>]
@@ -619,6 +698,7 @@ let ``markets, their numbers, gaps, checkpoints, metrics and quarantine are read
                         Watermark = at 900L
                         Rows = 2
                         Error = "it broke"
+                        State = "page 2"
                 }
             ]
             batch [ rejected "no side" "{\"a\":1}" "/page/1"; measured "rows" 7.5 9L ]
@@ -686,8 +766,9 @@ let ``markets, their numbers, gaps, checkpoints, metrics and quarantine are read
                 "2"
                 "9"
                 "1"
+                "page 2"
             ]
-            (one path 14 "checkpoints_readable")
+            (one path 15 "checkpoints_readable")
 
         equal
             [
@@ -734,6 +815,43 @@ let ``fills show each fill once: a sighting that is linked to a better one is le
             (query path 3 "SELECT trade_id, source, confirmed FROM fills ORDER BY at"))
 
 [<Test>]
+let ``fills are the takers': a maker's part is none, and the chain counts where the API tells nothing`` () =
+    withStore (fun path store ->
+        let written =
+            batch [
+                fill "m1" 1 10L // known to all three
+                fill "m1" 2 11L
+                toldBy Source.Stream Flags.None
+                fill "m1" 3 12L
+                toldBy Source.Chain Flags.Rounded
+                fill "m1" 4 13L
+                toldBy Source.Chain (Flags.Maker ||| Flags.Rounded)
+                fill "m1" 5 20L // known to the chain and the stream
+                toldBy Source.Chain Flags.None
+                fill "m1" 6 21L
+                toldBy Source.Chain Flags.Maker
+                fill "m1" 7 22L
+                toldBy Source.Stream Flags.None
+                fill "m1" 8 30L // known to the stream alone
+                toldBy Source.Stream Flags.None
+            ]
+
+        let id index = written.Trades[index].Id
+
+        write store [
+            written
+            batch [ linkOf (id 0) (id 1) 10L; linkOf (id 0) (id 2) 10L; linkOf (id 4) (id 6) 20L ]
+        ]
+
+        equal
+            [
+                [ string (id 0); "api"; "1" ]
+                [ string (id 4); "chain"; "1" ]
+                [ string (id 7); "stream"; "0" ]
+            ]
+            (query path 3 "SELECT trade_id, source, confirmed FROM fills ORDER BY at"))
+
+[<Test>]
 let ``every view can be read, and every table keeps its rows strictly`` () =
     withStore (fun path _ ->
         for view, _ in SqliteSchema.views do
@@ -745,6 +863,29 @@ let ``every view can be read, and every table keeps its rows strictly`` () =
                 path
                 1
                 "SELECT name FROM pragma_table_list WHERE type = 'table' AND NOT strict AND name NOT LIKE 'sqlite%'"))
+
+[<Test>]
+let ``every key that a row refers to is there, though nothing looks at each insert`` () =
+    withStore (fun path store ->
+        write store [
+            batch [
+                described market
+                fill "m1" 1 10L
+                fillOf "m2" "m2-no" "No" "0.5" 2 20L
+                book "m3" 1 10L
+                delta "m4" 1 10L
+                point "m5" 10L
+                hole { gap with Market = marketId "m6" }
+                reached {
+                    checkpoint with
+                        Market = marketId "m7"
+                        Token = ValueSome(tokenId "m7-yes")
+                }
+                measured "rows" 1.0 5L
+            ]
+        ]
+
+        equal [] (query path 4 "PRAGMA foreign_key_check"))
 
 [<Test>]
 let ``times before 1970 are shown as they are`` () =

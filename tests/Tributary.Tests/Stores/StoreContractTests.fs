@@ -112,6 +112,7 @@ type StoreContractTests(kind: string) =
         let batches = [
             batch [ described market; fill "m1" 1 10L; fill "m1" 2 20L; book "m1" 1 10L ]
             batch [ delta "m1" 0 10L; delta "m1" 1 10L; link 1 2; link 1 3 ]
+            batch [ point "m1" 10L; point "m1" 20L; pointOf "m1" PriceKind.Probability "0.5" 10L ]
             batch [
                 hole gap
                 reached checkpoint
@@ -136,7 +137,8 @@ type StoreContractTests(kind: string) =
             batch [ fill "m1" 1 10L; fill "m1" 2 20L ]
             batch [ fill "m1" 3 15L; book "m1" 1 10L ]
             batch [ delta "m1" 0 10L; link 1 3; delta "m1" 0 9L ]
-            batch [ delta "m1" 1 10L; link 1 2; delta "m2" 0 10L ]
+            batch [ delta "m1" 1 10L; link 1 2; delta "m2" 0 10L; point "m1" 20L ]
+            batch [ point "m2" 20L; point "m1" 10L; fill "m3" 7 10L; paid "1.5" ]
             batch [ book "m1" 2 5L; fill "m2" 1 10L ]
             batch [ hole gap ]
             batch [ hole { gap with Until = ValueSome(at 300L) } ]
@@ -180,6 +182,121 @@ type StoreContractTests(kind: string) =
         equal [ false; true ] [ second.Trades[0].Inserted; second.Trades[1].Inserted ]
         equal true second.Books[0].Inserted
         equal [ false; true ] [ second.Deltas[0].Inserted; second.Deltas[1].Inserted ]
+
+    [<Test>]
+    member _.``what was paid for a fill comes back, and where it is not known there is nothing``() =
+        let written =
+            batch [
+                fill "m1" 1 10L
+                paid "5.774999"
+                fill "m1" 2 20L
+                fill "m1" 3 30L
+                paid "0"
+                fill "m1" 4 40L
+                paid "1234567890.123457"
+                toldBy Source.Chain (Flags.Maker ||| Flags.Rounded)
+            ]
+
+        write store [ written ]
+        equal [ for i in 0..3 -> written.Trade i ] (trades store)
+
+        equal
+            [
+                ValueSome(size' "5.774999")
+                ValueNone
+                ValueSome(size' "0")
+                ValueSome(size' "1234567890.123457")
+            ]
+            (trades store |> List.map _.Collateral)
+
+    [<Test>]
+    member _.``prices come back as they were, oldest first, each of them once``() =
+        let written =
+            batch [
+                pointOf "m2" PriceKind.History "0.000001" 20L
+                pointOf "m1" PriceKind.Probability "0.333333" 20L
+                pointOf "m1" PriceKind.History "1" 20L
+                pointOf "m1" PriceKind.History "-0.5" 10L
+                pointOf "m1" PriceKind.History "0.9" 10L
+            ]
+
+        let row = &written.Prices[0]
+        row <- { row with Received = at 7L }
+        write store [ written ]
+        equal [ true; true; true; true; false ] [ for i in 0..4 -> written.Prices[i].Inserted ]
+        equal [ for i in [ 3; 2; 1; 0 ] -> written.PricePoint i ] (prices store)
+
+        // What another delivery says otherwise makes no other price.
+        let again = batch [ pointOf "m1" PriceKind.History "0.7" 10L; point "m1" 30L ]
+        write store [ again ]
+        equal [ false; true ] [ again.Prices[0].Inserted; again.Prices[1].Inserted ]
+        equal 5 (prices store).Length
+
+    [<Test>]
+    member _.``prices are found by exchange, market, token, time and number, from either end``() =
+        let names = Names()
+
+        let elsewhere =
+            batchOf names (fun batch ->
+                batch.Exchange <- "kalshi"
+                point "m1" 3L batch)
+
+        write store [
+            batchOf names (fun batch ->
+                for i in 1L .. 5L do
+                    point "m1" i batch
+                    point "m2" (i + 10L) batch)
+            elsewhere
+        ]
+
+        equal true elsewhere.Prices[0].Inserted
+
+        let ofM1 = {
+            Query.everything with
+                Exchange = ValueSome exchange
+                Market = ValueSome(marketId "m1")
+                Token = ValueSome(tokenId "m1-yes")
+        }
+
+        let times query =
+            result (store.Prices query)
+            |> List.map (fun row -> row.At.Micros - (at 0L).Micros)
+
+        equal 11 (times Query.everything).Length
+        equal [ 1L .. 5L ] (times ofM1)
+        equal [ 4L; 5L ] (times { ofM1 with Limit = 2; Latest = true })
+        equal [ 1L; 2L ] (times { ofM1 with Limit = 2 })
+
+        equal
+            [ 2L; 3L ]
+            (times {
+                ofM1 with
+                    Since = at 2L
+                    Until = at 4L
+            })
+
+        equal
+            [ 14L; 15L ]
+            (times {
+                Query.everything with
+                    Limit = 2
+                    Latest = true
+            })
+
+        equal
+            [ 3L; 3L ]
+            (times {
+                Query.everything with
+                    Since = at 3L
+                    Until = at 4L
+            })
+
+        equal
+            []
+            (times {
+                ofM1 with
+                    Market = ValueSome(marketId "m2")
+            })
 
     [<Test>]
     member _.``changes of a book come back as they were, in the order in which they are applied``() =
@@ -502,56 +619,6 @@ type StoreContractTests(kind: string) =
         equal [ unended ] (ofToken (ValueSome(marketId "m2")) |> List.map _.Gap)
 
     [<Test>]
-    member _.``a price is stored once, and read oldest first``() =
-        let first = batch [ priced "m1" "0.55" 20L; priced "m1" "0.54" 10L ]
-        let again = batch [ priced "m1" "0.55" 20L; priced "m2" "0.7" 15L ]
-        write store [ first ]
-        write store [ again ]
-
-        equal
-            [ first.PricePoint 1; again.PricePoint 1; first.PricePoint 0 ]
-            (prices store |> List.map (fun row -> { row with Received = at 3_000_000L }))
-
-        let only query =
-            result (store.Prices query) |> List.map _.At
-
-        equal
-            [ at 15L ]
-            (only {
-                Query.everything with
-                    Market = ValueSome(marketId "m2")
-            })
-
-        equal [ at 10L ] (only { Query.everything with Until = at 15L })
-
-        equal
-            [ at 20L ]
-            (only {
-                Query.everything with
-                    Limit = 1
-                    Latest = true
-            })
-
-    [<Test>]
-    member _.``the exact amount of a trade is kept where it is known``() =
-        write store [ batch [ fill "m1" 1 10L; paid "5.775"; fill "m1" 2 20L ] ]
-        equal [ ValueSome(stored (size "5.775")); ValueNone ] (trades store |> List.map _.Collateral)
-
-    [<Test>]
-    member _.``the state of a job is replaced as a whole, even where nothing else is new``() =
-        write store [
-            batch [
-                reached {
-                    checkpoint with
-                        State = "{\"place\":\"a \u00fc\"}"
-                }
-            ]
-        ]
-
-        write store [ batch [ reached { checkpoint with State = "b" } ] ]
-        equal [ { checkpoint with State = "b" } ] (result (store.Checkpoints()))
-
-    [<Test>]
     member _.``a checkpoint is the last one of its job``() =
         let next = {
             checkpoint with
@@ -588,6 +655,201 @@ type StoreContractTests(kind: string) =
                 }
             ]
             (result (store.Checkpoints()))
+
+    [<Test>]
+    member _.``the state of a job is the one that was written last, whole, whatever its watermark``() =
+        let after state watermark = {
+            checkpoint with
+                State = state
+                Watermark = at watermark
+        }
+
+        let stored () =
+            result (store.Checkpoints()) |> List.map (fun one -> one.State, one.Watermark)
+
+        let long = String('x', 100_000) + "'\"größe\" 😀"
+        write store [ batch [ reached (after long 500L) ] ]
+        equal [ long, at 500L ] (stored ())
+        write store [ batch [ reached (after "{\"page\":2}" 400L) ] ]
+        equal [ "{\"page\":2}", at 500L ] (stored ())
+        // What differs in its state alone is another one.
+        write store [ batch [ reached (after "{\"page\":3}" 400L) ] ]
+        equal [ "{\"page\":3}", at 500L ] (stored ())
+        write store [ batch [ reached (after "" 600L) ] ]
+        equal [ "", at 600L ] (stored ())
+
+    [<Test>]
+    member _.``a tally is of an exchange, a market, a day, a source and a side of the fill``() =
+        let day = 86_400_000_000L
+
+        let written =
+            batch [
+                fill "m1" 1 0L
+                fill "m1" 2 (day - 1L)
+                fill "m1" 3 -1L
+                fill "m1" 4 day
+                fill "m1" 5 5L
+                toldBy Source.Stream Flags.None
+                fill "m1" 6 5L
+                toldBy Source.Chain (Flags.Rounded ||| Flags.OffGrid)
+                fillOf "m1" "m1-no" "No" "0.000003" 7 6L
+                toldBy Source.Chain (Flags.Maker ||| Flags.Rounded)
+                fillOf "m2" "m2-yes" "Yes" "1" 8 5L
+            ]
+
+        let id index = written.Trades[index].Id
+
+        write store [
+            written
+            batch [ linkOf (id 0) (id 4) 0L; linkOf (id 0) (id 5) 0L; link 1 2 ]
+        ]
+
+        let tally market first (source, isMaker) rows millions linked ids = {
+            Exchange = exchange
+            Market = marketId market
+            Day = at first
+            Source = source
+            IsMaker = isMaker
+            Rows = rows
+            Size = UInt128.op_Implicit (uint64 rows * 10_500_000UL)
+            Notional = Int128.op_Implicit (millions: int64)
+            Linked = linked
+            Digest =
+                ids
+                |> List.fold (fun sum index -> sum + UInt128((id index).High, (id index).Low)) UInt128.Zero
+        }
+
+        // 0.55 times 10.5, in millionths of millionths.
+        let one = 550_000L * 10_500_000L
+
+        let api, stream, chain =
+            (Source.Api, false), (Source.Stream, false), (Source.Chain, false)
+
+        let expected = [
+            tally "m1" -day api 1L one 0L [ 2 ]
+            tally "m1" 0L api 2L (2L * one) 1L [ 0; 1 ]
+            tally "m1" 0L stream 1L one 1L [ 4 ]
+            tally "m1" 0L chain 1L one 1L [ 5 ]
+            tally "m1" 0L (Source.Chain, true) 1L (3L * 10_500_000L) 0L [ 6 ]
+            tally "m1" day api 1L one 0L [ 3 ]
+            tally "m2" 0L api 1L (1_000_000L * 10_500_000L) 0L [ 7 ]
+        ]
+
+        equal expected (tallies store)
+
+        let queried query = result (store.Tally query)
+
+        let ofM1 = {
+            Query.everything with
+                Market = ValueSome(marketId "m1")
+        }
+
+        equal (List.take 6 expected) (queried ofM1)
+        equal (List.take 6 expected) (queried { ofM1 with Limit = 1; Latest = true })
+        equal expected[0..0] (queried { ofM1 with Until = at 0L })
+        equal expected[5..5] (queried { Query.everything with Since = at day })
+
+        equal
+            [ expected[4] ]
+            (queried {
+                Query.everything with
+                    Token = ValueSome(tokenId "m1-no")
+            })
+
+        equal
+            []
+            (queried {
+                ofM1 with
+                    Exchange = ValueSome(sound (ExchangeId.Parse "kalshi"))
+            })
+
+        equal
+            []
+            (queried {
+                ofM1 with
+                    Since = at 1L
+                    Until = at 2L
+            })
+
+    [<Test>]
+    member _.``tallies are the sums of the rows that are read, whoever holds them, and in whatever order they came``
+        ()
+        =
+        let random = Random 17
+
+        let rows = [
+            for number in 1..300 do
+                let market = $"m{random.Next 4}"
+                let text = $"0.%06d{random.Next 1_000_000}"
+                let time = int64 (random.Next 4) * 43_200_000_000L + int64 (random.Next 3)
+                let source: Source = LanguagePrimitives.EnumOfValue(byte (random.Next 3))
+                let flags = if random.Next 3 = 0 then Flags.Maker else Flags.None
+                let millionths = random.NextInt64 4_000_000_000_000_000L
+
+                fun batch ->
+                    fillOf market $"{market}-yes" "Yes" text number time batch
+                    let row = &batch.Trades[batch.Trades.Count - 1]
+
+                    row <- {
+                        row with
+                            Size = Size.tryOfMillionths millionths |> ValueOption.get
+                    }
+
+                    toldBy source flags batch
+        ]
+
+        let ids =
+            let all = batch rows
+            [ for i in 0 .. all.Trades.Count - 1 -> all.Trades[i].Id ]
+
+        let pairs = [ for i in 0..2..80 -> linkOf ids[i] ids[(7 * i + 1) % 300] (int64 i) ]
+
+        for part in List.chunkBySize 70 rows do
+            write store [ batch part ]
+
+        write store [ batch pairs ]
+        // The second time changes nothing.
+        write store [ batch (List.rev rows); batch pairs ]
+        let counted = tallies store
+
+        let other = Memory.create "other"
+        write other [ batch (List.rev rows @ pairs) ]
+        equal (tallies other) counted
+
+        let named =
+            links store
+            |> List.collect (fun link -> [ link.Trade; link.Other ])
+            |> Set.ofList
+
+        let big (number: int64) = Numerics.BigInteger number
+
+        let number (id: TradeId) =
+            (Numerics.BigInteger id.High <<< 64) + Numerics.BigInteger id.Low
+
+        let expected =
+            trades store
+            |> List.groupBy (fun row ->
+                row.Market, row.At.Micros / 86_400_000_000L, row.Source, row.Flags.HasFlag Flags.Maker)
+            |> List.map (fun (key, rows) ->
+                key,
+                (int64 rows.Length,
+                 rows |> List.sumBy (fun row -> big row.Size.Millionths),
+                 rows
+                 |> List.sumBy (fun row -> big row.Size.Millionths * big row.Price.Millionths),
+                 rows |> List.filter (fun row -> named.Contains row.Id) |> List.length |> int64,
+                 (rows |> List.sumBy (fun row -> number row.Id)) % (Numerics.BigInteger.One <<< 128)))
+            |> Map.ofList
+
+        equal expected.Count counted.Length
+
+        for one in counted do
+            equal
+                expected[one.Market, one.Day.Micros / 86_400_000_000L, one.Source, one.IsMaker]
+                (one.Rows,
+                 Numerics.BigInteger.op_Implicit one.Size,
+                 Numerics.BigInteger.op_Implicit one.Notional,
+                 one.Linked,
+                 Numerics.BigInteger.op_Implicit one.Digest)
 
     [<Test>]
     member _.``an unchanged market is not stored again, but its numbers are``() =
@@ -839,14 +1101,19 @@ type StoreContractTests(kind: string) =
                 fill "m1" 1 10L
                 book "m1" 1 10L
                 delta "m1" 1 10L
+                point "m1" 10L
                 link 1 2
                 hole gap
-                reached checkpoint
+                reached {
+                    checkpoint with
+                        State = "{\"cursor\":\"größe\"}"
+                }
             ]
             batch [ rejected "no side" "{}" "/a"; measured "rows" 1.0 5L ]
         ]
 
         let before, status = everything store, result (store.Status())
+        let counted = tallies store
         close store
         store <- openStore ()
 
@@ -854,9 +1121,11 @@ type StoreContractTests(kind: string) =
             equal ([], [], ([], [], []), [], [], [], []) (everything store)
         else
             equal before (everything store)
+            equal counted (tallies store)
             equal status.Markets (result (store.Status())).Markets
             equal [ gap ] (result (store.OpenGaps()))
-            let again = batch [ fill "m1" 1 10L; delta "m1" 1 10L ]
+            let again = batch [ fill "m1" 1 10L; delta "m1" 1 10L; point "m1" 10L ]
             write store [ again ]
             equal false again.Trades[0].Inserted
             equal false again.Deltas[0].Inserted
+            equal false again.Prices[0].Inserted

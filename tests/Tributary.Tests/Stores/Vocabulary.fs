@@ -79,28 +79,26 @@ let fillOf market token outcome (text: string) (number: int) micros (batch: Batc
 let fill market number micros =
     fillOf market $"{market}-yes" "Yes" "0.55" number micros
 
-/// A point of the price history of `market`'s Yes token.
-let priced market (text: string) micros (batch: Batch) =
-    let row: PriceRow = {
-        Market = batch.Names.Intern(utf8 market)
-        Token = batch.Names.Intern(utf8 $"{market}-yes")
-        At = at micros
-        Received = batch.Received
-        Kind = PriceKind.History
-        Price = price text
-        Inserted = false
-    }
-
-    batch.Prices.Add &row
-
-/// The last fill with the exact amount that was paid.
-let paid (amount: string) (batch: Batch) =
+/// The last fill says what was paid for it.
+let paid amount (batch: Batch) =
     let row = &batch.Trades[batch.Trades.Count - 1]
 
     row <- {
         row with
             Collateral = ValueSome(size amount)
     }
+
+/// The last fill was told of by the source, and is flagged.
+let toldBy source (flags: Flags) (batch: Batch) =
+    let row = &batch.Trades[batch.Trades.Count - 1]
+
+    row <- {
+        row with
+            Source = source
+            Flags = flags
+    }
+
+    Trades.number Trades.noCarry batch |> ignore
 
 let private level (text: string, shares: string) : Level = {
     Price = price text
@@ -159,6 +157,23 @@ let deltaOf market side (text: string) shares ordinal (hash: string) micros (bat
 
 let delta market ordinal micros =
     deltaOf market Side.Buy "0.48" "12.5" ordinal (hash ordinal) micros
+
+/// A price of `market`'s Yes token.
+let pointOf market kind (text: string) micros (batch: Batch) =
+    let row: PriceRow = {
+        Market = batch.Names.Intern(utf8 market)
+        Token = batch.Names.Intern(utf8 $"{market}-yes")
+        At = at micros
+        Received = batch.Received
+        Kind = kind
+        Price = price text
+        Inserted = false
+    }
+
+    batch.Prices.Add &row
+
+let point market micros =
+    pointOf market PriceKind.History "0.55" micros
 
 let idOf (number: int) : TradeId = {
     High = uint64 number
@@ -269,8 +284,9 @@ let close (store: Store) = store.Close().AsTask().Wait()
 let trades (store: Store) = result (store.Trades Query.everything)
 let books (store: Store) = result (store.Books Query.everything)
 let deltas (store: Store) = result (store.Deltas Query.everything)
-let links (store: Store) = result (store.Links())
 let prices (store: Store) = result (store.Prices Query.everything)
+let tallies (store: Store) = result (store.Tally Query.everything)
+let links (store: Store) = result (store.Links())
 let gaps (store: Store) = result (store.Gaps Query.everything)
 let markets (store: Store) = result (store.Markets())
 

@@ -126,14 +126,14 @@ module private Value =
         | Some found -> found
         | None -> damaged $"'{text}' for {what}"
 
-    let priceKind value =
-        word "a kind of price" PriceKind.tryParse (text value)
-
     let doubt value =
         word "a doubt" Doubt.tryParse (text value)
 
     let reason value =
         word "a reason" Reason.tryParse (text value)
+
+    let kind value =
+        word "a kind of price" PriceKind.tryParse (text value)
 
     let tradeId value : TradeId =
         let bytes = Convert.FromHexString(text value)
@@ -171,9 +171,49 @@ module private Value =
                 Size = size sizes[i]
             })
 
+/// Rows of a table by their time, a page after the other, so that any number of them takes little memory.
+[<RequireQualifiedAccess>]
+module internal Pages =
+    /// `ask` answers rows from a moment on to before another one, oldest first, so many at most; `take` is given each row once. A page
+    /// that is full ends before its last moment, which the next one begins with: rows of one moment have no order of their own.
+    let each
+        (most: int)
+        (ask: Instant -> Instant -> int -> Task<'Row list>)
+        (atOf: 'Row -> Instant)
+        (since: Instant)
+        (until: Instant)
+        (take: 'Row -> unit)
+        : Task<unit> = task {
+        let mutable since, isMore = since, true
+
+        while isMore do
+            let! page = ask since until most
+            isMore <- page.Length >= most
+
+            if not isMore then
+                List.iter take page
+            else
+                let last = atOf (List.last page)
+
+                if (atOf page.Head).Micros < last.Micros then
+                    for row in page do
+                        if (atOf row).Micros < last.Micros then
+                            take row
+
+                    since <- last
+                else
+                    // More than a page of one moment.
+                    let next = Instant.ofMicros (last.Micros + 1L)
+                    let! moment = ask last next Int32.MaxValue
+                    List.iter take moment
+                    since <- next
+    }
+
 /// Questions to a server; what it does not show yet is not in the answers.
 [<Sealed>]
 type internal Reader(server: Server) =
+    // How many rows are asked for at once where there may be any number of them.
+    let page = 20_000
     let literal (text: string) = "'" + text.Replace("'", "''") + "'"
 
     // What the server can compare with: years 1970 to 9999.
@@ -352,11 +392,73 @@ type internal Reader(server: Server) =
                 Exchange = Value.exchange (get "exchange")
                 Market = Value.market (get "market")
                 Token = Value.token (get "token")
-                Kind = Value.priceKind (get "kind")
+                Kind = Value.kind (get "kind")
                 Price = Value.price (get "price")
                 At = Value.instant (get "at")
                 Received = Value.instant (get "received")
             })
+
+    /// Summed up here, from the numbers as they are read everywhere: sums of doubles would not be exact. The ids that links name are held
+    /// in memory, 16 bytes each.
+    member _.Tally(query: Query) : Task<Tally list> = task {
+        let between (query: Query) sql read since until most =
+            rowsOf
+                {
+                    query with
+                        Since = since
+                        Until = until
+                        Limit = most
+                        Latest = false
+                }
+                sql
+                [ "\"at\"" ]
+                read
+
+        let number (id: TradeId) = UInt128(id.High, id.Low)
+        let linked = List<UInt128>()
+
+        do!
+            Pages.each
+                page
+                (between Query.everything "SELECT \"at\", trade_id, other_id FROM trade_links" (fun get ->
+                    struct (Value.instant (get "at"),
+                            Value.tradeId (get "trade_id"),
+                            Value.tradeId (get "other_id"))))
+                (fun struct (at, _, _) -> at)
+                Query.everything.Since
+                Query.everything.Until
+                (fun struct (_, trade, other) ->
+                    linked.Add(number trade)
+                    linked.Add(number other))
+
+        linked.Sort()
+        let tallies = Tallies<struct (string * string)>()
+
+        do!
+            Pages.each
+                page
+                (between
+                    query
+                    "SELECT \"at\", exchange, market, source, flags, price, size, trade_id FROM trades"
+                    (fun get ->
+                        struct (Value.instant (get "at"),
+                                struct (Value.text (get "exchange"), Value.text (get "market")),
+                                Value.source (get "source"),
+                                Content.flagsOf (Value.text (get "flags")),
+                                Value.price (get "price"),
+                                Value.size (get "size"),
+                                Value.tradeId (get "trade_id"))))
+                (fun struct (at, _, _, _, _, _, _) -> at)
+                query.Since
+                query.Until
+                (fun struct (at, market, source, flags, price, size, id) ->
+                    let isLinked = linked.BinarySearch(number id) >= 0
+                    tallies.Add(market, at, source, flags, price, size, id, isLinked))
+
+        return
+            tallies.Result(fun struct (exchange, market) ->
+                struct (Value.exchangeOf exchange, Value.marketOf market))
+    }
 
     member _.Links() : Task<TradeLink list> =
         rows

@@ -19,8 +19,8 @@ type internal Lane =
     | Trades
     | Books
     | Deltas
-    | Links
     | Prices
+    | Links
     | Markets
     | MarketStats
     | Gaps
@@ -33,8 +33,8 @@ type internal Lane =
         | Trades -> "trades"
         | Books -> "orderbook_snapshots"
         | Deltas -> "orderbook_deltas"
-        | Links -> "trade_links"
         | Prices -> "prices"
+        | Links -> "trade_links"
         | Markets -> "markets"
         | MarketStats -> "market_stats"
         | Gaps -> "gaps"
@@ -47,8 +47,8 @@ module internal Lane =
         Lane.Trades
         Lane.Books
         Lane.Deltas
-        Lane.Links
         Lane.Prices
+        Lane.Links
         Lane.Markets
         Lane.MarketStats
         Lane.Gaps
@@ -62,8 +62,8 @@ module internal Lane =
         | Lane.Trades -> batch.Trades.Count
         | Lane.Books -> batch.Books.Count
         | Lane.Deltas -> batch.Deltas.Count
-        | Lane.Links -> batch.Links.Count
         | Lane.Prices -> batch.Prices.Count
+        | Lane.Links -> batch.Links.Count
         | Lane.Markets
         | Lane.MarketStats -> batch.Markets.Count
         | Lane.Gaps -> batch.Gaps.Count
@@ -255,7 +255,7 @@ type internal EncoderOptions = {
 }
 
 /// Makes rows of the tables in `Tables`. A value that is missing is a field left out; a symbol without text is left out, too;
-/// a text without text is there. Rows of trades, books and deltas allocate nothing once their tokens were met. One lane has one
+/// a text without text is there. Rows of trades, books, deltas and prices allocate nothing once their tokens were met. One lane has one
 /// encoder, for one thread at a time.
 [<Sealed>]
 type internal Encoder(options: EncoderOptions) =
@@ -264,8 +264,8 @@ type internal Encoder(options: EncoderOptions) =
     let trades = Ilp.table Lane.Trades.Table
     let books = Ilp.table Lane.Books.Table
     let deltas = Ilp.table Lane.Deltas.Table
-    let links = Ilp.table Lane.Links.Table
     let prices = Ilp.table Lane.Prices.Table
+    let links = Ilp.table Lane.Links.Table
     let markets = Ilp.table Lane.Markets.Table
     let marketStats = Ilp.table Lane.MarketStats.Table
     let gaps = Ilp.table Lane.Gaps.Table
@@ -555,6 +555,22 @@ type internal Encoder(options: EncoderOptions) =
                 writer.Timestamp(Columns.received, row.Received.Micros)
                 writer.End row.At.Micros
 
+    member _.AppendPrices
+        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        let head = headOf prices batch.Exchange
+        let rows = batch.Prices
+
+        for i in first .. first + count - 1 do
+            let row = &rows[i]
+
+            if isKept reject i row.At then
+                beginToken head batch.Names row.Market row.Token payload
+                writer.Symbol(Columns.kind, PriceKind.text row.Kind)
+                double Columns.price row.Price.Millionths
+                writer.Timestamp(Columns.received, row.Received.Micros)
+                writer.End row.At.Micros
+
     member _.AppendLinks
         (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
         =
@@ -565,22 +581,6 @@ type internal Encoder(options: EncoderOptions) =
                 writer.Begin(payload, links)
                 writer.Hex(Columns.otherId, row.Other.High, row.Other.Low)
                 writer.Hex(Columns.tradeId, row.Trade.High, row.Trade.Low)
-                writer.End row.At.Micros
-
-    member _.AppendPrices
-        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
-        =
-        for i in first .. first + count - 1 do
-            let row = &batch.Prices[i]
-
-            if isKept reject i row.At then
-                writer.Begin(payload, prices)
-                symbol Columns.exchange batch.Exchange
-                symbol Columns.market (batch.Names.Text row.Market)
-                symbol Columns.token (batch.Names.Text row.Token)
-                symbol Columns.kind (PriceKind.text row.Kind)
-                double Columns.price row.Price.Millionths
-                writer.Timestamp(Columns.received, row.Received.Micros)
                 writer.End row.At.Micros
 
     member private _.Append(market: Market, payload: Payload) =
@@ -712,8 +712,8 @@ type internal Encoder(options: EncoderOptions) =
         | Lane.Trades -> this.AppendTrades(batch, first, count, payload, reject)
         | Lane.Books -> this.AppendBooks(batch, first, count, payload, reject)
         | Lane.Deltas -> this.AppendDeltas(batch, first, count, payload, reject)
-        | Lane.Links -> this.AppendLinks(batch, first, count, payload, reject)
         | Lane.Prices -> this.AppendPrices(batch, first, count, payload, reject)
+        | Lane.Links -> this.AppendLinks(batch, first, count, payload, reject)
         | Lane.Markets -> this.AppendMarkets(batch, first, count, payload, reject)
         | Lane.MarketStats -> this.AppendMarketStats(batch, first, count, payload, reject)
         | Lane.Gaps -> this.AppendGaps(batch, first, count, payload, reject)

@@ -131,9 +131,13 @@ let compare (protocol: int) (wanted: Tables.Table) (found: FoundTable) : Verdict
 
     let asText = sides |> List.filter (fun side -> List.contains side texts)
 
+    // All numbers of a trade go there in one way, too: as its price does.
+    let price = if wanted.Name = "trades" then kindOf "price" else ""
+
     let kindFor (column: Tables.Column) =
-        match asText with
-        | side :: _ when column.Kind = Tables.Kind.Levels -> side
+        match asText, column.Kind with
+        | side :: _, Tables.Kind.Levels -> side
+        | _, (Tables.Kind.Double | Tables.Kind.Decimal) when price <> "" -> price
         | _ -> string column.Kind
 
     {

@@ -130,8 +130,8 @@ type internal Sender
             Lane.Trades
             Lane.Books
             Lane.Deltas
-            Lane.Links
             Lane.Prices
+            Lane.Links
             Lane.Gaps
             Lane.Rejections
             Lane.Metrics
@@ -565,8 +565,8 @@ type internal Sender
                                         | Lane.Trades -> string (batch.Trade index)
                                         | Lane.Books -> string (batch.Book index)
                                         | Lane.Deltas -> string (batch.Delta index)
-                                        | Lane.Links -> string batch.Links[index]
                                         | Lane.Prices -> string (batch.PricePoint index)
+                                        | Lane.Links -> string batch.Links[index]
                                         | Lane.Markets
                                         | Lane.MarketStats -> string batch.Markets[index]
                                         | Lane.Gaps -> string batch.Gaps[index]
