@@ -165,6 +165,15 @@ let kill arguments = kills "Tests.KillTests" "10" arguments
 let killQuestDb arguments =
     kills "QuestDbKillTests" "100" arguments
 
+/// A backfill of ten million fills of fifty markets, killed at random moments; then every row is compared, and audited. Fewer are
+/// chosen by TRIBUTARY_FILLS and TRIBUTARY_MARKETS.
+let killBackfill arguments =
+    for name, usual in [ "TRIBUTARY_FILLS", "10000000"; "TRIBUTARY_MARKETS", "50" ] do
+        if isNull (Environment.GetEnvironmentVariable name) then
+            Environment.SetEnvironmentVariable(name, usual)
+
+    kills "BackfillKillTests" "20" arguments
+
 /// What collecting 200 markets at real speed costs the collecting process.
 let load arguments =
     restore ()
@@ -249,6 +258,9 @@ let targets = [
     (fun arguments -> bench ("plan" :: arguments))
     "chaos", "live books against every misbehaviour, 100 seeds of 10,000 messages (or as told)", chaos
     "kill", "kill -9 a collector ten times (or as often as told), then account for every row", kill
+    "kill-backfill",
+    "kill -9 a backfill of ten million fills twenty times (or as often as told), then compare every row and audit",
+    killBackfill
     "kill-questdb",
     "kill -9 a collector or its database a hundred times (or as often as told), then account for every row",
     killQuestDb

@@ -1,7 +1,6 @@
 namespace Tributary
 
 open System
-open System.Collections.Generic
 
 /// So many fills, and what they come to.
 [<Struct>]
@@ -23,10 +22,13 @@ type Sums = {
 module Sums =
     let none = { Fills = 0L; Size = 0m; Value = 0m }
 
-    let ofTrade (trade: Trade) = {
-        Fills = 1L
-        Size = decimal trade.Size.Millionths / 1_000_000m
-        Value = trade.Value
+    // Millionths squared of billions of units go beyond a decimal's 28 digits: what lies below a millionth is cut off first.
+    let ofTally (tally: Tally) = {
+        Fills = tally.Rows
+        Size = (UInt128.op_Explicit tally.Size: decimal) / 1_000_000m
+        Value =
+            (Int128.op_Explicit (tally.Notional / Int128.op_Implicit 1_000_000L): decimal)
+            / 1_000_000m
     }
 
 /// What is stored of a market and a day (UTC), each source by itself: of one fill there may be a sighting in each.
@@ -63,63 +65,30 @@ module DayTally =
         Digest = one.Digest + other.Digest
     }
 
-    let private idOf (trade: Trade) = UInt128(trade.Id.High, trade.Id.Low)
+    /// What a store says of one market and day.
+    let ofTallies (tallies: Tally seq) : DayTally =
+        (none, tallies)
+        ||> Seq.fold (fun day tally ->
+            let sums = Sums.ofTally tally
 
-    /// Some trades of one market and one day, whole seconds of them.
-    let ofTrades (trades: Trade seq) : DayTally =
-        let mutable tally = none
-        let settled, told = List<Trade>(), List<Trade>()
-
-        for trade in trades do
-            let sums = Sums.ofTrade trade
-            let isMaker = trade.Flags &&& Flags.Maker <> Flags.None
-
-            tally <-
-                match trade.Source with
-                | Source.Stream ->
-                    told.Add trade
-
+            let day =
+                if tally.Source = Source.Stream then
+                    day
+                else
                     {
-                        tally with
-                            Stream = tally.Stream + sums
+                        day with
+                            Digest = day.Digest + tally.Digest
                     }
-                | Source.Chain when isMaker -> {
-                    tally with
-                        Makers = tally.Makers + sums
-                  }
-                | Source.Chain ->
-                    settled.Add trade
 
-                    {
-                        tally with
-                            Chain = tally.Chain + sums
-                    }
-                | _ ->
-                    settled.Add trade
-                    { tally with Api = tally.Api + sums }
-
-            if trade.Source <> Source.Stream then
-                tally <- {
-                    tally with
-                        Digest = tally.Digest + idOf trade
-                }
-
-        if told.Count > 0 then
-            let confirmed =
-                Links.between (List.ofSeq settled) (List.ofSeq told)
-                |> List.map _.Other
-                |> Set.ofList
-
-            {
-                tally with
-                    Unconfirmed =
-                        told
-                        |> Seq.filter (fun trade -> not (confirmed.Contains trade.Id))
-                        |> Seq.length
-                        |> int64
-            }
-        else
-            tally
+            match tally.Source with
+            | Source.Stream -> {
+                day with
+                    Stream = day.Stream + sums
+                    Unconfirmed = day.Unconfirmed + tally.Rows - tally.Linked
+              }
+            | Source.Chain when tally.IsMaker -> { day with Makers = day.Makers + sums }
+            | Source.Chain -> { day with Chain = day.Chain + sums }
+            | _ -> { day with Api = day.Api + sums })
 
 /// Whether a day is known to be whole.
 [<RequireQualifiedAccess>]
@@ -162,18 +131,6 @@ type AuditedMarket = {
 [<RequireQualifiedAccess>]
 module Audit =
     let private aDay = TimeSpan.FromDays 1.0
-
-    let dayOf (at: Instant) : Instant =
-        let micros = 86_400_000_000L
-
-        Instant.ofMicros (
-            (if at.Micros >= 0L then
-                 at.Micros
-             else
-                 at.Micros - micros + 1L)
-            / micros
-            * micros
-        )
 
     let private interval since until : Interval = { Since = since; Until = until }
 
@@ -379,7 +336,7 @@ module Audit =
             ]
             |> List.sort
             |> List.tryHead
-            |> Option.defaultValue (dayOf now)
+            |> Option.defaultValue (Tally.dayOf now)
 
         let watermark = watermark limits coverage described now
 
@@ -430,7 +387,7 @@ module Audit =
             if life.Since >= life.Until then
                 []
             else
-                dayOf life.Since
+                Tally.dayOf life.Since
                 |> List.unfold (fun day ->
                     if day < life.Until then
                         Some(judge day, day + aDay)

@@ -1,6 +1,5 @@
 namespace Tributary
 
-open System
 open System.Collections.Generic
 open System.Threading
 open System.Threading.Tasks
@@ -60,21 +59,21 @@ module internal InParts =
 [<RequireQualifiedAccess>]
 module Audits =
     /// What is stored of a market, by day.
-    let private tallies (store: Store) (market: Market) (span: Interval) (ct: CancellationToken) = task {
-        let days = Dictionary<Instant, DayTally>()
+    let private tallies (store: Store) (market: Market) (span: Interval) = task {
+        let! found =
+            store.Tally {
+                Query.everything with
+                    Exchange = ValueSome market.Exchange
+                    Market = ValueSome market.Market
+                    Since = span.Since
+                    Until = span.Until
+            }
 
-        let add _ (trades: Trade list) = task {
-            for day, own in trades |> List.groupBy (fun trade -> Audit.dayOf trade.At) do
-                let before =
-                    match days.TryGetValue day with
-                    | true, before -> before
-                    | _ -> DayTally.none
-
-                days[day] <- DayTally.add before (DayTally.ofTrades own)
-        }
-
-        do! InParts.trades store market.Exchange market.Market span add ct
-        return days |> Seq.map (fun pair -> pair.Key, pair.Value) |> Map.ofSeq
+        return
+            found
+            |> List.groupBy _.Day
+            |> List.map (fun (day, own) -> day, DayTally.ofTallies own)
+            |> Map.ofList
     }
 
     /// Judges every day of the markets of an exchange that a store has, or of those that `isWanted` picks, within some time. Calls
@@ -118,7 +117,8 @@ module Audits =
                     Until = min wanted.Until (Audit.watermark limits coverage market now)
             }
 
-            let! tallies = tallies store market span ct
+            ct.ThrowIfCancellationRequested()
+            let! tallies = tallies store market span
 
             let one =
                 Audit.market

@@ -452,65 +452,88 @@ module Backfill =
     /// The name in checkpoints of what was compared.
     let private linked = "links"
 
-    /// Where both the API and the chain were read, their sightings of one fill are linked: the API's counts, and the chain's is the other
-    /// one. Where the stream was heard as well, what only the chain confirms is linked to that.
+    /// What several sources told of on a day is linked: of a fill's sightings the API's counts, else the chain's.
+    let private linksOf (trades: Trade list) : TradeLink list =
+        let by source =
+            trades
+            |> List.filter (fun trade -> trade.Source = source && trade.Flags &&& Flags.Maker = Flags.None)
+
+        let api, chain, stream = by Source.Api, by Source.Chain, by Source.Stream
+        let settled = Links.between api chain
+        let known = settled |> List.map _.Other |> Set.ofList
+        let lone = chain |> List.filter (fun trade -> not (known.Contains trade.Id))
+        settled @ Links.between api stream @ Links.between lone stream
+
+    /// The days on which more than one source told of a market's trades.
+    let private sharedDays (store: Store) (market: Market) = task {
+        let! tallies =
+            store.Tally {
+                Query.everything with
+                    Exchange = ValueSome market.Exchange
+                    Market = ValueSome market.Market
+            }
+
+        return
+            tallies
+            |> List.filter (fun tally -> not tally.IsMaker)
+            |> List.groupBy _.Day
+            |> List.filter (fun (_, own) -> own.Length > 1)
+            |> List.map (fun (day, _) -> {
+                Since = day
+                Until = day + TimeSpan.FromDays 1.0
+            })
+            |> Intervals.ofSeq
+    }
+
+    /// Links what this run and those before it read, where that was not done yet.
     let private link (run: Run) (store: Store) (markets: Market list) (ct: CancellationToken) = task {
         let exchange = run.Asker.Collector.Exchange
+        // What was written may still be on its way to where it is read.
+        do! store.Flush ct
         let! checkpoints = store.Checkpoints()
         let readings = Plan.readings exchange checkpoints
 
         let coverage =
             Plan.coverage exchange checkpoints |> List.groupBy _.Market |> Map.ofList
 
-        for market in markets do
-            let own = coverage |> Map.tryFind market.Market |> Option.defaultValue []
+        let isHistory name =
+            run.Asker.Collector.History
+            |> List.exists (fun source -> source.Name = name && source.Stream = Stream.History)
 
-            let readBy isWanted =
-                own
-                |> List.filter (fun one -> isWanted one.Source)
-                |> List.collect _.Read
-                |> Intervals.ofSeq
+        for market in markets do
+            let read =
+                coverage
+                |> Map.tryFind market.Market
+                |> Option.defaultValue []
+                |> List.filter (fun one -> isHistory one.Source)
+                |> List.map (fun one -> one.Source, one.Read)
+
+            // What each source was read for when it was compared: where one was read since, it is compared again.
+            let sources = read |> List.map fst |> List.sort |> String.concat "+"
+            let name = $"{linked}-{sources}"
 
             let before =
                 readings
-                |> Map.tryFind (struct (linked, string market.Market))
+                |> Map.tryFind (struct (name, string market.Market))
                 |> Option.map _.Read
                 |> Option.defaultValue []
 
-            let chain = readBy ((=) "chain")
-            let api = readBy (fun source -> source <> "chain" && source <> linked)
+            let all = read |> List.collect snd |> Intervals.ofSeq
+            let! shared = sharedDays store market
             let mutable compared = before
 
-            let left = Intervals.except before (Intervals.common chain api)
-
-            // What was written may still be on its way to where it is read.
-            if not left.IsEmpty then
-                do! store.Flush ct
-
-            for span in left do
+            for span in Intervals.except before (Intervals.common shared all) do
                 let part (covered: Interval) (trades: Trade list) = task {
-                    let takers =
-                        trades |> List.filter (fun trade -> trade.Flags &&& Flags.Maker = Flags.None)
-
-                    let of' source =
-                        takers |> List.filter (fun trade -> trade.Source = source)
-
-                    let api, chain = of' Source.Api, of' Source.Chain
-                    let settled = Links.between api chain
-                    let known = settled |> List.map _.Other |> Set.ofList
-
-                    let lone = chain |> List.filter (fun trade -> not (known.Contains trade.Id))
-
                     compared <- Intervals.add covered.Since covered.Until compared
                     let batch = run.Pool.Rent()
                     batch.Exchange <- string exchange
 
-                    for found in settled @ Links.between lone (of' Source.Stream) do
+                    for found in linksOf trades do
                         let found = found
                         batch.Links.Add &found
 
                     batch.Checkpoints.Add {
-                        Job = Plan.jobName exchange linked market.Market
+                        Job = Plan.jobName exchange name market.Market
                         Exchange = exchange
                         Stream = Stream.History
                         Market = market.Market
