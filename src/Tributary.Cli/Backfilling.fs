@@ -280,6 +280,11 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
         refuse Exit.Usage $"--source: '{name}' is no source of {collector.Exchange}; they are {names}"
     | None -> ()
 
+    match Setup.vanishing order.Since (Instant.ofDateTimeOffset now) settings with
+    | ValueSome why when settings.Store.Kind = "questdb" -> refuse Exit.Usage why
+    | ValueSome why -> eprintfn $"{why}"
+    | ValueNone -> ()
+
     use logging = logFor common settings
     let log = logging.CreateLogger "tributary"
     use interrupt = new Interrupt()

@@ -334,6 +334,14 @@ module Backfill =
                 else
                     ValueSome(Instant.ofMicros oldest))
 
+    /// Pages that come newest first are turned round: stores take rows best in the order of time.
+    let private oldestFirst (batch: Batch) =
+        let rows = batch.Trades
+
+        if rows.Count > 1 && rows[0].At.Micros > rows[rows.Count - 1].At.Micros then
+            rows.Span.Reverse()
+            batch.TradeOrigins.Span.Reverse()
+
     /// What all walks of a run share.
     [<NoComparison; NoEquality>]
     type private Run = {
@@ -380,6 +388,7 @@ module Backfill =
         let mutable before = start
 
         let page (batch: Batch) (progress: Progress) = task {
+            oldestFirst batch
             Plan.commit run.Asker.Collector.Exchange job before progress batch
             do! run.Write batch ct
             let struct (fresh, oldest) = news batch

@@ -149,6 +149,20 @@ let openStoreToRead (settings: Settings) : Result<Store, OpenFault> =
             opening settings TimeProvider.System Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance
         )
 
+/// Why rows as old as this would vanish from where they are stored; nothing when they would not.
+let vanishing (since: Instant) (now: Instant) (settings: Settings) : string voption =
+    match settings.Store.Kind, settings.Store.QuestDb.TimeToLive with
+    | ("questdb" | "both"), Some life when since < now - life ->
+        let kept =
+            if settings.Store.Kind = "both" then
+                ", and stay in the SQLite file alone"
+            else
+                ""
+
+        ValueSome
+            $"rows older than %.0f{life.TotalDays} days (store.questdb.ttl) would vanish from QuestDB{kept}: begin later with --since, or let rows live longer"
+    | _ -> ValueNone
+
 // ---- what Core and the runtime take
 
 /// The collector of an exchange under its settings.

@@ -106,6 +106,12 @@ let ``a demo writes over nothing but an earlier demo`` () =
 [<TestCase("demo --seconds 0")>]
 [<TestCase("backfill")>]
 [<TestCase("backfill --market x --since 2999-01-01 --store never.db")>]
+[<TestCase("backfill --markets x --until 2020-01-01 --since 2021-01-01 --store never.db")>]
+[<TestCase("backfill --markets x --source v9 --store never.db")>]
+[<TestCase("backfill --markets x --parallel 0 --store never.db")>]
+[<TestCase("backfill --markets @no-such-file --store never.db")>]
+[<TestCase("backfill --markets event: --store never.db")>]
+[<TestCase("audit --since yesterday --store never.db")>]
 [<TestCase("nonsense")>]
 let ``arguments that make no sense are usage`` (words: string) =
     equal 2 (run (List.ofArray (words.Split ' ')))

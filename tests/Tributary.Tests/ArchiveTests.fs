@@ -349,6 +349,56 @@ let ``logs of a layout that nobody knows are counted`` () : Task = task {
         isTrue (coverage.Unknown >= 4L && coverage.Unknown <= 6L)
 }
 
+[<Test>]
+let ``the price history of both tokens is read in ranges that the exchange takes`` () : Task = task {
+    let! simulator = started options
+    use _ = simulator
+    let store = Memory.create "test"
+    let now = Instant.ofDateTimeOffset simulator.Now
+
+    let! answer =
+        backfill simulator store {
+            everything [ "prices" ] with
+                Since = now - TimeSpan.FromDays 40.0
+        }
+
+    isTrue (ok answer |> List.forall _.IsDone)
+    let! prices = store.Prices Query.everything
+    let! markets = store.Markets()
+    let! checkpoints = store.Checkpoints()
+
+    for market in markets |> List.filter (fun market -> market.Status = MarketStatus.Open) do
+        match simulator.Fills(string market.Market) with
+        | ValueNone -> failwith market.Slug
+        | ValueSome fills ->
+            let fills = Array.ofSeq fills
+
+            for token in market.Tokens do
+                let own = prices |> List.filter (fun point -> point.Token = token)
+                // Every minute of forty days, but for the last ones.
+                isTrue (own.Length > 40 * 1_440 - 10 && own.Length <= 40 * 1_440 + 1)
+
+                for point in own |> List.indexed |> List.filter (fun (i, _) -> i % 977 = 0) |> List.map snd do
+                    let last = fills |> Array.findBack (fun fill -> seconds fill.Timestamp <= point.At)
+
+                    let expected =
+                        if last.Token = string token then
+                            last.PriceMillionths
+                        else
+                            1_000_000L - last.PriceMillionths
+
+                    equal expected point.Price.Millionths
+
+    // What was read is not asked for again.
+    let coverage = Plan.coverage checkpoints.Head.Exchange checkpoints
+
+    isTrue (
+        coverage
+        |> List.forall (fun one ->
+            one.Source = "prices" && Intervals.length one.Read >= TimeSpan.FromDays 39.9)
+    )
+}
+
 /// What an audit of all markets says of a store.
 let private audited (store: Store) until = task {
     do! store.Flush CancellationToken.None

@@ -149,6 +149,68 @@ module internal Clob =
         writer.WriteEndArray()
         writer.WriteEndObject()
 
+    /// `/prices-history`: at each step of `fidelity` minutes the price of the last fill before. Ranges of more than fifteen days are
+    /// refused, and tokens of closed markets answer in steps of half a day alone, or not at all.
+    let private pricesHistory (writer: Utf8JsonWriter) (world: World) now (query: Query) =
+        let longest = 15L * 86_400L
+        let today = Micros.toSeconds now
+
+        let intervals =
+            dict [
+                "1m", 30L * 86_400L
+                "1w", 7L * 86_400L
+                "1d", 86_400L
+                "6h", 21_600L
+                "1h", 3_600L
+                "max", longest
+            ]
+
+        let since, until =
+            match query.Whole("startTs", 400), query.Whole("endTs", 400), query.One "interval" with
+            | Some since, Some until, None -> since, until
+            | None, None, Some name when intervals.ContainsKey name -> today - intervals[name], today
+            | _ -> raise (Refused(400, "'startTs' and 'endTs', or 'interval', are required"))
+
+        let fidelity = query.Whole("fidelity", 400) |> Option.defaultValue 1L
+
+        if fidelity < 1L then
+            raise (Refused(400, "invalid fidelity"))
+
+        if query.Has "startTs" && until - since > longest then
+            raise (Refused(400, "the interval is too long, the maximum is 15 days"))
+
+        match world.MarketByToken(query.One "market" |> Option.defaultValue "") with
+        | None -> raise (Refused(400, "invalid market"))
+        | Some struct (market, token) ->
+            let step = 60L * fidelity
+            let isTold = market.Closed.IsNone || fidelity >= 720L
+            let mutable at = (since + step - 1L) / step * step
+            writer.WriteStartObject()
+            writer.WriteStartArray "history"
+
+            while isTold && at <= min until today do
+                let before = market.Until at
+
+                if before > 0 then
+                    let fill = market.Fill(before - 1)
+
+                    let price =
+                        if fill.Token = token then
+                            fill.Price
+                        else
+                            Millionths.one - fill.Price
+
+                    writer.WriteStartObject()
+                    writer.WriteNumber("t", at)
+                    writer.WriteNumber("p", Millionths.toDecimal price)
+                    writer.WriteEndObject()
+
+                at <- at + step
+
+            writer.WriteEndArray()
+            writer.WriteEndObject()
+            Answer.json
+
     /// Answers a request whose path went on with these parts after the host's prefix.
     let answer (writer: Utf8JsonWriter) (world: World) (now: int64) (ask: Ask) (path: string list) =
         let single = single writer world ask.Query
@@ -162,6 +224,7 @@ module internal Clob =
             Answer.json
         | "GET", [ "book" ] -> book writer world ask.Query
         | "POST", [ "books" ] -> books writer world ask
+        | "GET", [ "prices-history" ] -> pricesHistory writer world now ask.Query
         | "GET", [ "midpoint" ] ->
             single (fun market token ->
                 let struct (bid, ask) = market.Book.Best token

@@ -38,6 +38,7 @@ type internal Limits() =
         dict [ for name in [ "book"; "price"; "midpoint" ] -> name, window 1500 ]
 
     let books = window 500
+    let prices = window 1000
     let data = window 1000
     let trades = window 200
 
@@ -68,6 +69,7 @@ type internal Limits() =
             | [ "ok" ] -> ok
             | [ "books" ] -> books
             | [ "tick-size" ] -> tick
+            | [ "prices-history" ] -> prices
             | [ name ] when single.ContainsKey name -> single[name]
             | _ -> ()
         | "data" :: rest ->
