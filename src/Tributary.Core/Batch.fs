@@ -1,6 +1,7 @@
 namespace Tributary
 
 open System
+open System.Collections.Generic
 open System.Runtime.CompilerServices
 
 /// Identities out of names that decoders have checked already.
@@ -194,6 +195,9 @@ type Batch(names: Names) =
     member val Checkpoints = ResizeArray<Checkpoint>()
     member val Rejections = ResizeArray<Rejection>()
     member val Metrics = ResizeArray<Metric>()
+
+    /// Where `Trades.number` counts: pages of ten thousand rows would leave large garbage otherwise.
+    member val internal Counts = Dictionary<TradeId, int>()
 
     /// Copies a text into the batch's buffer.
     member _.Keep(utf8: ReadOnlySpan<byte>) : Slice =

@@ -139,14 +139,15 @@ module Trades =
             let content = ArrayPool<byte>.Shared.Rent 2048
             let hash = Array.zeroCreate 32
             // By the id of occurrence 0, which is the digest of the tuple.
-            let counts = Dictionary<TradeId, int>(rows.Count)
+            let counts = batch.Counts
+            counts.Clear()
             let edges = Dictionary<Name, Instant>()
 
             for KeyValue(_, struct (_, group)) in carried do
                 for KeyValue(first, count) in group do
                     counts[first] <- count
 
-            let firsts = Array.zeroCreate<TradeId> rows.Count
+            let firsts = ArrayPool<TradeId>.Shared.Rent rows.Count
 
             for i in 0 .. rows.Count - 1 do
                 let row = &rows[i]
@@ -193,6 +194,7 @@ module Trades =
                     let struct (second, group) = carry[key]
                     carry <- Map.add key (struct (second, Map.add firsts[i] counts[firsts[i]] group)) carry
 
+            ArrayPool<TradeId>.Shared.Return firsts
             Carry carry
 
     /// Two readings of the same markets and times as one, with the larger count of every tuple: because ids number identical

@@ -2,6 +2,7 @@ namespace Tributary
 
 open System
 open System.Buffers
+open System.Collections.Concurrent
 open System.Collections.Generic
 open System.IO
 open System.Net
@@ -204,13 +205,21 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
             return raise (InvalidDataException error.Message)
     }
 
+    // Answers seldom say how long they are, and are about as long as the last one: growing into large buffers would leave one of every
+    // size to the pool, for each thread that reads.
+    let lengths = ConcurrentDictionary<string, int64>()
+
     /// Reads a body of any length up to the limit into a rented buffer.
-    let receive (response: HttpResponseMessage) (ct: CancellationToken) = task {
+    let receive (endpoint: string) (response: HttpResponseMessage) (ct: CancellationToken) = task {
         use! stream = response.Content.ReadAsStreamAsync ct
 
         let expected =
-            Option.ofNullable response.Content.Headers.ContentLength
-            |> Option.defaultValue 65536L
+            match Option.ofNullable response.Content.Headers.ContentLength with
+            | Some length -> length
+            | None ->
+                match lengths.TryGetValue endpoint with
+                | true, last -> last + last / 8L
+                | _ -> 65_536L
 
         let mutable buffer =
             ArrayPool<byte>.Shared.Rent(int (min (max expected 4096L) 16_777_216L) + 1)
@@ -230,6 +239,7 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
             length <- length + count
             more <- count > 0 && int64 length <= options.MaxResponse
 
+        lengths[endpoint] <- int64 length
         return struct (buffer, length)
     }
 
@@ -247,7 +257,7 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                 use! response =
                     client.SendAsync(message, HttpCompletionOption.ResponseHeadersRead, limited.Token)
 
-                let! struct (buffer, length) = receive response limited.Token
+                let! struct (buffer, length) = receive request.Endpoint response limited.Token
 
                 try
                     let body = ReadOnlyMemory<byte>(buffer, 0, length)

@@ -135,9 +135,10 @@ let private decodeV2 (question: Request) (state: HistoryState) (body: ReadOnlyMe
 // ---- v1: windows of time, newest first. A full window is cut at its oldest second, and the next one ends with it: nothing is read
 // twice but that second. What fills a window with one second is read on by offset, and is never called whole.
 
-/// The most that is documented; a server that allows less gives less (section 4.1).
+/// Half of the most that is documented (section 4.1), for pages of several megabytes are held by each walk; a server that allows less
+/// gives less.
 [<Literal>]
-let private RowsV1 = 10_000
+let private RowsV1 = 5_000
 
 /// The largest offset that is documented.
 [<Literal>]
