@@ -154,6 +154,8 @@ module Audit =
         /// By what a source that was read for it leaves out.
         Partly: (string * Interval list) list
         Truncated: Interval list
+        /// Blocks that the chain's endpoint did not give.
+        Refused: Interval list
         Unreadable: Interval list
         /// The chain was read, and met what nobody can read.
         Strange: Interval list
@@ -196,7 +198,15 @@ module Audit =
         let all some =
             some |> List.collect (fun (_, one: Coverage) -> one.Read) |> Intervals.ofSeq
 
-        let sound = ofChain |> List.filter (fun (_, one) -> one.Unknown = 0L) |> all
+        let refused =
+            history |> List.filter (fun gap -> gap.Cause = Cause.Refused) |> intervalsOf
+
+        let sound =
+            ofChain
+            |> List.filter (fun (_, one) -> one.Unknown = 0L)
+            |> all
+            |> Intervals.except refused
+
 
         let wholeApi =
             ofApi
@@ -211,6 +221,7 @@ module Audit =
                 |> List.filter (fun (limit, _) -> limit.Omits <> "")
                 |> List.map (fun (limit, one) -> limit.Omits, one.Read)
             Truncated = truncated
+            Refused = refused
             Unreadable = unreadable
             Strange = ofChain |> List.filter (fun (_, one) -> one.Unknown > 0L) |> all
             StrangeCount = ofChain |> List.sumBy (fun (_, one) -> one.Unknown)
@@ -254,6 +265,10 @@ module Audit =
                 match take known.Truncated with
                 | [] -> ()
                 | part -> $"truncated ({seconds part})"
+
+                match take known.Refused with
+                | [] -> ()
+                | part -> $"blocks that the endpoint does not give ({seconds part})"
 
                 match take known.Unreadable with
                 | [] -> ()

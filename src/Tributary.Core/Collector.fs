@@ -184,6 +184,8 @@ type HistorySource = {
     CanJump: bool
     /// It is looked through from a market's start on: before that there is nothing, and looking takes long.
     FromStart: bool
+    /// What a stretch that it does not give whole is called among the gaps: what each source withholds may be had from another.
+    Withholds: Cause
     /// So many markets can be read in one walk.
     MostMarkets: int
     /// What its requests count against.

@@ -478,9 +478,15 @@ module Plan =
         }
 
         for struct (market, since, until) in List.skip before.Truncated.Length after.Truncated do
-            batch.Gaps.Add(gap market since until Cause.Truncated)
+            batch.Gaps.Add(gap market since until job.Source.Withholds)
 
-        if after.Failed.Length = before.Failed.Length then
+        // A page that brings nothing is no place to go on from: where it led may be wrong.
+        let isNews =
+            batch.Trades.Count + batch.Prices.Count + batch.Rejections.Count > 0
+            || after.Read <> before.Read
+            || Walks.isDone after
+
+        if isNews && after.Failed.Length = before.Failed.Length then
             // Rows that could not be read lie somewhere in what the page brought.
             if batch.Rejections.Count > 0 then
                 match Intervals.except before.Read after.Read with

@@ -151,6 +151,16 @@ let ``a second that v1 did not give whole is truncated, unless the chain was rea
     equal [ "complete"; "complete" ] (verdicts [ read "v1" twoDays; read "chain" twoDays ] holes Map.empty)
 
 [<Test>]
+let ``a block that the endpoint did not give is named, unless v1 was read`` () =
+    let holes = [ gap Cause.Refused (second 500) (second 501) ]
+
+    equal
+        [ "degraded: blocks that the endpoint does not give (1 s)"; "complete" ]
+        (verdicts [ read "chain" twoDays ] holes Map.empty)
+
+    equal [ "complete"; "complete" ] (verdicts [ read "v1" twoDays; read "chain" twoDays ] holes Map.empty)
+
+[<Test>]
 let ``rows that cannot be read are named, whatever source was read`` () =
     equal
         [ "degraded: rows that cannot be read (10 s)"; "complete" ]

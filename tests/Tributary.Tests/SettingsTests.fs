@@ -17,6 +17,7 @@ let private known = [
             "clob_url", "https://clob.polymarket.com"
             "data_url", "https://data-api.polymarket.com"
             "ws_url", "wss://ws-subscriptions-clob.polymarket.com/ws"
+            "rpc_url", "https://polygon-rpc.com"
         ]
         Limits = [
             "gamma_markets", 300
@@ -28,6 +29,8 @@ let private known = [
             "data_trades", 200
             "data", 1000
             "all", 15000
+            "prices_history", 1000
+            "rpc", 100
         ]
     }
 ]

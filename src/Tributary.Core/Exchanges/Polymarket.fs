@@ -55,7 +55,7 @@ let private decode (request: Request) body received (batch: Batch) =
     | Walk.Books asked -> PolymarketBooks.decode request asked body batch
     | Walk.Trades(follows, state) -> PolymarketTrades.decode request follows state body batch
     | Walk.History state when state.Source = PolymarketChain.source.Name ->
-        PolymarketChain.decode request state body batch
+        PolymarketChain.decode state body batch
     | Walk.History state -> PolymarketHistory.decode request state body batch
 
 let private refused options (request: Request) status =

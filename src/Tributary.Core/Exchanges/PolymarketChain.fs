@@ -91,6 +91,8 @@ type private Place =
     /// second.
     | Seek of low: int64 * lowAt: int64 * high: int64 * highAt: int64 * head: int64 * step: int
     | Logs of Range
+    /// One block has more logs than the endpoint gives: when was it?
+    | Skip of Range
 
 /// A start that is early by so many blocks costs nothing.
 [<Literal>]
@@ -103,27 +105,32 @@ let private placeOf (state: HistoryState) =
     match state.Place.Split ' ' with
     | [| "seek"; low; lowAt; high; highAt; head; step |] ->
         Place.Seek(int64 low, int64 lowAt, int64 high, int64 highAt, int64 head, int step)
-    | [| "logs"; first; width; head; careful |] ->
-        Place.Logs {
+    | [| ("logs" | "skip") as word; first; width; head; careful |] ->
+        let range = {
             First = int64 first
             Width = int64 width
             Head = int64 head
             IsCareful = (careful = "careful")
         }
+
+        if word = "skip" then Place.Skip range else Place.Logs range
     | _ -> Place.Head
 
 let private textOf place =
     match place with
     | Place.Head -> ""
     | Place.Seek(low, lowAt, high, highAt, head, step) -> $"seek {low} {lowAt} {high} {highAt} {head} {step}"
-    | Place.Logs range ->
+    | Place.Logs range
+    | Place.Skip range ->
+        let verb = if place.IsSkip then "skip" else "logs"
         let word = if range.IsCareful then "careful" else "bold"
-        $"logs {range.First} {range.Width} {range.Head} {word}"
+        $"{verb} {range.First} {range.Width} {range.Head} {word}"
 
 let private request (body: string) (state: HistoryState) : Request = {
     Endpoint = "rpc"
     Host = "rpc_url"
-    Path = "/"
+    // Some endpoints do not know their own address with a slash behind it.
+    Path = ""
     Body = ValueSome body
     Walk = Walk.History state
 }
@@ -145,6 +152,7 @@ let ask (state: HistoryState) : Request =
         | Place.Head -> batchOf [ call 1 "eth_chainId" ""; block 2 "latest"; block 3 (hex 1L) ]
         | Place.Seek(low, lowAt, high, highAt, _, step) ->
             batchOf [ block 1 (hex (guess (sinceOf state) low lowAt high highAt step)) ]
+        | Place.Skip range -> batchOf [ block 1 (hex range.First) ]
         | Place.Logs range ->
             batchOf [
                 logs 1 (v1 @ v2) $"[[{list [ orderFilledV1; orderFilledV2 ]}]]" range.First range.Last
@@ -741,7 +749,6 @@ let private decodeSeek
             seek low lowAt found seconds head (step + 1) state
 
 let private decodeLogs
-    (question: Request)
     (state: HistoryState)
     (body: ReadOnlyMemory<byte>)
     (times: Dictionary<int64, int64>)
@@ -780,13 +787,36 @@ let private decodeLogs
                 Times = times
             }
 
-            match readLogs known json found.Result question.Path batch with
+            match readLogs known json found.Result $"blocks {range.First} to {range.Last}" batch with
             | ValueSome fault -> Decoded.faulty fault
             | ValueNone -> next state range seconds (lengthOf json found.Result) (lengthOf json others.Result)
     | _ -> Decoded.faulty (Fault.Undecodable(0, "an answer without the logs that were asked for"))
 
+/// A block that the endpoint does not give is a hole in all the markets: it is named, and the walk goes on behind it.
+let private decodeSkip
+    (state: HistoryState)
+    (json: ReadOnlySpan<byte>)
+    (range: Range)
+    (answers: List<Answer>)
+    =
+    match find 1 answers with
+    | ValueNone -> Decoded.faulty (Fault.Undecodable(0, "an answer without the block that was asked for"))
+    | ValueSome answer ->
+        let struct (number, seconds) = blockOf json answer.Result
+
+        if number <> range.First || seconds < 0L then
+            Decoded.faulty (
+                Fault.Undecodable(answer.Result.Start, $"not block {range.First}, which was asked for")
+            )
+        else
+            let at = Instant.ofSeconds seconds
+
+            {
+                next state { range with Width = 1L } seconds 0L 0L with
+                    Truncated = state.Markets |> List.map (fun market -> struct (market, at, at + aSecond))
+            }
+
 let private decodeTimes
-    (question: Request)
     (state: HistoryState)
     (body: ReadOnlyMemory<byte>)
     (batch: Batch)
@@ -802,10 +832,10 @@ let private decodeTimes
             times[number] <- seconds
 
     match answersOf state.Held with
-    | Ok held -> decodeLogs question state state.Held times batch range held
+    | Ok held -> decodeLogs state state.Held times batch range held
     | Error fault -> Decoded.faulty fault
 
-let decode (question: Request) (state: HistoryState) (body: ReadOnlyMemory<byte>) (batch: Batch) : Decoded =
+let decode (state: HistoryState) (body: ReadOnlyMemory<byte>) (batch: Batch) : Decoded =
     match answersOf body with
     | Error fault -> Decoded.faulty fault
     | Ok answers ->
@@ -815,30 +845,29 @@ let decode (question: Request) (state: HistoryState) (body: ReadOnlyMemory<byte>
         | Place.Logs range when
             failed >= 0
             && state.Held.IsEmpty
-            && range.Width > 1L
             && isTooMuch answers[failed].Message
             && not (isThrottle answers[failed].Code answers[failed].Message)
-              ->
-              {
-                  Decoded.nothing with
-                      IsWhole = true
-                      Next = [
-                          at
-                              (Place.Logs {
-                                  range with
-                                      Width = max 1L (min range.Width (range.Last - range.First + 1L) / 2L)
-                                      IsCareful = true
-                              })
-                              state
-                      ]
-              }
+            ->
+            let blocks = range.Last - range.First + 1L
+
+            let less = {
+                range with
+                    Width = max 1L (blocks / 2L)
+                    IsCareful = true
+            }
+
+            {
+                Decoded.nothing with
+                    IsWhole = true
+                    Next = [ at (if blocks > 1L then Place.Logs less else Place.Skip less) state ]
+            }
         | _ when failed >= 0 -> Decoded.faulty (faultOf answers[failed])
         | Place.Head -> decodeHead state body answers
         | Place.Seek(low, lowAt, high, highAt, head, step) ->
             decodeSeek state body.Span answers low lowAt high highAt head step
-        | Place.Logs range when state.Held.IsEmpty ->
-            decodeLogs question state body (Dictionary()) batch range answers
-        | Place.Logs range -> decodeTimes question state body batch range answers
+        | Place.Skip range -> decodeSkip state body.Span range answers
+        | Place.Logs range when state.Held.IsEmpty -> decodeLogs state body (Dictionary()) batch range answers
+        | Place.Logs range -> decodeTimes state body batch range answers
 
 let source: HistorySource = {
     Name = "chain"
@@ -851,6 +880,7 @@ let source: HistorySource = {
     IsUsual = false
     CanJump = true
     FromStart = true
+    Withholds = Cause.Refused
     MostMarkets = 1_000
     Endpoint = "rpc"
     PageRows = 5_000

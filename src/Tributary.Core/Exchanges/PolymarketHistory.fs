@@ -55,17 +55,50 @@ let private RowsV2 = 1000
 /// reach further back than what is served.
 let private horizon = TimeSpan.FromDays(3.0 * 365.0)
 
-let private (|Cursor|) (place: string) =
-    match place.Split(' ', 3) with
-    | [| "cursor"; oldest; cursor |] -> ValueSome(struct (Instant.ofSeconds (int64 oldest), cursor, false))
-    | [| "again"; oldest; cursor |] -> ValueSome(struct (Instant.ofSeconds (int64 oldest), cursor, true))
+/// Where a walk by cursors stands.
+type private Cursor = {
+    /// The time of the oldest row so far.
+    Oldest: Instant
+    /// What is asked with next; empty for the first page.
+    Next: string
+    /// The last one that a page with rows gave: an empty page may have led astray.
+    Good: string
+    /// The print of the first page that is of this one second alone, or `-`.
+    Print: string
+    /// The server did not take a cursor any more, and the walk began anew.
+    IsAnew: bool
+    /// How often it went back to the good one.
+    Returns: int
+}
+
+let private mostReturns = 5
+
+let private textOf (cursor: Cursor) =
+    let word = if cursor.IsAnew then "anew" else "cursor"
+    let escaped (text: string) = Uri.EscapeDataString text
+
+    $"{word} {seconds cursor.Oldest} {escaped cursor.Next} {escaped cursor.Good} {cursor.Print} {cursor.Returns}"
+
+let private cursorOf (state: HistoryState) : Cursor voption =
+    match state.Place.Split ' ' with
+    | [| ("cursor" | "anew") as word; oldest; next; good; print; returns |] ->
+        ValueSome {
+            Oldest = Instant.ofSeconds (int64 oldest)
+            Next = Uri.UnescapeDataString next
+            Good = Uri.UnescapeDataString good
+            Print = print
+            IsAnew = (word = "anew")
+            Returns = int returns
+        }
     | _ -> ValueNone
+
+let private printOf (body: ReadOnlyMemory<byte>) =
+    Convert.ToHexStringLower(SHA256.HashData(body.Span).AsSpan(0, 8))
 
 let private askV2 (state: HistoryState) =
     let after =
-        match state.Place with
-        | Cursor(ValueSome(struct (_, cursor, _))) when cursor <> "" ->
-            $"&cursor={Uri.EscapeDataString cursor}"
+        match cursorOf state with
+        | ValueSome cursor when cursor.Next <> "" -> $"&cursor={Uri.EscapeDataString cursor.Next}"
         | _ -> ""
 
     // Each match once, from the taker's view. Fills under 0.01 share are left out whatever is asked.
@@ -77,60 +110,86 @@ let private askV2 (state: HistoryState) =
 
 let private decodeV2 (question: Request) (state: HistoryState) (body: ReadOnlyMemory<byte>) (batch: Batch) =
     let mark, from = batch.Mark(), batch.Trades.Count
-    let mutable cursor, more = ValueNone, false
-    let fault = PolymarketTrades.readV2 body.Span question.Path batch &cursor &more
+    let mutable next, more = ValueNone, false
+    let fault = PolymarketTrades.readV2 body.Span question.Path batch &next &more
     let page = bounds from batch
 
     let before =
-        match state.Place with
-        | Cursor(ValueSome place) -> ValueSome place
-        | _ -> ValueNone
+        cursorOf state
+        |> ValueOption.defaultWith (fun () -> {
+            Oldest = batch.Received + TimeSpan.FromDays 366.0
+            Next = ""
+            Good = ""
+            Print = "-"
+            IsAnew = false
+            Returns = 0
+        })
+
+    // Of a page that is of the second at hand alone its time does not tell whether it came before.
+    let isOfSecond =
+        match page with
+        | ValueSome page -> page.Since = before.Oldest && page.Until = before.Oldest
+        | ValueNone -> false
 
     // Pages go back in time: one that goes forward, or that leads to itself, came before.
     let isAgain =
-        match before, page with
-        | ValueSome(struct (oldest, _, _)), ValueSome page when page.Until > oldest -> true
-        | ValueSome(struct (_, asked, _)), _ -> cursor = ValueSome asked
-        | _ -> false
+        match page with
+        | ValueSome page when page.Until > before.Oldest -> true
+        | _ when before.Next <> "" && next = ValueSome before.Next -> true
+        | _ -> isOfSecond && before.Print <> "-" && printOf body = before.Print
 
-    let reached =
-        match page, before with
-        | ValueSome page, _ -> ValueSome page.Since
-        | ValueNone, ValueSome(struct (oldest, _, _)) -> ValueSome oldest
-        | ValueNone, ValueNone -> ValueNone
+    let oldest =
+        match page with
+        | ValueSome page -> page.Since
+        | ValueNone -> before.Oldest
+
+    let goOn cursor = {
+        Decoded.nothing with
+            Read = readFrom state (cursor.Oldest + aSecond)
+            Next = [ askV2 (onFrom (textOf cursor) state) ]
+    }
 
     match fault with
     | ValueSome fault -> Decoded.faulty fault
+    | ValueNone when isAgain && before.Next <> before.Good && before.Returns < mostReturns ->
+        batch.Rollback mark
+
+        goOn {
+            before with
+                Next = before.Good
+                Returns = before.Returns + 1
+        }
     | ValueNone when isAgain ->
         batch.Rollback mark
-        Decoded.faulty (Fault.RepeatedPage(ValueOption.defaultValue "" cursor))
+        Decoded.faulty (Fault.RepeatedPage(ValueOption.defaultValue "" next))
     | ValueNone ->
-        match cursor, reached with
-        | ValueNone, _ when more ->
+        match next with
+        | ValueNone when more ->
             Decoded.faulty (Fault.Undecodable(0, "'has_more' is true and 'next_cursor' is missing"))
-        | ValueNone, _ -> {
+        | ValueNone -> {
             Decoded.nothing with
                 Read = readFrom state (batch.Received - horizon + aSecond)
           }
-        | ValueSome _, ValueSome oldest when oldest < state.Since -> {
+        | ValueSome _ when oldest < state.Since -> {
             Decoded.nothing with
                 Read = readFrom state state.Since
           }
-        | ValueSome cursor, _ ->
-            let word =
-                match before with
-                | ValueSome(struct (_, _, true)) -> "again"
-                | _ -> "cursor"
-
+        | ValueSome next ->
+            match page with
             // An empty page is not the end, even the first.
-            let oldest =
-                ValueOption.defaultWith (fun () -> batch.Received + TimeSpan.FromDays 1.0) reached
-
-            {
-                Decoded.nothing with
-                    Read = readFrom state (oldest + aSecond)
-                    Next = [ askV2 (onFrom $"{word} {seconds oldest} {cursor}" state) ]
-            }
+            | ValueNone -> goOn { before with Next = next }
+            | ValueSome page ->
+                goOn {
+                    before with
+                        Oldest = oldest
+                        Next = next
+                        Good = next
+                        Print =
+                            (if page.Since < page.Until then "-"
+                             elif isOfSecond && before.Print <> "-" then before.Print
+                             else printOf body)
+                        Returns = 0
+                }
 
 // ---- v1: windows of time, newest first. A full window is cut at its oldest second, and the next one ends with it: nothing is read
 // twice but that second. What fills a window with one second is read on by offset, and is never called whole.
@@ -196,20 +255,19 @@ let private decodeV1 (question: Request) (state: HistoryState) (body: ReadOnlyMe
     // Groups are never cut by windows; and what offsets repeat must not be counted on.
     let whole = { Decoded.nothing with IsWhole = true }
 
-    let print () =
-        Convert.ToHexStringLower(SHA256.HashData(body.Span).AsSpan(0, 8))
-
     let onBy second offset pages = {
         whole with
             Read = readFrom state (second + aSecond)
-            Next = [ askV1 (onFrom $"second {seconds second} {offset} {pages} {print ()}" state) ]
+            Next = [
+                askV1 (onFrom $"second {seconds second} {offset} {pages} {printOf body}" state)
+            ]
     }
 
     match fault, state, bounds from batch with
     | ValueSome fault, _, _ -> Decoded.faulty fault
     | _, Second(struct (second, _, 1, _)), _ when met = 0 -> before second state whole
     | _, Second(struct (second, offset, pages, mark)), _ ->
-        if met = 0 || print () = mark || offset + met > MostOffset then
+        if met = 0 || printOf body = mark || offset + met > MostOffset then
             truncated second state
         else
             onBy second (offset + met) (pages + 1)
@@ -392,6 +450,7 @@ let sources: HistorySource list = [
         IsUsual = true
         CanJump = false
         FromStart = false
+        Withholds = Cause.Truncated
         MostMarkets = 1
         Endpoint = "data_trades"
         PageRows = RowsV2
@@ -408,6 +467,7 @@ let sources: HistorySource list = [
         IsUsual = true
         CanJump = true
         FromStart = false
+        Withholds = Cause.Truncated
         MostMarkets = 1
         Endpoint = "data_trades"
         PageRows = RowsV1
@@ -424,6 +484,7 @@ let sources: HistorySource list = [
         IsUsual = false
         CanJump = true
         FromStart = false
+        Withholds = Cause.Truncated
         MostMarkets = 1
         Endpoint = "prices_history"
         PageRows = 21_600
@@ -441,14 +502,21 @@ let decode (question: Request) (state: HistoryState) body (batch: Batch) =
 let refused (state: HistoryState) status : Decoded voption =
     match state.Source, state with
     | "v2", _ when status = 400 ->
-        match state.Place with
-        | Cursor(ValueSome(struct (_, _, false))) ->
-            let far = seconds (state.Until + TimeSpan.FromDays 366.0)
+        match cursorOf state with
+        | ValueSome cursor when cursor.Next <> "" && not cursor.IsAnew ->
+            let anew = {
+                Oldest = state.Until + TimeSpan.FromDays 366.0
+                Next = ""
+                Good = ""
+                Print = "-"
+                IsAnew = true
+                Returns = 0
+            }
 
             ValueSome {
                 Decoded.nothing with
                     IsWhole = true
-                    Next = [ askV2 (onFrom $"again {far} " state) ]
+                    Next = [ askV2 (onFrom (textOf anew) state) ]
             }
         | _ -> ValueNone
     | "v1", Second(struct (second, _, _, _)) when status = 400 -> ValueSome(truncated second state)

@@ -58,8 +58,8 @@ type internal Archive(seed: int, market: int, count: int, since: int64, until: i
         let length = max 1L (next - first)
         // Some stretches are quiet but for their beginning, some have most of their fills in one second.
         let busy = if random.Chance 0.2 then max 1L (length / 20L) else length
-        let burst = first + busy / 2L
-        let inBurst = if random.Chance 0.1 then fills.Length * 6 / 10 else 0
+        let burst = first + int64 (random.Unit() * float busy)
+        let inBurst = if random.Chance 0.2 then fills.Length * 6 / 10 else 0
 
         let seconds =
             Array.init fills.Length (fun i ->

@@ -382,6 +382,28 @@ let ``an endpoint that says too much is asked for half of it`` (message: string,
     | [ { Walk = Walk.History state } ] -> equal "logs 1 50 100000 careful" state.Place
     | other -> failwith $"%A{other}"
 
+[<Test>]
+let ``a block that has more than the endpoint gives is a hole, and the walk goes on behind it`` () =
+    let struct (decoded, _) =
+        decodeWith
+            (source.Ask(stateAt "logs 7 1 100000 careful"))
+            """[{"jsonrpc":"2.0","id":1,"error":{"code":-32005,"message":"query returned more than 10000 results"}}]"""
+
+    equal ValueNone decoded.Fault
+    let asked = decoded.Next.Head
+    Assert.That(asked.Body.Value, Does.Contain "eth_getBlockByNumber")
+
+    let struct (decoded, _) =
+        decodeWith
+            asked
+            $"""[{{"jsonrpc":"2.0","id":1,"result":{{"number":"0x7","timestamp":"0x{1_780_000_014L:x}"}}}}]"""
+
+    equal [ struct (condition, seconds 1_780_000_014L, seconds 1_780_000_015L) ] decoded.Truncated
+
+    match decoded.Next with
+    | [ { Walk = Walk.History state } ] -> equal "logs 8 2 100000 careful" state.Place
+    | other -> failwith $"%A{other}"
+
 [<TestCase("too many requests", -32005)>]
 [<TestCase("Your app has exceeded its compute units per second capacity", 429)>]
 let ``an endpoint that says too often is left in peace for a while`` (message: string, code: int) =
