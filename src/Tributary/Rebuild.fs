@@ -11,6 +11,8 @@ type Extent = {
     Token: TokenId
     /// Somebody followed its live book.
     IsLive: bool
+    /// Since when; before that it was only polled.
+    LiveSince: Instant voption
     /// The latest state that is known to be proven.
     Proven: Instant voption
     /// The latest moment that something is recorded of: a change, a book, or a poll that found nothing new (that one by our clock).
@@ -56,6 +58,13 @@ let extent (store: Store) (token: TokenId) : Task<Extent> = task {
             not changes.IsEmpty
             || not depth.IsEmpty
             || books |> List.exists (fun book -> book.Reason <> Reason.Poll)
+        LiveSince =
+            match
+                checkpoints
+                |> List.filter (fun one -> one.Stream = Stream.Depth && one.Token = ValueSome token)
+            with
+            | [] -> ValueNone
+            | own -> ValueSome(own |> List.map _.Since |> List.min)
         Proven =
             newest [
                 yield! depth
@@ -162,7 +171,7 @@ let bookAt (store: Store) (extent: Extent) (moment: Instant) : Task<BookAt> = ta
                     | _ -> justAfter moment
         }
 
-    return
+    let answer =
         History.bookAt moment {
             // Of several collectors, the hole of any one counts: it is not known which of them a change came from.
             Gaps = gaps |> List.map _.Gap
@@ -177,6 +186,24 @@ let bookAt (store: Store) (extent: Extent) (moment: Instant) : Task<BookAt> = ta
             Proven = extent.Proven
             LastSign = extent.LastSign
         }
+
+    return
+        match answer, extent.LiveSince with
+        // Between two polls nobody listened yet: what came and went left no trace, even where the polls agree.
+        | BookAt.Known book, ValueSome since when
+            book.Reason = Reason.Poll
+            && book.Changes = 0
+            && moment < since
+            && book.At < moment
+            ->
+            BookAt.NotKnown(
+                ValueSome book.At,
+                (match next with
+                 | [ next ] -> ValueSome next.At
+                 | _ -> ValueSome since),
+                Ignorance.Skipped
+            )
+        | _ -> answer
 }
 
 /// The newest moment at which the book of a token is known, and the book there; the reason why there is none when it never is.
