@@ -68,6 +68,8 @@ type Past = {
     ChangesBeforeNext: bool
     /// Somebody followed the token's live book. Otherwise it was only polled.
     IsLive: bool
+    /// The first state of the live book that was proven; nothing when none was.
+    LiveSince: Instant voption
     /// No state is proven that is later than this one.
     Proven: Instant voption
     /// Nothing is recorded of the token that is later: no change, no book, no good poll.
@@ -139,6 +141,8 @@ module History =
     /// 3. The changes behind it are applied in their order. Verdict and doubt are those of the last one, else the base's.
     /// 4. A state whose proof disagreed is known when a later one was proven without a hole between them: then it was true.
     /// 5. A whole book that comes next, without a change or a hole before it, has to be the same one. Otherwise changes were not recorded.
+    /// 6. Before the live book began nobody listened: what came and went between two polls left no trace, even where the polls agree. There
+    ///    a polled book is known at its own moment alone.
     ///
     /// A token whose live book nobody followed was only polled: the newest book stands for the time until the next one, and but for its own
     /// moment it is `Unverifiable`, `NotChecked`.
@@ -195,13 +199,23 @@ module History =
                         && next.Verdict <> Verdict.Mismatched
                         && holes |> List.forall (fun gap -> gap.Since > next.At || gap.Since <= moment)
                         ->
-                        // Before the first live book nobody listened: what came and went by then left the same levels.
-                        start.Reason = Reason.Poll && next.Reason = Reason.First && next.At > at
-                        || not (book.Has(ReadOnlySpan next.Bids, ReadOnlySpan next.Asks))
+                        not (book.Has(ReadOnlySpan next.Bids, ReadOnlySpan next.Asks))
                     | _ -> false
 
-                if isSkipped then
-                    BookAt.NotKnown(ValueSome at, past.Next |> ValueOption.map _.At, Ignorance.Skipped)
+                let isUnheard =
+                    match past.LiveSince with
+                    | ValueSome since ->
+                        start.Reason = Reason.Poll && changes.IsEmpty && at < moment && moment < since
+                    | ValueNone -> false
+
+                if isSkipped || isUnheard then
+                    BookAt.NotKnown(
+                        ValueSome at,
+                        past.Next
+                        |> ValueOption.map _.At
+                        |> ValueOption.orElse (if isUnheard then past.LiveSince else ValueNone),
+                        Ignorance.Skipped
+                    )
                 elif past.IsLive && not isSettled && isDisputed verdict doubt then
                     BookAt.NotKnown(
                         past.Proven |> ValueOption.orElse (ValueSome at),

@@ -11,7 +11,7 @@ type Extent = {
     Token: TokenId
     /// Somebody followed its live book.
     IsLive: bool
-    /// Since when; before that it was only polled.
+    /// The first state of it that was proven.
     LiveSince: Instant voption
     /// The latest state that is known to be proven.
     Proven: Instant voption
@@ -171,7 +171,7 @@ let bookAt (store: Store) (extent: Extent) (moment: Instant) : Task<BookAt> = ta
                     | _ -> justAfter moment
         }
 
-    let answer =
+    return
         History.bookAt moment {
             // Of several collectors, the hole of any one counts: it is not known which of them a change came from.
             Gaps = gaps |> List.map _.Gap
@@ -183,27 +183,10 @@ let bookAt (store: Store) (extent: Extent) (moment: Instant) : Task<BookAt> = ta
                 | _ -> ValueNone
             ChangesBeforeNext = isChanged
             IsLive = extent.IsLive
+            LiveSince = extent.LiveSince
             Proven = extent.Proven
             LastSign = extent.LastSign
         }
-
-    return
-        match answer, extent.LiveSince with
-        // Between two polls nobody listened yet: what came and went left no trace, even where the polls agree.
-        | BookAt.Known book, ValueSome since when
-            book.Reason = Reason.Poll
-            && book.Changes = 0
-            && moment < since
-            && book.At < moment
-            ->
-            BookAt.NotKnown(
-                ValueSome book.At,
-                (match next with
-                 | [ next ] -> ValueSome next.At
-                 | _ -> ValueSome since),
-                Ignorance.Skipped
-            )
-        | _ -> answer
 }
 
 /// The newest moment at which the book of a token is known, and the book there; the reason why there is none when it never is.

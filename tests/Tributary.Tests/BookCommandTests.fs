@@ -55,9 +55,11 @@ let private recorded
 
     let store = sound (Sqlite.openForWriting path "main" Synchronous.Normal)
 
+    let words = EngineTests.Words()
+
     let! engine =
         Engine.StartAsync(
-            EngineOptions.Create(settings, store, TimeProvider.System, NullLogger.Instance),
+            EngineOptions.Create(settings, store, TimeProvider.System, words),
             CancellationToken.None
         )
 
@@ -67,9 +69,16 @@ let private recorded
     let mutable isLive = false
 
     while not isLive && DateTime.UtcNow < patience do
-        let! books = reader.Books Query.everything
-        isLive <- books |> List.exists (fun book -> book.Reason = Reason.First)
+        let! checkpoints = reader.Checkpoints()
+        isLive <- checkpoints |> List.exists (fun one -> one.Stream = Stream.Depth)
         do! Task.Delay 200
+
+    if not isLive then
+        let! books = reader.Books Query.everything
+        let! gaps = reader.Gaps Query.everything
+        let reasons = books |> List.countBy _.Reason
+        let log = String.concat "\n" words.All
+        Assert.Fail $"no live book began\n%A{reasons}\n%A{gaps}\n{log}"
 
     do! reader.Close()
     let until = DateTime.UtcNow + length
@@ -99,7 +108,7 @@ let private compared (simulator: Simulator) path (stopped: Instant) = task {
     |]
 
     let! extents = tokens |> Array.map (Rebuild.extent store) |> Task.WhenAll
-    // The share is of the moments between a token's first live book and its last sign of life.
+    // The share is of the moments between the first state of a token's live book and its last sign of life.
     let mutable known, asked, live = 0, 0, 0
     let wrong = ResizeArray<string>()
     let whys = ResizeArray<Ignorance>()
@@ -123,9 +132,9 @@ let private compared (simulator: Simulator) path (stopped: Instant) = task {
             let! answer = Rebuild.bookAt store extent moment
 
             let isLive =
-                ValueSome moment <= extent.LastSign
-                && books
-                   |> List.exists (fun book -> book.Reason = Reason.First && book.At <= moment)
+                match extent.LiveSince, extent.LastSign with
+                | ValueSome since, ValueSome sign -> since <= moment && moment <= sign
+                | _ -> false
 
             if isLive then
                 live <- live + 1

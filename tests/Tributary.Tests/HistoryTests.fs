@@ -89,6 +89,13 @@ let private around at gaps (books: OrderBookSnapshot list) (changes: OrderBookDe
             | Some next -> changes |> List.exists (fun change -> change.At > at && change.At <= next.At)
             | None -> false
         IsLive = true
+        LiveSince =
+            books
+            |> List.filter (fun book -> book.Reason <> Reason.Poll)
+            |> List.map _.At
+            |> List.sort
+            |> List.tryHead
+            |> ValueOption.ofOption
         Proven =
             if moments.IsEmpty then
                 ValueNone
@@ -268,6 +275,23 @@ let ``between a polled book and the first live one nobody listened, whatever cam
     let before = polled 5 [ 40, 5; 39, 1 ] [ 60, 7 ]
     equal (unknown (Some 5) (Some 10) Ignorance.Skipped) (asked 7 [] [ before; first ] [ bid 20 41 3 ])
     equal ([ 40, 5; 39, 1 ], [ 60, 7 ]) (known (asked 10 [] [ before; first ] [ bid 20 41 3 ]))
+
+[<Test>]
+let ``between two polls before the live book began a book is not known, even where the polls agree`` () =
+    let books = [ polled 5 [ 40, 5 ] []; polled 8 [ 40, 5 ] []; whole 10 [ 40, 5 ] [] ]
+    equal (unknown (Some 5) (Some 8) Ignorance.Skipped) (asked 6 [] books [])
+    equal ([ 40, 5 ], []) (known (asked 8 [] books []))
+    equal (unknown (Some 8) (Some 10) Ignorance.Skipped) (asked 9 [] books [])
+
+[<Test>]
+let ``a live book that begins with a state that was polled before is known from there on`` () =
+    let past at = {
+        around (ms at) [] [ polled 10 [ 40, 5; 39, 1 ] [ 60, 7 ] ] [ bid 20 41 3 ] with
+            LiveSince = ValueSome(ms 10)
+    }
+
+    equal ([ 40, 5; 39, 1 ], [ 60, 7 ]) (known (askedIn (past 15) 15))
+    equal ([ 41, 3; 40, 5; 39, 1 ], [ 60, 7 ]) (known (askedIn (past 20) 20))
 
 [<Test>]
 let ``a token that was only polled has its newest book, not checked but for its own moment`` () =
