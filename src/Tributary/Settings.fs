@@ -128,6 +128,50 @@ module Secret =
             }
         | Error mistakes -> Error(String.concat "; " mistakes)
 
+/// An exchange's base address. It is shown as it stands in the configuration: a `${VARIABLE}` in it may hold a key, as the endpoints of a
+/// chain have them in their paths.
+[<StructuredFormatDisplay("{Shown}")>]
+type Address = private {
+    At: Uri
+    Written: string
+} with
+
+    /// Its path ends in a slash.
+    member this.Uri = this.At
+
+    member this.Shown = this.Written
+    override this.ToString() = this.Written
+
+[<RequireQualifiedAccess>]
+module Address =
+    /// One that holds no secret.
+    let ofUri (uri: Uri) = {
+        At = Uri(uri.AbsoluteUri.TrimEnd '/' + "/")
+        Written = uri.AbsoluteUri.TrimEnd '/'
+    }
+
+    /// A part of a path that nobody would choose for a name: long, with letters and digits.
+    let private isKey (part: string) =
+        part.Length >= 20
+        && Seq.exists Char.IsAsciiDigit part
+        && Seq.exists Char.IsAsciiLetter part
+
+    let internal url: Yaml.Kind<Address> = {
+        Noun = Yaml.url.Noun
+        Print = _.Written
+        Parse =
+            fun scalar ->
+                if scalar.Written.Split('/') |> Array.skip 1 |> Array.exists isKey then
+                    Error
+                        "a key must not stand in this file; refer to it with ${VARIABLE}, as in https://example.com/v2/${KEY}"
+                else
+                    Yaml.url.Parse scalar
+                    |> Result.map (fun uri -> {
+                        At = uri
+                        Written = scalar.Written.TrimEnd '/'
+                    })
+    }
+
 /// How log lines look.
 [<RequireQualifiedAccess>]
 type LogFormat =
@@ -281,8 +325,8 @@ type CollectorSettings = {
     Exchange: string
     /// Default true.
     Enabled: bool
-    /// Its addresses by the name of their setting, such as `gamma_url`; each path ends in a slash.
-    Urls: Map<string, Uri>
+    /// Its addresses by the name of their setting, such as `gamma_url`.
+    Urls: Map<string, Address>
     /// Requests per 10 s by the name of the limit. Default: what the exchange documents.
     RateLimits: Map<string, int>
     /// How long an answer may take. Default 30 s.
@@ -340,7 +384,7 @@ module Settings =
         Enabled = true
         Urls =
             known.Hosts
-            |> List.map (fun (name, address) -> name, Uri(address.TrimEnd '/' + "/"))
+            |> List.map (fun (name, address) -> name, Address.ofUri (Uri address))
             |> Map.ofList
         RateLimits = Map.ofList known.Limits
         Timeout = seconds 30
@@ -599,7 +643,9 @@ module Settings =
     let private exchange (current: CollectorSettings) (at: Yaml.Section) : CollectorSettings = {
         Exchange = current.Exchange
         Enabled = at.Read("enabled", Yaml.flag, current.Enabled)
-        Urls = current.Urls |> Map.map (fun name address -> at.Read(name, Yaml.url, address))
+        Urls =
+            current.Urls
+            |> Map.map (fun name address -> at.Read(name, Address.url, address))
         RateLimits =
             at.Within(
                 "rate_limits",

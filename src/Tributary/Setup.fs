@@ -60,7 +60,9 @@ let askingAt (address: Uri) (settings: Settings) =
     settings
     |> onFirst (fun collector -> {
         collector with
-            Urls = collector.Urls |> Map.map (fun name _ -> Uri(root, name.Replace("_url", "/")))
+            Urls =
+                collector.Urls
+                |> Map.map (fun name _ -> Address.ofUri (Uri(root, name.Replace("_url", "/"))))
     })
 
 /// Picks these markets and events of the first exchange, by slug, beside those that are picked already.
@@ -194,7 +196,7 @@ let transport (settings: CollectorSettings) (collector: Collector) : Result<Tran
 
     proxy
     |> Result.map (fun proxy -> {
-        Hosts = settings.Urls
+        Hosts = settings.Urls |> Map.map (fun _ address -> address.Uri)
         RateLimits = settings.RateLimits
         LimitsOf = collector.LimitsOf
         Timeout = settings.Timeout
@@ -222,7 +224,7 @@ let internal live
 
     proxy
     |> Result.map (fun proxy ->
-        let root = settings.Urls[part.Host]
+        let root = settings.Urls[part.Host].Uri
         let scheme = root.Scheme.Replace("http", "ws")
 
         {

@@ -88,7 +88,8 @@ type internal Bench(options: SimulatorOptions) =
                     collector with
                         Urls =
                             collector.Urls
-                            |> Map.map (fun name _ -> Uri(simulator.Address, name.Replace("_url", "/")))
+                            |> Map.map (fun name _ ->
+                                Address.ofUri (Uri(simulator.Address, name.Replace("_url", "/"))))
                         Discovery = {
                             collector.Discovery with
                                 Enabled = true
@@ -395,7 +396,9 @@ let ``markets of an earlier run are polled at once, even if the refresh fails`` 
 
         let nowhere (collector: CollectorSettings) = {
             collector with
-                Urls = collector.Urls |> Map.add "gamma_url" (Uri "http://127.0.0.1:9/")
+                Urls =
+                    collector.Urls
+                    |> Map.add "gamma_url" (Address.ofUri (Uri "http://127.0.0.1:9/"))
         }
 
         let! second = bench.StartWith(bench.OpenStore(), nowhere)
@@ -484,7 +487,7 @@ let private changingBooks (bench: Bench) (change: string -> string) (context: Ht
 
 let private clobAt root (collector: CollectorSettings) = {
     collector with
-        Urls = collector.Urls |> Map.add "clob_url" root
+        Urls = collector.Urls |> Map.add "clob_url" (Address.ofUri root)
 }
 
 [<Test>]

@@ -98,7 +98,7 @@ let ``every setting that is given arrives`` () =
     equal (0.01m, 7) (settings.Validation.MinPrice, settings.Validation.RememberTrades)
 
     let polymarket = polymarket settings
-    equal "http://localhost:8080/gamma/markets" (string (Uri(polymarket.Urls["gamma_url"], "markets")))
+    equal "http://localhost:8080/gamma/markets" (string (Uri(polymarket.Urls["gamma_url"].Uri, "markets")))
     equal (Map.add "all" 10 (Map.ofList known.Head.Limits)) polymarket.RateLimits
     equal (512_000L, TradesSource.V2) (polymarket.MaxResponse, polymarket.TradesSource)
 
@@ -432,6 +432,42 @@ let ``a secret in the wrong place is not shown either`` line =
 
     equal 1 found.Length
     Assert.That(found.Head, Does.Not.Contain "hunter2")
+
+[<Test>]
+let ``a key in an endpoint's path is shown as its variable, and reaches the endpoint`` () =
+    let key = "0123456789abcdef0123456789abcdef"
+
+    let loaded = loadIn (variables [ "RPC_KEY", key ])
+
+    let settings =
+        loaded [
+            "a.yaml",
+            text [
+                "collectors:"
+                "  polymarket:"
+                "    rpc_url: https://polygon.example.com/v2/${RPC_KEY}"
+            ]
+        ]
+        |> sound
+
+    let address = settings.Collectors.Head.Urls["rpc_url"]
+    equal $"https://polygon.example.com/v2/{key}/" (string address.Uri)
+
+    for shown in [ string address; $"%A{settings}"; Settings.describe settings ] do
+        Assert.That(shown, Does.Not.Contain key)
+
+    let again = loaded [ "a.yaml", Settings.describe settings ] |> sound
+    equal (string address.Uri) (string again.Collectors.Head.Urls["rpc_url"].Uri)
+
+[<TestCase("https://polygon.example.com/v2/0123456789abcdef0123456789abcdef")>]
+[<TestCase("https://polygon.example.com/aK3dJ5kLm9PqRs7tUvWx2yZ/rpc")>]
+let ``a key that stands in the file is a mistake that does not repeat it`` (written: string) =
+    equal
+        [
+            "a.yaml:3:14: a key must not stand in this file; refer to it with ${VARIABLE}, as in https://example.com/v2/${KEY}"
+        ]
+        (loadIn nothing [ "a.yaml", text [ "collectors:"; "  polymarket:"; $"    rpc_url: {written}" ] ]
+         |> mistakes)
 
 [<Test>]
 let ``a secret in a file is read when it is needed`` () =
