@@ -166,7 +166,7 @@ let audit (_: Common) (arguments: ParseResults<AuditArguments>) = task {
                     store
                     (fun market -> selected.IsEmpty || List.exists (Selection.selects market) selected)
                     wanted
-                    (Instant.ofDateTimeOffset now)
+                    TimeProvider.System
                     ignore
                     interrupt.Token
 

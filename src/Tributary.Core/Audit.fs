@@ -309,8 +309,8 @@ module Audit =
             | true, all -> DayVerdict.Missing(String.concat "; " all)
             | false, all -> DayVerdict.Degraded(reasons @ all)
 
-    /// Up to here somebody looked; where nobody did, all up to now is missing.
-    let watermark
+    /// How far an audit goes: of the day that is still running, up to what was read of it. Days that are over and were not read are missing.
+    let until
         (limits: SourceLimits list)
         (coverage: Coverage list)
         (described: Market)
@@ -322,6 +322,7 @@ module Audit =
             && limits |> List.exists (fun limit -> limit.Source = one.Source))
         |> List.collect _.Read
         |> List.map _.Until
+        |> List.filter (fun read -> Tally.dayOf read = Tally.dayOf now)
         |> function
             | [] -> now
             | some -> List.max some
@@ -353,12 +354,12 @@ module Audit =
             |> List.tryHead
             |> Option.defaultValue (Tally.dayOf now)
 
-        let watermark = watermark limits coverage described now
+        let until = until limits coverage described now
 
         let last =
             match described.ClosedAt with
-            | ValueSome closed -> min closed watermark
-            | ValueNone -> watermark
+            | ValueSome closed -> min closed until
+            | ValueNone -> until
 
         let life = interval (max wanted.Since first) (min wanted.Until (max last first))
 
@@ -414,6 +415,21 @@ module Audit =
             Days = days
             Total = days |> List.fold (fun sum day -> DayTally.add sum day.Tally) DayTally.none
         }
+
+    /// The same, when this keeps anything from being called complete.
+    let doubting (reason: string) (audited: AuditedMarket) = {
+        audited with
+            Days =
+                audited.Days
+                |> List.map (fun day -> {
+                    day with
+                        Verdict =
+                            match day.Verdict with
+                            | DayVerdict.Complete -> DayVerdict.Degraded [ reason ]
+                            | DayVerdict.Degraded reasons -> DayVerdict.Degraded(reasons @ [ reason ])
+                            | DayVerdict.Missing _ -> day.Verdict
+                })
+    }
 
     let isComplete (audited: AuditedMarket list) =
         audited |> List.exists (fun one -> not one.Days.IsEmpty)

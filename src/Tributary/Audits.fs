@@ -1,5 +1,6 @@
 namespace Tributary
 
+open System
 open System.Collections.Generic
 open System.Threading
 open System.Threading.Tasks
@@ -76,19 +77,36 @@ module Audits =
             |> Map.ofList
     }
 
+    let private patience = TimeSpan.FromSeconds 5.0
+
+    /// Whether all that was written can be read.
+    let private isSettled (store: Store) (clock: TimeProvider) (ct: CancellationToken) = task {
+        use soon = new CancellationTokenSource(patience, clock)
+        use either = CancellationTokenSource.CreateLinkedTokenSource(soon.Token, ct)
+
+        try
+            do! store.Flush either.Token
+            return true
+        with :? OperationCanceledException when not ct.IsCancellationRequested ->
+            return false
+    }
+
     /// Judges every day of the markets of an exchange that a store has, or of those that `isWanted` picks, within some time. Calls
-    /// `report` after each market. Memory does not depend on the number of trades.
+    /// `report` after each market. While rows are on their way to where they are read, nothing is complete. Memory does not depend on the number of trades.
     let run
         (collector: Collector)
         (store: Store)
         (isWanted: Market -> bool)
         (wanted: Interval)
-        (now: Instant)
+        (clock: TimeProvider)
         (report: AuditedMarket -> unit)
         (ct: CancellationToken)
         : Task<AuditedMarket list> = task {
-        let! markets = store.Markets()
+        let now = Instant.ofDateTimeOffset (clock.GetUtcNow())
+        // What checkpoints stand for was written before them.
         let! checkpoints = store.Checkpoints()
+        let! isSettled = isSettled store clock ct
+        let! markets = store.Markets()
         let! gaps = store.Gaps Query.everything
         let coverage = Plan.coverage collector.Exchange checkpoints
         let audited = List<AuditedMarket>()
@@ -111,10 +129,10 @@ module Audits =
             |> Map.ofList
 
         for market in mine do
-            // What is newer than what was read belongs to a later audit, so that this one's sums and digest stay what they are.
+            // What is newer than what was read of a day belongs to a later audit, so that this one's sums and digest stay what they are.
             let span = {
                 wanted with
-                    Until = min wanted.Until (Audit.watermark limits coverage market now)
+                    Until = min wanted.Until (Audit.until limits coverage market now)
             }
 
             ct.ThrowIfCancellationRequested()
@@ -129,6 +147,12 @@ module Audits =
                     wanted
                     now
                     market
+
+            let one =
+                if isSettled then
+                    one
+                else
+                    Audit.doubting "rows wait in the outbox and cannot be read yet" one
 
             report one
             audited.Add one

@@ -413,7 +413,10 @@ let private audited (store: Store) until = task {
                 Since = Instant.ofMicros Int64.MinValue
                 Until = until
             }
-            until
+            {
+                new TimeProvider() with
+                    override _.GetUtcNow() = Instant.toDateTimeOffset until
+            }
             ignore
             CancellationToken.None
 

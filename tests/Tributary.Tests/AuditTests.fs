@@ -8,7 +8,7 @@ open Tributary
 let private aDay = TimeSpan.FromDays 1.0
 let private first = Instant.ofSeconds (20_000L * 86_400L)
 let private day n = first + aDay * float n
-let private now = day 10
+let private now = day 2
 let private id = market "0xm"
 
 let private limits = [
@@ -93,7 +93,7 @@ let ``a day that v1 or the chain was read for is complete, up to what was read``
     for source in [ "v1"; "chain" ] do
         equal [ "complete"; "complete" ] (verdicts [ read source twoDays ] [] Map.empty)
 
-    // The running day is judged up to the watermark.
+    // The day that is still running is judged up to what was read of it.
     let audited =
         Audit.market
             limits
@@ -101,7 +101,7 @@ let ``a day that v1 or the chain was read for is complete, up to what was read``
             []
             Map.empty
             always
-            now
+            (day 1 + TimeSpan.FromHours 9.0)
             described
 
     equal (day 1 + TimeSpan.FromHours 5.0) (List.last audited.Days).Judged.Until
@@ -195,6 +195,40 @@ let ``what was not read is missing, or named where some of the day was`` () =
         Assert.That(a, Does.StartWith "degraded: not read from ")
         equal "complete" b
     | other -> failwith $"%A{other}"
+
+[<Test>]
+let ``days that went by since the last reading are missing`` () =
+    let audited =
+        Audit.market
+            limits
+            [ read "v1" twoDays ]
+            []
+            Map.empty
+            (from first (day 5))
+            (day 4 + TimeSpan.FromHours 1.0)
+            described
+
+    equal
+        [
+            "complete"
+            "complete"
+            "missing: not read"
+            "missing: not read"
+            "missing: not read"
+        ]
+        (audited.Days |> List.map (fun one -> string one.Verdict))
+
+    isTrue (not (Audit.isComplete [ audited ]))
+
+[<Test>]
+let ``while rows are on their way nothing is complete`` () =
+    let audited =
+        Audit.market limits [ read "v1" [ from first (day 1) ] ] [] Map.empty always now described
+        |> Audit.doubting "rows wait"
+
+    equal
+        [ "degraded: rows wait"; "missing: not read" ]
+        (audited.Days |> List.map (fun one -> string one.Verdict))
 
 [<Test>]
 let ``sources that disagree are noted`` () =

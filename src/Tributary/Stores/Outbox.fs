@@ -71,6 +71,10 @@ type internal OutboxWriter(db: Connection, clock: TimeProvider) =
     let measured =
         db.Prepare "SELECT coalesce(sum(length(content)), 0) FROM outbox WHERE kind = ?1 AND entry <= ?2"
 
+    let apply =
+        db.Prepare
+            "INSERT INTO outbox_applied (kind, entry) VALUES (?1, ?2) ON CONFLICT (kind) DO UPDATE SET entry = excluded.entry"
+
     let release = db.Prepare "DELETE FROM outbox WHERE kind = ?1 AND entry <= ?2"
 
     let measure () =
@@ -116,7 +120,15 @@ type internal OutboxWriter(db: Connection, clock: TimeProvider) =
     member _.Release(kind: string, upTo: int64) = drop kind upTo
 
     /// The store that is elsewhere shows these.
-    member _.IsApplied(kind: string, upTo: int64) = applied[kind] <- upTo
+    member _.IsApplied(kind: string, upTo: int64) =
+        match applied.TryGetValue kind with
+        | true, known when known = upTo -> ()
+        | _ ->
+            applied[kind] <- upTo
+            // For whoever reads there, in another process.
+            apply.Text(1, kind)
+            apply.Integer(2, upTo)
+            apply.Run()
 
     /// Sees to it that no more than the limit is held, but for what this transaction has added to nothing: a write that is larger
     /// than the limit would never be taken else. `lost` hears of the entries that go and were not seen to be applied.

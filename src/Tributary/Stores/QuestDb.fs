@@ -238,7 +238,7 @@ let openForReading (settings: StoreSettings) (clock: TimeProvider) : Result<Stor
                     let! held = withLocal (fun local -> local.Status()) Sqlite.emptyStatus
                     return! reader.Status(found, held.Bytes, held.Notes)
                 }
-            Flush = fun _ -> Task.FromResult()
+            Flush = Sqlite.whenSeen settings.QuestDb.Outbox clock
             Close =
                 fun () ->
                     (server :> IDisposable).Dispose()

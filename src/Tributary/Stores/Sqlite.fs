@@ -2224,6 +2224,24 @@ let private faultOf (path: string) (error: SqliteException) =
     else
         StoreFault.Failed $"{path}: {error.Message}"
 
+/// Ends when all that is in the outbox of a file now was seen at the other store; at once where there is no such file.
+let internal whenSeen (path: string) (clock: TimeProvider) (ct: CancellationToken) : Task<unit> = task {
+    match openForReading path with
+    | Error _ -> ()
+    | Ok store ->
+        do! store.Close()
+        use db = new Connection(path, Access.Read)
+        let newest = db.Number "SELECT coalesce(max(entry), 0) FROM outbox"
+
+        let waiting () =
+            db.Number
+                $"SELECT count(*) FROM outbox o WHERE o.entry <= {newest}
+                  AND o.entry > coalesce((SELECT a.entry FROM outbox_applied a WHERE a.kind = o.kind), 0)"
+
+        while waiting () > 0L do
+            do! Task.Delay(TimeSpan.FromMilliseconds 100.0, clock, ct)
+}
+
 /// The outbox with a connection of its own to read it, and the writer's to change it.
 let private outboxOf path collector (alone: (unit -> unit) -> unit) (writer: Writer) (outbox: OutboxWriter) =
     let db = new Connection(path, Access.Read)

@@ -238,6 +238,14 @@ ALTER TABLE checkpoints ADD COLUMN state TEXT NOT NULL DEFAULT '';
 -- Whether a link names a trade is asked of either side: of `other_id` the key tells it.
 CREATE INDEX trade_links_trade ON trade_links (trade_id);
 """
+
+    """
+-- Up to which entry the other store was seen to show each of its tables.
+CREATE TABLE outbox_applied (
+    kind  TEXT PRIMARY KEY,
+    entry INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+"""
 ]
 
 // ---- how columns are shown to people

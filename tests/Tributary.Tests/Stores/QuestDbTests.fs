@@ -964,6 +964,36 @@ let ``with both stores on, what was written while the server was away comes from
     close store
 
 [<Test>]
+let ``whoever reads the server can wait until all that was written is there`` () =
+    use bench = new Bench(plain)
+    let store = bench.Open()
+    let settings = settingsFor bench.Folder bench.Server "questdb"
+    let remote = sound (Store.openForReading settings TimeProvider.System)
+
+    let isThere (remote: Store) =
+        use soon = new CancellationTokenSource(TimeSpan.FromSeconds 1.0)
+
+        try
+            remote.Flush(soon.Token).Wait()
+            true
+        with :? AggregateException ->
+            false
+
+    bench.Fake.StopAsync().Wait()
+    write store [ batch [ fill "m1" 1 10L ] ]
+    isTrue (not (isThere remote))
+    bench.Fake.StartAgainAsync(CancellationToken.None).Wait()
+    bench.Flush store
+    isTrue (isThere remote)
+    equal 1 (trades remote).Length
+    close remote
+    close store
+    // What was seen there is known without the writer.
+    let remote = sound (Store.openForReading settings TimeProvider.System)
+    isTrue (isThere remote)
+    close remote
+
+[<Test>]
 let ``a connection that cannot be used is refused at once`` () =
     use bench = new Bench(plain)
 
