@@ -44,8 +44,8 @@ type HistoryState = {
     Source: string
     /// Whose past it is; a source that tells of one market at a time is read for one.
     Markets: MarketId list
-    /// The markets of their tokens, for sources that tell tokens alone.
-    Tokens: IReadOnlyDictionary<string, MarketId>
+    /// The markets of their tokens, and the names of their outcomes, for sources that tell tokens alone.
+    Tokens: IReadOnlyDictionary<string, struct (MarketId * string)>
     /// From this moment on …
     Since: Instant
     /// … to before this one.
@@ -213,9 +213,9 @@ type Collector = {
     /// Appends the rows of an answer to the batch: good ones as rows, bad ones as rejections. The instant is when the bytes
     /// arrived. Same request and same bytes, same rows.
     Decode: Request -> ReadOnlyMemory<byte> -> Instant -> Batch -> Decoded
-    /// What it means when this request was refused with this status, if it means more than a fault: an unknown token, an endpoint
-    /// that is no more.
-    Refused: Request -> int -> Decoded voption
+    /// What it means that this request failed for good, if it means more than a fault: an unknown token, an endpoint that is no more, a
+    /// question that was too large.
+    OnFault: Request -> Fault -> Decoded voption
     /// What a recorded value is, if it is of this exchange at all.
     Recognise: ReadOnlyMemory<byte> -> Shape voption
     /// Sources of the past, in the order in which they are read.

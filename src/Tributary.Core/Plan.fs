@@ -432,11 +432,13 @@ module Plan =
 
     /// The request that a job begins or goes on with.
     let request (job: HistoryJob) : Request =
-        let tokens = Dictionary<string, MarketId>()
+        let tokens = Dictionary<string, struct (MarketId * string)>()
 
         for market in job.Markets do
-            for token in market.Tokens do
-                tokens[string token] <- market.Market
+            for outcome in market.Outcomes do
+                outcome.Token
+                |> ValueOption.iter (fun token ->
+                    tokens[string token] <- struct (market.Market, outcome.Name))
 
         job.Source.Ask {
             Source = job.Source.Name

@@ -68,8 +68,8 @@ module Walks =
 
         absorb decoded { rest progress with Carry = carry }
 
-    /// The first waiting request was refused, and that means something.
-    let refused (decoded: Decoded) progress : Progress = absorb decoded (rest progress)
+    /// The first waiting request failed, and that means something.
+    let understood (decoded: Decoded) progress : Progress = absorb decoded (rest progress)
 
     /// The first waiting request failed for good; the batch holds what was good of it, if anything. The others of the walk go on.
     let failed (fault: Fault) (batch: Batch) progress : Progress =

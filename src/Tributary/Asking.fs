@@ -105,11 +105,12 @@ type internal Asker
 
                 progress <- Walks.answered decoded batch progress
             | Error failure ->
-                match failure.Fault with
-                | Fault.Refused(status, _) when (collector.Refused request status).IsSome ->
+                match collector.OnFault request failure.Fault with
+                | ValueSome meaning ->
                     batch.Clear()
-                    progress <- Walks.refused (collector.Refused request status).Value progress
-                | fault ->
+                    progress <- Walks.understood meaning progress
+                | ValueNone ->
+                    let fault = failure.Fault
                     let isNews = troubled.TryAdd(request.Endpoint, ())
                     Log.requestFailed log isNews request.Endpoint request.Path (Fault.explain fault)
                     meters.Add(Count.faults, $"endpoint={request.Endpoint},cause={Fault.cause fault}")

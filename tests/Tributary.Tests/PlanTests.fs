@@ -197,8 +197,8 @@ let private read quirks fills (stored: Stored) names wanted (kill: int -> bool) 
                     | ValueSome fault -> failwith $"{request.Path}: {Fault.explain fault}"
                     | ValueNone -> progress <- Walks.answered decoded batch progress
                 | status, _ ->
-                    match collector.Refused request status with
-                    | ValueSome decoded -> progress <- Walks.refused decoded progress
+                    match collector.OnFault request (Fault.Refused(status, "")) with
+                    | ValueSome decoded -> progress <- Walks.understood decoded progress
                     | ValueNone -> failwith $"{request.Path}: {status}"
 
                 Plan.commit collector.Exchange job before progress batch

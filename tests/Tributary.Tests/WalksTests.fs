@@ -96,7 +96,7 @@ let ``when one of several fails the others go on`` () =
 let ``a refusal with a meaning is an answer without rows`` () =
     let progress =
         Walks.start (ask "v2")
-        |> Walks.refused {
+        |> Walks.understood {
             next [ "v1" ] with
                 Notes = [ "no v2 here" ]
         }

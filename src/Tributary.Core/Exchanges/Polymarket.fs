@@ -58,12 +58,16 @@ let private decode (request: Request) body received (batch: Batch) =
         PolymarketChain.decode state body batch
     | Walk.History state -> PolymarketHistory.decode request state body batch
 
-let private refused options (request: Request) status =
-    match request.Walk with
-    | Walk.Markets(need, state) -> PolymarketMarkets.refused need state status
-    | Walk.Books asked -> PolymarketBooks.refused asked status
-    | Walk.Trades(follows, state) -> PolymarketTrades.refused options follows state status
-    | Walk.History state -> PolymarketHistory.refused state status
+let private onFault options (request: Request) fault =
+    match request.Walk, fault with
+    | Walk.History state, _ when state.Source = PolymarketChain.source.Name ->
+        PolymarketChain.onFault state fault
+    | Walk.Markets(need, state), Fault.Refused(status, _) -> PolymarketMarkets.refused need state status
+    | Walk.Books asked, Fault.Refused(status, _) -> PolymarketBooks.refused asked status
+    | Walk.Trades(follows, state), Fault.Refused(status, _) ->
+        PolymarketTrades.refused options follows state status
+    | Walk.History state, Fault.Refused(status, _) -> PolymarketHistory.refused state status
+    | _ -> ValueNone
 
 /// The collector under the given options.
 let collector (options: AskOptions) : Collector = {
@@ -79,7 +83,7 @@ let collector (options: AskOptions) : Collector = {
     LimitsOf = limitsOf
     Ask = ask options
     Decode = decode
-    Refused = refused options
+    OnFault = onFault options
     Recognise = PolymarketShapes.recognise
     History = PolymarketHistory.sources @ [ PolymarketChain.source ]
     Stream = ValueSome PolymarketStream.part

@@ -461,7 +461,9 @@ let private quotient (collateral: int64) (shares: int64) : struct (int64 * bool)
 /// What cannot be known from a log alone.
 [<NoComparison; NoEquality>]
 type private Known = {
-    Markets: IReadOnlyDictionary<string, MarketId>
+    Tokens: IReadOnlyDictionary<string, struct (MarketId * string)>
+    /// The blocks that were asked for.
+    Range: Range
     /// The seconds of blocks, where the logs do not say.
     Times: Dictionary<int64, int64>
 }
@@ -481,6 +483,8 @@ let private fill
         $"the data of an OrderFilled log is {data.Length} characters long"
     elif log.Maker.Length <> 66 || log.Taker.Length <> 66 then
         "an OrderFilled log without maker and taker"
+    elif log.Block < known.Range.First || log.Block > known.Range.Last then
+        $"a log of block {log.Block}, which was not asked for"
     elif log.Index < 0L || log.Index > int64 Int32.MaxValue then
         "a log without a readable index"
     elif not (Identity.isValid (bytesOf json log.Transaction)) then
@@ -506,9 +510,9 @@ let private fill
         elif shares = 0L then
             "an OrderFilled log without shares"
         else
-            match known.Markets.TryGetValue token with
+            match known.Tokens.TryGetValue token with
             | false, _ -> null // of a market that was not asked for
-            | true, market ->
+            | true, struct (market, outcome) ->
                 let seconds =
                     if log.Seconds >= 0L then
                         log.Seconds
@@ -536,7 +540,7 @@ let private fill
                     let row: TradeRow = {
                         Market = batch.Names.Intern(string market)
                         Token = batch.Names.Intern token
-                        Outcome = batch.Names.Intern ""
+                        Outcome = batch.Names.Intern outcome
                         // A maker's order does the opposite of what the taker does with that token.
                         Side = if buys = isTakers then Side.Buy else Side.Sell
                         Source = Source.Chain
@@ -783,7 +787,8 @@ let private decodeLogs
             }
         else
             let known = {
-                Markets = state.Tokens
+                Tokens = state.Tokens
+                Range = range
                 Times = times
             }
 
@@ -835,6 +840,31 @@ let private decodeTimes
     | Ok held -> decodeLogs state state.Held times batch range held
     | Error fault -> Decoded.faulty fault
 
+/// The same blocks, in ranges that are so many times shorter; a single one is passed over.
+let private shorter times (range: Range) (state: HistoryState) =
+    let blocks = range.Last - range.First + 1L
+
+    let less = {
+        range with
+            Width = max 1L (blocks / times)
+            IsCareful = true
+    }
+
+    {
+        Decoded.nothing with
+            IsWhole = true
+            Next = [ at (if blocks > 1L then Place.Logs less else Place.Skip less) state ]
+    }
+
+/// Endpoints say in many ways that they were asked for too much, and some say nothing.
+let onFault (state: HistoryState) (fault: Fault) : Decoded voption =
+    match placeOf state, fault with
+    | Place.Logs range, (Fault.TooLarge _ | Fault.Refused(413, _)) -> ValueSome(shorter 2L range state)
+    // An endpoint that is away is asked in vain a few times more: so ranges get short quickly.
+    | Place.Logs range, (Fault.TimedOut _ | Fault.Failing(504, _)) when range.Last > range.First ->
+        ValueSome(shorter 16L range state)
+    | _ -> ValueNone
+
 let decode (state: HistoryState) (body: ReadOnlyMemory<byte>) (batch: Batch) : Decoded =
     match answersOf body with
     | Error fault -> Decoded.faulty fault
@@ -848,19 +878,7 @@ let decode (state: HistoryState) (body: ReadOnlyMemory<byte>) (batch: Batch) : D
             && isTooMuch answers[failed].Message
             && not (isThrottle answers[failed].Code answers[failed].Message)
             ->
-            let blocks = range.Last - range.First + 1L
-
-            let less = {
-                range with
-                    Width = max 1L (blocks / 2L)
-                    IsCareful = true
-            }
-
-            {
-                Decoded.nothing with
-                    IsWhole = true
-                    Next = [ at (if blocks > 1L then Place.Logs less else Place.Skip less) state ]
-            }
+            shorter 2L range state
         | _ when failed >= 0 -> Decoded.faulty (faultOf answers[failed])
         | Place.Head -> decodeHead state body answers
         | Place.Seek(low, lowAt, high, highAt, head, step) ->

@@ -386,7 +386,8 @@ let private decodePrices
         let name = batch.Names.Intern(ReadOnlySpan(Encoding.UTF8.GetBytes token))
 
         let owner =
-            batch.Names.Intern(ReadOnlySpan(Encoding.UTF8.GetBytes(string state.Tokens[token])))
+            let struct (id, _) = state.Tokens[token]
+            batch.Names.Intern(ReadOnlySpan(Encoding.UTF8.GetBytes(string id)))
 
         let mutable at = 0
         let mutable walk = Members.Begin(json, &at)

@@ -162,7 +162,8 @@ let ``one token is asked for by itself, several in one request`` () =
         (ValueSome """[{"token_id":"71"},{"token_id":"72"}]""")
         (collector.Ask(Need.Books [ token "71"; token "72" ]) |> PolymarketSupport.single).Body
 
-let private refused tokens status = collector.Refused (asked tokens) status
+let private refused tokens status =
+    collector.OnFault (asked tokens) (Fault.Refused(status, ""))
 
 [<Test>]
 let ``a token without a book is missing, not an error`` () =

@@ -179,7 +179,7 @@ let private condition = market ("0x" + String.replicate 32 "ef")
 let private stateAt place : HistoryState = {
     Source = "chain"
     Markets = [ condition ]
-    Tokens = dict [ string token, condition ] |> Dictionary :> IReadOnlyDictionary<_, _>
+    Tokens = dict [ string token, struct (condition, "Yes") ] |> Dictionary :> IReadOnlyDictionary<_, _>
     Since = seconds 1_780_000_000L
     Until = seconds 1_790_000_000L
     Place = place
@@ -272,6 +272,7 @@ let ``a log is a fill from the taker's view, and flagged where it is a maker's p
     equal (transaction.ToLowerInvariant()) trade.Transaction
     equal (seconds 1_780_000_007L) trade.At
     equal Source.Chain trade.Source
+    equal "Yes" trade.Outcome
     equal (Trades.identifyLog "polymarket" (transaction.ToLowerInvariant()) 3) trade.Id
 
 [<TestCase(1L, 3L, "0.333333", true)>]
@@ -307,6 +308,48 @@ let ``two fills that are equal in everything but their place are two`` () =
     Trades.number Trades.noCarry batch |> ignore
     equal 2 batch.Trades.Count
     isTrue (batch.Trades[0].Id <> batch.Trades[1].Id)
+
+[<Test>]
+let ``a log of a block that was not asked for is none`` () =
+    let struct (_, batch) =
+        decode (
+            answer [
+                logOf true { order with Block = 101L }
+                logOf true { order with Block = 100L }
+            ]
+        )
+
+    equal 1 batch.Trades.Count
+    equal [ "a log of block 101, which was not asked for" ] [ for one in batch.Rejections -> one.Reason ]
+
+// How endpoints behave that are asked for too much and do not say so.
+[<TestCase(true, 1L, 50L)>]
+[<TestCase(false, 1L, 6L)>]
+let ``blocks that are too much at once are asked for in shorter ranges``
+    (isLarge: bool, first: int64, last: int64)
+    =
+    let fault =
+        if isLarge then
+            Fault.TooLarge 1_000_000L
+        else
+            Fault.TimedOut(TimeSpan.FromSeconds 30.0)
+
+    match collector.OnFault (source.Ask(stateAt place)) fault with
+    | ValueSome decoded ->
+        let body = decoded.Next.Head.Body.Value
+        Assert.That(body, Does.Contain $"\"fromBlock\":\"0x{first:x}\",\"toBlock\":\"0x{last:x}\"")
+    | ValueNone -> Assert.Fail "not understood"
+
+[<Test>]
+let ``one block that is too large is passed over, one that nobody answers for is a fault`` () =
+    let request = source.Ask(stateAt "logs 7 1 100000 careful")
+
+    match collector.OnFault request (Fault.TooLarge 1_000_000L) with
+    | ValueSome decoded -> Assert.That(decoded.Next.Head.Body.Value, Does.Contain "eth_getBlockByNumber")
+    | ValueNone -> Assert.Fail "not understood"
+
+    isTrue (collector.OnFault request (Fault.TimedOut(TimeSpan.FromSeconds 30.0))).IsNone
+    isTrue (collector.OnFault request (Fault.Unreachable "")).IsNone
 
 [<Test>]
 let ``a bad log costs no good one, and a log that was taken back is none`` () =

@@ -267,7 +267,7 @@ let ``a page of something else is a fault`` () =
 [<TestCase(405)>]
 [<TestCase(501)>]
 let ``a keyset that is not there is answered by the offset list`` (status: int) =
-    match collector.Refused first status with
+    match collector.OnFault first (Fault.Refused(status, "")) with
     | ValueSome decoded ->
         let request = single decoded.Next
         equal "/markets?limit=100&offset=0&order=id&ascending=true&slug=a&closed=false" request.Path
@@ -283,5 +283,5 @@ let ``a keyset that is not there is answered by the offset list`` (status: int) 
         isTrue (isRepeated repeated)
         let _, ended = decode request (list [ object members ])
         equal [] ended.Next
-        isTrue (collector.Refused request status).IsNone
+        isTrue (collector.OnFault request (Fault.Refused(status, ""))).IsNone
     | ValueNone -> Assert.Fail "not understood"

@@ -249,7 +249,7 @@ let ``a full v1 page without a readable row is truncated, not forgotten`` () =
     equal [ struct (market "0xm", seconds 100L, received) ] decoded.Truncated
 
 let private refused source (request: Request) status =
-    match (Polymarket.collector (asking source)).Refused request status with
+    match (Polymarket.collector (asking source)).OnFault request (Fault.Refused(status, "")) with
     | ValueSome decoded -> decoded.Next |> List.map _.Path
     | ValueNone -> []
 
