@@ -23,21 +23,7 @@ let private options = {
         V1Offset = 300
 }
 
-/// The id of a fill as the Data API tells of it.
-let private idOf (trade: LedgerTrade) =
-    Trades.identify
-        {
-            Exchange = "polymarket"
-            Source = Source.Api
-            Transaction = trade.Transaction
-            Token = trade.Token
-            Wallet = trade.Wallet
-            Side = if trade.Side = "BUY" then Side.Buy else Side.Sell
-            Price = Price.ofMillionths trade.PriceMillionths
-            Size = Size.tryOfMillionths(trade.SizeMillionths).Value
-            At = seconds trade.Timestamp
-        }
-        trade.Occurrence
+let private idOf = BackfillKillTests.idOf
 
 let private silent = {
     new IProgress<BackfillProgress> with

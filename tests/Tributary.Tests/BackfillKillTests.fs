@@ -96,7 +96,8 @@ let private ofLedger (fill: LedgerTrade) =
             fill.SizeMillionths,
             seconds fill.Timestamp)
 
-let private idOf (fill: LedgerTrade) =
+/// The id of a fill as the Data API tells of it.
+let internal idOf (fill: LedgerTrade) =
     Trades.identify
         {
             Exchange = "polymarket"
