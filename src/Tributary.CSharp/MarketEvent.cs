@@ -395,7 +395,7 @@ internal static class Door
 
     private static decimal Exact(long millionths) => millionths / 1_000_000m;
 
-    private static string? Text<T>(FSharpValueOption<T> id) where T : notnull =>
+    public static string? Text<T>(FSharpValueOption<T> id) where T : notnull =>
         id.IsSome ? id.Value.ToString() : null;
 
     private static PriceLevel[] Levels(Level[] levels) =>
@@ -464,6 +464,32 @@ internal static class Door
         Cause = (GapCause)gap.Cause.Tag,
         Until = Time(gap.Until),
         HealedAt = gap.Healed.IsSome ? Time(gap.Healed.Value.Item1) : null,
+    };
+
+    public static BookAnswer Answer(BookAt answer, string token, DateTimeOffset moment) => answer switch
+    {
+        BookAt.Known { Item: var book } => new KnownBook
+        {
+            Token = token,
+            Moment = moment,
+            Bids = Levels(book.Bids),
+            Asks = Levels(book.Asks),
+            At = Time(book.At),
+            Verdict = (BookVerdict)book.Verdict,
+            Doubt = (BookDoubt)book.Doubt,
+            BaseAt = Time(book.Base),
+            Changes = book.Changes,
+        },
+        BookAt.NotKnown unknown => new UnknownBook
+        {
+            Token = token,
+            Moment = moment,
+            Since = Time(unknown.since),
+            Until = Time(unknown.until),
+            Reason = (UnknownReason)unknown.why.Tag,
+            Explanation = unknown.why.ToString(),
+        },
+        _ => throw new InvalidOperationException($"An answer of an unknown kind: {answer}"),
     };
 
     public static MarketInfoEvent Event(Market market) => new()

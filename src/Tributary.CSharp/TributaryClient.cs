@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Runtime.CompilerServices;
 using System.Threading.Channels;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Microsoft.Extensions.Logging.Abstractions;
 using Microsoft.FSharp.Collections;
@@ -48,8 +49,8 @@ public sealed record BackfillResult(IReadOnlyList<BackfillProgress> Markets)
 }
 
 /// <summary>
-/// A collector that runs in this process: it asks the exchange, stores what it hears, and streams it. Its members may be used from
-/// several threads.
+/// A collector in this process: it asks the exchange, stores what it hears, streams it, and reads what is stored. Its members may be
+/// used from several threads. In a host, <see cref="TributaryServices"/> starts and stops it.
 /// </summary>
 /// <example>
 /// <code>
@@ -63,49 +64,104 @@ public sealed record BackfillResult(IReadOnlyList<BackfillProgress> Markets)
 /// }
 /// </code>
 /// </example>
-public sealed class TributaryClient : IAsyncDisposable
+public sealed class TributaryClient : IHostedService, IAsyncDisposable
 {
-    private readonly Engine _engine;
     private readonly TributaryOptions _options;
-    private readonly ConcurrentDictionary<MarketId, string> _slugs;
-    private readonly Lazy<Task<StopReport>> _stopped;
+    private readonly Settings _settings;
+    private readonly ConcurrentDictionary<MarketId, string> _slugs = new();
+    private readonly TaskCompletionSource<Engine> _running = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly Lazy<Task<StopReport?>> _stopped;
+    private readonly Lock _gate = new();
+    private Store? _stored;
+    private bool _isStarting;
 
-    private TributaryClient(Engine engine, TributaryOptions options, IEnumerable<Market> known)
+    /// <summary>
+    /// A client that collects nothing yet: <see cref="StartAsync(CancellationToken)"/> begins. What is stored can be read without.
+    /// </summary>
+    /// <param name="options">What is collected, from where and into which file.</param>
+    /// <exception cref="TributaryException">
+    /// <see cref="TributaryErrorKind.Configuration"/>: the options or the configuration have mistakes; the message names all of them.
+    /// </exception>
+    public TributaryClient(TributaryOptions options)
     {
-        _engine = engine;
         _options = options;
-        _slugs = new(known.Select(market => KeyValuePair.Create(market.Market, market.Slug)));
-        _stopped = new(() => engine.StopAsync(options.StopLimit));
+        _settings = SettingsOf(options);
+        _stopped = new(EndAsync);
+    }
+
+    /// <summary>It collects: it was started, and was not stopped.</summary>
+    public bool IsRunning =>
+        !_stopped.IsValueCreated && _running.Task.IsCompletedSuccessfully && !_running.Task.Result.Died.IsCompleted;
+
+    /// <summary>A client that has begun to collect.</summary>
+    /// <param name="options">What is collected, from where and into which file.</param>
+    /// <param name="ct">Gives up starting; it does not stop a client that has started.</param>
+    /// <returns>The running collector; dispose it to stop.</returns>
+    /// <exception cref="TributaryException">As the constructor and <see cref="StartAsync(CancellationToken)"/>.</exception>
+    public static async Task<TributaryClient> StartAsync(TributaryOptions options, CancellationToken ct = default)
+    {
+        var client = new TributaryClient(options);
+        await client.StartAsync(ct).ConfigureAwait(false);
+        return client;
     }
 
     /// <summary>
     /// Opens the store and begins to collect, where the last run ended. It does not wait for the exchange: markets that cannot be
     /// looked up yet, and slugs that nobody answers to, are logged, and asked for again.
     /// </summary>
-    /// <param name="options">What is collected, from where and into which file.</param>
     /// <param name="ct">Gives up starting; it does not stop a client that has started.</param>
-    /// <returns>The running collector; dispose it to stop.</returns>
+    /// <returns>Done when it collects.</returns>
     /// <exception cref="TributaryException">
     /// <see cref="TributaryErrorKind.Configuration"/>, <see cref="TributaryErrorKind.StoreInUse"/> or
     /// <see cref="TributaryErrorKind.StoreFailed"/>.
     /// </exception>
-    public static async Task<TributaryClient> StartAsync(TributaryOptions options, CancellationToken ct = default)
+    /// <exception cref="InvalidOperationException">It was started already.</exception>
+    /// <exception cref="ObjectDisposedException">The client is stopped.</exception>
+    public async Task StartAsync(CancellationToken ct = default)
     {
-        var settings = SettingsOf(options);
+        ObjectDisposedException.ThrowIf(_stopped.IsValueCreated, this);
 
-        if (!Setup.hasWork(settings))
+        lock (_gate)
+        {
+            if (_isStarting)
+                throw new InvalidOperationException("The client was started already.");
+
+            _isStarting = true;
+        }
+
+        try
+        {
+            var engine = await BeginAsync(ct).ConfigureAwait(false);
+
+            // It was stopped meanwhile.
+            if (!_running.TrySetResult(engine))
+                await engine.StopAsync(_options.StopLimit).ConfigureAwait(false);
+        }
+        catch
+        {
+            lock (_gate)
+                _isStarting = false;
+
+            throw;
+        }
+    }
+
+    private async Task<Engine> BeginAsync(CancellationToken ct)
+    {
+        if (!Setup.hasWork(_settings))
             throw new TributaryException(
                 TributaryErrorKind.Configuration,
                 "There is nothing to collect: name markets or events, or a configuration that does.");
 
-        var store = Open(settings, LogOf(options));
+        var store = Open(_settings, LogOf(_options));
 
         try
         {
-            var known = await store.Markets.Invoke(null!).WaitAsync(ct).ConfigureAwait(false);
-            var what = EngineOptions.Create(settings, store, options.TimeProvider, LogOf(options));
-            var engine = await Engine.StartAsync(what, ct).ConfigureAwait(false);
-            return new TributaryClient(engine, options, known);
+            foreach (var market in await store.Markets.Invoke(null!).WaitAsync(ct).ConfigureAwait(false))
+                _slugs[market.Market] = market.Slug;
+
+            var what = EngineOptions.Create(_settings, store, _options.TimeProvider, LogOf(_options));
+            return await Engine.StartAsync(what, ct).ConfigureAwait(false);
         }
         catch (Exception error)
         {
@@ -119,8 +175,8 @@ public sealed class TributaryClient : IAsyncDisposable
     }
 
     /// <summary>
-    /// What is collected from this call on, each event once it is durable. Every call is a reader of its own. It ends when the client
-    /// stops.
+    /// What is collected from this call on, each event once it is durable; from the start on when the client has not started yet.
+    /// Every call is a reader of its own. It ends when the client stops.
     /// </summary>
     /// <param name="ct">Ends the reading, with an <see cref="OperationCanceledException"/>; the client goes on.</param>
     /// <returns>Events in the order in which they were stored.</returns>
@@ -128,10 +184,27 @@ public sealed class TributaryClient : IAsyncDisposable
     /// <see cref="TributaryErrorKind.ReaderTooSlow"/>: the reader missed events. They are in the store; read on with a new call.
     /// </exception>
     /// <exception cref="ObjectDisposedException">The client is stopped.</exception>
-    public IAsyncEnumerable<MarketEvent> StreamAsync(CancellationToken ct = default)
+    public IAsyncEnumerable<MarketEvent> StreamAsync(CancellationToken ct = default) => StreamAsync(new StreamFilter(), ct);
+
+    /// <summary>As the other, of some events only.</summary>
+    /// <param name="filter">Which events are wanted; the others do not count against <see cref="TributaryOptions.StreamCapacity"/>.</param>
+    /// <param name="ct">Ends the reading, with an <see cref="OperationCanceledException"/>; the client goes on.</param>
+    /// <returns>Events in the order in which they were stored.</returns>
+    /// <exception cref="TributaryException">
+    /// <see cref="TributaryErrorKind.ReaderTooSlow"/>: the reader missed events. They are in the store; read on with a new call.
+    /// </exception>
+    /// <exception cref="ObjectDisposedException">The client is stopped.</exception>
+    public IAsyncEnumerable<MarketEvent> StreamAsync(StreamFilter filter, CancellationToken ct = default)
     {
         ObjectDisposedException.ThrowIf(_stopped.IsValueCreated, this);
-        return ReadAsync(_engine.Subscribe(_options.StreamCapacity), ct);
+        var isWanted = Wanted(filter);
+
+        return ReadAsync(
+            _running.Task.IsCompletedSuccessfully
+                ? _running.Task.Result.Subscribe(_options.StreamCapacity, isWanted)
+                : null,
+            isWanted,
+            ct);
     }
 
     /// <summary>How this collector is doing now.</summary>
@@ -141,23 +214,103 @@ public sealed class TributaryClient : IAsyncDisposable
     public async Task<TributaryStatus> GetStatusAsync(CancellationToken ct = default)
     {
         ObjectDisposedException.ThrowIf(_stopped.IsValueCreated, this);
-        var status = await _engine.StatusAsync().WaitAsync(ct).ConfigureAwait(false);
+        var engine = await _running.Task.WaitAsync(ct).ConfigureAwait(false);
+        var status = await engine.StatusAsync().WaitAsync(ct).ConfigureAwait(false);
         return new(status.Flows, status.Broken, [.. status.Paused.Select(cause => (GapCause)cause.Tag)]);
+    }
+
+    /// <summary>The stored markets, each as it was described last, by their slugs. It need not be started.</summary>
+    /// <param name="ct">Gives up waiting for the answer.</param>
+    /// <returns>One for each market.</returns>
+    /// <exception cref="TributaryException"><see cref="TributaryErrorKind.StoreFailed"/>: there is no store to read, or it cannot be read.</exception>
+    /// <exception cref="ObjectDisposedException">The client is stopped.</exception>
+    public async Task<IReadOnlyList<MarketInfoEvent>> GetMarketsAsync(CancellationToken ct = default)
+    {
+        var markets = await ReadingAsync(store => store.Markets.Invoke(null!), ct).ConfigureAwait(false);
+        return [.. markets.OrderBy(market => market.Slug, StringComparer.Ordinal).Select(Door.Event)];
+    }
+
+    /// <summary>
+    /// Stored trades, oldest first, read in parts: memory does not depend on how many there are. It need not be started, and what is
+    /// stored meanwhile may be among them.
+    /// </summary>
+    /// <param name="query">Which ones.</param>
+    /// <param name="ct">Ends the reading, with an <see cref="OperationCanceledException"/>.</param>
+    /// <returns>Trades in the order of their times.</returns>
+    /// <exception cref="TributaryException">
+    /// <see cref="TributaryErrorKind.UnknownMarket"/>: nothing is stored of that market. <see cref="TributaryErrorKind.StoreFailed"/>: there
+    /// is no store to read, or it cannot be read.
+    /// </exception>
+    /// <exception cref="ObjectDisposedException">The client is stopped.</exception>
+    /// <example>
+    /// <code>
+    /// await foreach (var trade in client.GetTradesAsync(new TradeQuery { Market = "will-it-rain-tomorrow", Source = TradeSource.Api }))
+    ///     Console.WriteLine($"{trade.At:O} {trade.Size} at {trade.Price}");
+    /// </code>
+    /// </example>
+    public async IAsyncEnumerable<TradeEvent> GetTradesAsync(
+        TradeQuery query,
+        [EnumeratorCancellation] CancellationToken ct = default)
+    {
+        var markets = await ReadingAsync(store => store.Markets.Invoke(null!), ct).ConfigureAwait(false);
+        var slugs = markets.ToDictionary(market => market.Market, market => market.Slug);
+        var asked = QueryOf(query, markets);
+
+        while (true)
+        {
+            var (trades, following) = await ReadingAsync(store => InParts.next(store, asked), ct).ConfigureAwait(false);
+
+            foreach (var trade in trades)
+            {
+                ct.ThrowIfCancellationRequested();
+
+                if (query.Source is not { } source || (TradeSource)trade.Source == source)
+                    yield return Door.Event(trade, slugs.GetValueOrDefault(trade.Market, ""));
+            }
+
+            if (following.IsNone)
+                yield break;
+
+            asked = new(asked.Exchange, asked.Market, asked.Token, following.Value, asked.Until, asked.Limit, asked.Latest);
+        }
+    }
+
+    /// <summary>
+    /// The order book of a token at a moment, rebuilt from what is stored: whole books, changes and gaps. It need not be started.
+    /// </summary>
+    /// <param name="token">The outcome's token as the exchange keys it.</param>
+    /// <param name="at">The moment, by the exchange's clock.</param>
+    /// <param name="ct">Gives up waiting for the answer.</param>
+    /// <returns>The book, or between which moments it is not known, and why.</returns>
+    /// <exception cref="ArgumentException">The token is no token.</exception>
+    /// <exception cref="TributaryException"><see cref="TributaryErrorKind.StoreFailed"/>: there is no store to read, or it cannot be read.</exception>
+    /// <exception cref="ObjectDisposedException">The client is stopped.</exception>
+    public async Task<BookAnswer> GetBookAsync(string token, DateTimeOffset at, CancellationToken ct = default)
+    {
+        var id = TokenOf(token, nameof(token));
+        var extent = await ReadingAsync(store => Rebuild.extent(store, id), ct).ConfigureAwait(false);
+
+        var answer = await ReadingAsync(
+            store => Rebuild.bookAt(store, extent, InstantModule.ofDateTimeOffset(at)),
+            ct).ConfigureAwait(false);
+
+        return Door.Answer(answer, token, at);
     }
 
     /// <summary>
     /// Stops asking, stores everything and closes the store. A second call waits for the first and changes nothing.
     /// </summary>
+    /// <param name="ct">Gives up waiting; stopping goes on.</param>
     /// <returns>Done when everything is stored.</returns>
     /// <exception cref="TributaryException">
     /// <see cref="TributaryErrorKind.StoreFailed"/>: not everything could be stored within
     /// <see cref="TributaryOptions.StopLimit"/>. The next start records the gap.
     /// </exception>
-    public async Task StopAsync()
+    public async Task StopAsync(CancellationToken ct = default)
     {
-        var report = await _stopped.Value.ConfigureAwait(false);
+        var report = await _stopped.Value.WaitAsync(ct).ConfigureAwait(false);
 
-        if (report.Undrained is { } undrained)
+        if (report?.Undrained is { } undrained)
             throw new TributaryException(TributaryErrorKind.StoreFailed, undrained.Value);
     }
 
@@ -166,6 +319,109 @@ public sealed class TributaryClient : IAsyncDisposable
     /// </summary>
     /// <returns>Done when the store is closed.</returns>
     public async ValueTask DisposeAsync() => await _stopped.Value.ConfigureAwait(false);
+
+    private async Task<StopReport?> EndAsync()
+    {
+        // Whoever waits for a start that does not come is told so.
+        _running.TrySetException(new ObjectDisposedException(nameof(TributaryClient)));
+        StopReport? report = null;
+
+        if (_running.Task.IsCompletedSuccessfully)
+            report = await _running.Task.Result.StopAsync(_options.StopLimit).ConfigureAwait(false);
+        else
+            _ = _running.Task.Exception; // it is nobody's surprise
+
+        Store? stored;
+
+        lock (_gate)
+            (stored, _stored) = (_stored, null);
+
+        if (stored is not null)
+            await CloseAsync(stored).ConfigureAwait(false);
+
+        return report;
+    }
+
+    /// <summary>Reads what is stored, over a connection of its own.</summary>
+    private async Task<T> ReadingAsync<T>(Func<Store, Task<T>> read, CancellationToken ct)
+    {
+        Store store;
+
+        lock (_gate)
+        {
+            ObjectDisposedException.ThrowIf(_stopped.IsValueCreated, this);
+            store = _stored ??= Opened(Setup.openStoreToRead(_settings));
+        }
+
+        try
+        {
+            return await read(store).WaitAsync(ct).ConfigureAwait(false);
+        }
+        catch (Exception error) when (error is not OperationCanceledException)
+        {
+            throw new TributaryException(TributaryErrorKind.StoreFailed, error.Message, error);
+        }
+    }
+
+    private static TokenId TokenOf(string token, string parameter)
+    {
+        var parsed = TokenId.Parse(token);
+        return parsed.IsOk ? parsed.ResultValue : throw new ArgumentException(parsed.ErrorValue, parameter);
+    }
+
+    private static Query QueryOf(TradeQuery query, IEnumerable<Market> markets)
+    {
+        var all = QueryModule.everything;
+        var (exchange, market) = (all.Exchange, all.Market);
+
+        if (query.Market is { } name)
+        {
+            var found = markets.FirstOrDefault(known => known.Slug == name || known.Market.ToString() == name)
+                ?? throw new TributaryException(TributaryErrorKind.UnknownMarket, $"Nothing is stored of a market '{name}'.");
+
+            exchange = FSharpValueOption<ExchangeId>.NewValueSome(found.Exchange);
+            market = FSharpValueOption<MarketId>.NewValueSome(found.Market);
+        }
+
+        return new(
+            exchange,
+            market,
+            query.Token is { } token
+                ? FSharpValueOption<TokenId>.NewValueSome(TokenOf(token, nameof(query)))
+                : all.Token,
+            query.Since is { } since ? InstantModule.ofDateTimeOffset(since) : all.Since,
+            query.Until is { } until ? InstantModule.ofDateTimeOffset(until) : all.Until,
+            all.Limit,
+            all.Latest);
+    }
+
+    private Func<Tributary.MarketEvent, bool> Wanted(StreamFilter filter)
+    {
+        var (markets, tokens) = (filter.Markets.ToHashSet(), filter.Tokens.ToHashSet());
+
+        bool IsOf(MarketId market, string? token) =>
+            (markets.Count == 0 || markets.Contains(market.ToString()) || markets.Contains(SlugOf(market)))
+            && (tokens.Count == 0 || (token is not null && tokens.Contains(token)));
+
+        bool Has(MarketEventKinds kind) => (filter.Kinds & kind) != 0;
+
+        return happened => happened switch
+        {
+            Tributary.MarketEvent.Trade { Item: var it } => Has(MarketEventKinds.Trades) && IsOf(it.Market, it.Token.ToString()),
+            Tributary.MarketEvent.Book { Item: var it } => Has(MarketEventKinds.Books) && IsOf(it.Market, it.Token.ToString()),
+            Tributary.MarketEvent.Delta { Item: var it } => Has(MarketEventKinds.BookDeltas) && IsOf(it.Market, it.Token.ToString()),
+            Tributary.MarketEvent.Gap { Item: var it } => Has(MarketEventKinds.Gaps) && IsOf(it.Market, Door.Text(it.Token)),
+            Tributary.MarketEvent.Market { Item: var it } => Heard(it) && Has(MarketEventKinds.Markets) && IsOf(it.Market, null),
+            _ => true,
+        };
+    }
+
+    /// <summary>A market's slug is known from here on, whoever wants to hear of it.</summary>
+    private bool Heard(Market market)
+    {
+        _slugs[market.Market] = market.Slug;
+        return true;
+    }
 
     /// <summary>
     /// Reads the trades of markets, newest first, back to a moment, and stores them. What was read is noted with the rows: the same
@@ -225,9 +481,13 @@ public sealed class TributaryClient : IAsyncDisposable
     }
 
     private async IAsyncEnumerable<MarketEvent> ReadAsync(
-        ChannelReader<Tributary.MarketEvent> reader,
+        ChannelReader<Tributary.MarketEvent>? subscribed,
+        Func<Tributary.MarketEvent, bool> isWanted,
         [EnumeratorCancellation] CancellationToken ct)
     {
+        var reader = subscribed
+            ?? (await _running.Task.WaitAsync(ct).ConfigureAwait(false)).Subscribe(_options.StreamCapacity, isWanted);
+
         while (await HasMoreAsync(reader, ct).ConfigureAwait(false))
         {
             while (reader.TryRead(out var happened))
@@ -263,7 +523,6 @@ public sealed class TributaryClient : IAsyncDisposable
             case Tributary.MarketEvent.Gap { Item: var gap }:
                 return Door.Event(gap, SlugOf(gap.Market), _options.TimeProvider.GetUtcNow());
             case Tributary.MarketEvent.Market { Item: var market }:
-                _slugs[market.Market] = market.Slug;
                 return Door.Event(market);
             default:
                 throw new InvalidOperationException($"An event of an unknown kind: {happened}");
@@ -274,7 +533,14 @@ public sealed class TributaryClient : IAsyncDisposable
 
     private static Settings SettingsOf(TributaryOptions options)
     {
-        var settings = Good(Setup.read(options.ConfigPath is { } place ? FSharpOption<string>.Some(place) : null));
+        var mistakes = options.Mistakes().ToList();
+        var read = Setup.read(options.ConfigPath is { } place ? FSharpOption<string>.Some(place) : null);
+
+        // Without a configuration there is nothing to compare the options with.
+        if (!read.IsOk)
+            throw Wrong([.. mistakes, .. read.ErrorValue.Select(MistakeModule.render)]);
+
+        var settings = read.ResultValue;
 
         if (options.StorePath is { } path)
             settings = Setup.storingAt(path, settings);
@@ -283,14 +549,13 @@ public sealed class TributaryClient : IAsyncDisposable
         {
             var sending = Setup.sendingTo(options.StorePath is not null, connection, settings);
 
-            settings = sending.IsOk
-                ? sending.ResultValue
-                : throw new TributaryException(
-                    TributaryErrorKind.Configuration,
-                    $"{nameof(TributaryOptions.QuestDb)}: {sending.ErrorValue}");
+            if (sending.IsOk)
+                settings = sending.ResultValue;
+            else
+                mistakes.Add($"{nameof(TributaryOptions.QuestDb)}: {sending.ErrorValue}");
         }
 
-        if (options.ExchangeUrl is { } address)
+        if (options.ExchangeUrl is { IsAbsoluteUri: true } address)
             settings = Setup.askingAt(address, settings);
 
         if (options.Collector is { } collector)
@@ -304,26 +569,26 @@ public sealed class TributaryClient : IAsyncDisposable
             options.MarketsEvery ?? schedule.Markets,
             settings);
 
-        return Good(Setup.check(Setup.picking(options.Markets, options.Events, settings)));
+        var found = Setup.check(Setup.picking(options.Markets, options.Events, settings));
+
+        if (!found.IsOk)
+            mistakes.AddRange(found.ErrorValue.Select(MistakeModule.render));
+
+        return mistakes.Count == 0 ? found.ResultValue : throw Wrong(mistakes);
     }
 
-    private static Settings Good(FSharpResult<Settings, Microsoft.FSharp.Collections.FSharpList<Mistake>> settings) =>
-        settings.IsOk
-            ? settings.ResultValue
-            : throw new TributaryException(
-                TributaryErrorKind.Configuration,
-                string.Join(Environment.NewLine, settings.ErrorValue.Select(MistakeModule.render)));
+    private static TributaryException Wrong(IEnumerable<string> mistakes) =>
+        new(TributaryErrorKind.Configuration, string.Join(Environment.NewLine, mistakes));
 
-    private static Store Open(Settings settings, ILogger log)
-    {
-        var opened = Setup.openStore(settings, TimeProvider.System, log);
+    private static Store Open(Settings settings, ILogger log) =>
+        Opened(Setup.openStore(settings, TimeProvider.System, log));
 
-        return opened.IsOk
+    private static Store Opened(FSharpResult<Store, OpenFault> opened) =>
+        opened.IsOk
             ? opened.ResultValue
             : throw new TributaryException(
                 opened.ErrorValue.IsInUse ? TributaryErrorKind.StoreInUse : TributaryErrorKind.StoreFailed,
                 opened.ErrorValue.ToString());
-    }
 
     private static ValueTask CloseAsync(Store store) => store.Close.Invoke(null!);
 

@@ -66,6 +66,22 @@ public sealed record TributaryOptions
     /// <summary>The clock. Default the system's.</summary>
     public TimeProvider TimeProvider { get; init; } = TimeProvider.System;
 
+    /// <summary>What makes no sense whatever the configuration says, a sentence each.</summary>
+    internal IEnumerable<string> Mistakes()
+    {
+        if (StreamCapacity < 1)
+            yield return $"{nameof(StreamCapacity)}: expected at least 1; got {StreamCapacity}";
+
+        if (StopLimit <= TimeSpan.Zero || StopLimit > TimeSpan.FromHours(1))
+            yield return $"{nameof(StopLimit)}: expected up to 1 hour; got {StopLimit}";
+
+        if (ExchangeUrl is { } url && (!url.IsAbsoluteUri || url.Scheme is not ("http" or "https")))
+            yield return $"{nameof(ExchangeUrl)}: expected an address such as http://localhost:8080; got '{url}'";
+
+        if (StorePath is "")
+            yield return $"{nameof(StorePath)}: expected a file; got an empty text";
+    }
+
     /// <summary>Shows no member: <see cref="QuestDb"/> may hold a password.</summary>
     public override string ToString() => nameof(TributaryOptions);
 }

@@ -6,14 +6,44 @@ open System.Threading
 open System.Threading.Tasks
 open Tributary.Stores
 
-/// The trades of one market in parts: whole seconds of them, in the order of time, so many as fit into memory.
+/// Trades in parts: whole seconds of them, in the order of time, so many as fit into memory.
 [<RequireQualifiedAccess>]
-module internal InParts =
+module InParts =
     let private most = 20_000
 
-    /// Calls `part` with the trades of each part and with the time that it covers. A second with more trades than a part holds is
-    /// read as a whole.
-    let trades
+    /// The first part of the trades that a query is about, and where the next one begins; nothing when this was the last. A second with
+    /// more trades than a part holds is read as a whole. The query's limit restricts nothing.
+    let next (store: Store) (query: Query) : Task<struct (Trade list * Instant voption)> = task {
+        let mutable limit = most
+        let mutable found = Unchecked.defaultof<struct (Trade list * Instant voption)>
+
+        while limit > 0 do
+            let! trades =
+                store.Trades {
+                    query with
+                        Limit = limit
+                        Latest = false
+                }
+
+            if trades.Length < limit then
+                found <- struct (trades, ValueNone)
+                limit <- 0
+            else
+                // The last second may go on behind the limit.
+                let last = (List.last trades).At
+                let edge = Instant.ofMicros (last.Micros - last.Micros % 1_000_000L)
+
+                if edge > query.Since then
+                    found <- struct (trades |> List.takeWhile (fun trade -> trade.At < edge), ValueSome edge)
+                    limit <- 0
+                else
+                    limit <- limit * 2
+
+        return found
+    }
+
+    /// Calls `part` with the trades of each part of a market's and with the time that it covers.
+    let internal trades
         (store: Store)
         (exchange: ExchangeId)
         (market: MarketId)
@@ -21,39 +51,23 @@ module internal InParts =
         (part: Interval -> Trade list -> Task<unit>)
         (ct: CancellationToken)
         : Task<unit> = task {
-        let mutable since, limit = span.Since, most
+        let mutable since = span.Since
 
         while since < span.Until do
             ct.ThrowIfCancellationRequested()
 
-            let! found =
-                store.Trades {
+            let! struct (found, following) =
+                next store {
                     Query.everything with
                         Exchange = ValueSome exchange
                         Market = ValueSome market
                         Since = since
                         Until = span.Until
-                        Limit = limit
                 }
 
-            if found.Length < limit then
-                do! part { span with Since = since } found
-                since <- span.Until
-            else
-                // The last second may go on behind the limit.
-                let last = (List.last found).At
-                let edge = Instant.ofMicros (last.Micros - last.Micros % 1_000_000L)
-
-                if edge > since then
-                    do!
-                        part
-                            { Since = since; Until = edge }
-                            (found |> List.takeWhile (fun trade -> trade.At < edge))
-
-                    since <- edge
-                    limit <- most
-                else
-                    limit <- limit * 2
+            let until = following |> ValueOption.defaultValue span.Until
+            do! part { Since = since; Until = until } found
+            since <- until
     }
 
 /// Audits of what a store holds.

@@ -199,7 +199,7 @@ type Engine
 
     let ready = TaskCompletionSource TaskCreationOptions.RunContinuationsAsynchronously
     let refreshed = HashSet<ExchangeId>()
-    let readers = ConcurrentDictionary<Channel<MarketEvent>, unit>()
+    let readers = ConcurrentDictionary<Channel<MarketEvent>, MarketEvent -> bool>()
     let working = ConcurrentDictionary<Task, unit>()
     let told = HashSet<string>()
 
@@ -226,8 +226,11 @@ type Engine
                         MarketEvent.Gap gap
             ]
 
-            for KeyValue(channel, ()) in readers do
-                if events |> List.exists (channel.Writer.TryWrite >> not) then
+            for KeyValue(channel, isWanted) in readers do
+                let isLost event =
+                    isWanted event && not (channel.Writer.TryWrite event)
+
+                if events |> List.exists isLost then
                     readers.TryRemove channel |> ignore
 
                     channel.Writer.TryComplete(
@@ -1136,10 +1139,13 @@ type Engine
     member _.Ready: Task = ready.Task
     member _.Died: Task = died.Task
 
-    member _.Subscribe(capacity: int) : ChannelReader<MarketEvent> =
+    member _.Subscribe(capacity: int, isWanted: Func<MarketEvent, bool>) : ChannelReader<MarketEvent> =
         let channel = Channel.CreateBounded<MarketEvent> capacity
-        readers[channel] <- ()
+        readers[channel] <- isWanted.Invoke
         channel.Reader
+
+    member this.Subscribe(capacity: int) =
+        this.Subscribe(capacity, (fun _ -> true))
 
     member _.Pause() = hear (Signal.Pause Cause.Paused)
     member _.Resume() = hear (Signal.Resume Cause.Paused)
@@ -1194,7 +1200,7 @@ type Engine
         for venue in venues do
             (venue.Transport :> IDisposable).Dispose()
 
-        for KeyValue(channel, ()) in readers do
+        for channel in readers.Keys do
             channel.Writer.TryComplete() |> ignore
 
         let rows = meters.Total Count.eventsStored

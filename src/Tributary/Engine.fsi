@@ -86,6 +86,9 @@ type Engine =
     /// of its channel (`OverflowException`), and is read no further: it never misses something without knowing.
     member Subscribe: capacity: int -> ChannelReader<MarketEvent>
 
+    /// As the other, of the events that are wanted; the others do not count.
+    member Subscribe: capacity: int * isWanted: Func<MarketEvent, bool> -> ChannelReader<MarketEvent>
+
     /// Nothing is asked until `Resume`; what falls due meanwhile becomes gaps of cause `Paused`.
     member Pause: unit -> unit
     member Resume: unit -> unit

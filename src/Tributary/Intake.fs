@@ -56,11 +56,20 @@ type internal Intake
         | StoreFault.Failed detail -> detail
 
     /// Whatever a store throws is its failure too: a lane that stops silently would stop everything.
-    let tryWrite group = task {
-        try
-            return! store.Write group abandon.Token
-        with error ->
-            return Error(StoreFault.Failed error.Message)
+    let tryWrite (group: IReadOnlyList<Batch>) = task {
+        use span = Trace.start "commit" Diagnostics.ActivityKind.Internal
+        Trace.tag "batches" group.Count span
+        Trace.tag "rows" (group |> Seq.sumBy _.RowCount) span
+
+        let! written = task {
+            try
+                return! store.Write group abandon.Token
+            with error ->
+                return Error(StoreFault.Failed error.Message)
+        }
+
+        Trace.tag "outcome" (if written.IsOk then "ok" else "failed") span
+        return written
     }
 
     /// Writes a group until the store takes it; false when told to give up.

@@ -1,6 +1,7 @@
 namespace Tributary
 
 open System.Collections.Concurrent
+open System.Diagnostics
 open System.Diagnostics.Metrics
 open System.Threading
 
@@ -65,6 +66,24 @@ module Count =
     let untilDurable = "receive_to_durable"
     /// Transactions of the store.
     let commits = "commits"
+
+/// Spans for whoever traces the process: `request` (tags `endpoint`, `outcome`) around each attempt, and `commit` (tags `batches`, `rows`,
+/// `outcome`) around each transaction of the store. Nobody listening, they cost nothing.
+[<RequireQualifiedAccess>]
+module Trace =
+    /// The name under which .NET listeners find the spans.
+    [<Literal>]
+    let SourceName = "Tributary"
+
+    let private source = new ActivitySource(SourceName)
+
+    let internal start (name: string) (kind: ActivityKind) : Activity | null =
+        source.StartActivity(name, kind)
+
+    let internal tag (key: string) (value: obj) (span: Activity | null) =
+        match span with
+        | null -> ()
+        | span -> span.SetTag(key, value) |> ignore
 
 /// Counters that can be read back: for `status`, for `collection_metrics`, and as .NET metrics for whoever listens.
 [<Sealed>]

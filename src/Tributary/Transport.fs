@@ -358,6 +358,8 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                 ResiliencePipelineBuilder<Attempt>(TimeProvider = clock).AddRetry(strategy).Build()
 
             let once (ct: CancellationToken) = task {
+                use span = Trace.start "request" Diagnostics.ActivityKind.Client
+                Trace.tag "endpoint" request.Endpoint span
                 let! result = attempt request judge ct
                 last.Value <- ValueSome result
 
@@ -368,6 +370,7 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                         | Error failure -> ValueSome failure
                 }
 
+                Trace.tag "outcome" (outcome tried) span
                 meters.Add(Count.requests, $"endpoint={request.Endpoint},outcome={outcome tried}")
                 return tried
             }

@@ -24,7 +24,7 @@ internal sealed class Simulator : IDisposable
     {
         var process = Process.Start(new ProcessStartInfo("dotnet")
         {
-            ArgumentList = { Program(), "simulate", "--port", "0", "--markets", "20" },
+            ArgumentList = { Build.Of("src", "Tributary.Cli"), "simulate", "--port", "0", "--markets", "20" },
             RedirectStandardOutput = true,
         })!;
 
@@ -40,22 +40,5 @@ internal sealed class Simulator : IDisposable
         _process.Kill(entireProcessTree: true);
         _process.WaitForExit();
         _process.Dispose();
-    }
-
-    /// <summary>The command line's build, of the same configuration as these tests.</summary>
-    private static string Program()
-    {
-        var built = Path.GetRelativePath(Root(), AppContext.BaseDirectory).Split(Path.DirectorySeparatorChar);
-        return Path.Combine([Root(), "src", "Tributary.Cli", .. built[2..5], "Tributary.Cli.dll"]);
-    }
-
-    private static string Root()
-    {
-        var folder = new DirectoryInfo(AppContext.BaseDirectory);
-
-        while (!File.Exists(Path.Combine(folder.FullName, "Tributary.sln")))
-            folder = folder.Parent!;
-
-        return folder.FullName;
     }
 }

@@ -95,6 +95,172 @@ public sealed class TributaryClientTests
     }
 
     [Test]
+    public async Task A_filter_leaves_out_what_is_not_wanted()
+    {
+        await using var client = await TributaryClient.StartAsync(Options);
+        var token = "";
+
+        await foreach (var happened in client.StreamAsync(new StreamFilter { Kinds = MarketEventKinds.Books }, Patience()).Take(3))
+            token = ((BookEvent)happened).Token;
+
+        var ofToken = new StreamFilter { Tokens = [token], Kinds = MarketEventKinds.Books | MarketEventKinds.BookDeltas };
+
+        await foreach (var happened in client.StreamAsync(ofToken, Patience()).Take(5))
+            Assert.That(happened is BookEvent { Token: var of } ? of : ((BookDeltaEvent)happened).Token, Is.EqualTo(token));
+
+        var ofMarket = client.StreamAsync(new StreamFilter { Markets = [_exchange.Market] }, Patience());
+        Assert.That(await ofMarket.AnyAsync(), Is.True);
+        using var soon = new CancellationTokenSource(TimeSpan.FromSeconds(2));
+
+        await Assert.CatchAsync<OperationCanceledException>(
+            async () => await client.StreamAsync(new StreamFilter { Markets = ["another"] }, soon.Token).AnyAsync(soon.Token),
+            "nothing is collected of another market");
+    }
+
+    [Test]
+    public async Task What_is_stored_is_read_while_it_is_collected_and_afterwards()
+    {
+        var heard = new List<MarketEvent>();
+
+        await using (var client = await TributaryClient.StartAsync(Options))
+        {
+            await foreach (var happened in client.StreamAsync(Patience()))
+            {
+                heard.Add(happened);
+
+                if (heard.OfType<TradeEvent>().Count() >= 3 && heard.OfType<BookEvent>().Count() >= 4)
+                    break;
+            }
+
+            Assert.That((await client.GetMarketsAsync()).Single().Slug, Is.EqualTo(_exchange.Market));
+        }
+
+        await using var reader = new TributaryClient(Options);
+        Assert.That(reader.IsRunning, Is.False);
+        var market = (await reader.GetMarketsAsync()).Single();
+        var all = await reader.GetTradesAsync(new TradeQuery { Market = market.Slug }).ToListAsync();
+        Assert.That(all, Is.Ordered.By(nameof(TradeEvent.At)));
+        Assert.That(heard.OfType<TradeEvent>(), Is.SubsetOf(all));
+
+        foreach (var source in Enum.GetValues<TradeSource>())
+        {
+            var own = await reader.GetTradesAsync(new TradeQuery { Market = market.Market, Source = source }).ToListAsync();
+            Assert.That(own, Is.EqualTo(all.Where(trade => trade.Source == source)));
+        }
+
+        var (since, until) = (all[1].At, all[^1].At);
+        var part = await reader.GetTradesAsync(new TradeQuery { Since = since, Until = until }).ToListAsync();
+        Assert.That(part, Is.EqualTo(all.Where(trade => trade.At >= since && trade.At < until)));
+        var token = all[0].Token;
+        Assert.That(await reader.GetTradesAsync(new TradeQuery { Token = token }).AllAsync(trade => trade.Token == token), Is.True);
+
+        var whole = heard.OfType<BookEvent>().First(book => book.Verdict == BookVerdict.Verified && book.Bids.Count > 0);
+        var answer = await reader.GetBookAsync(whole.Token, whole.At);
+        Assert.That(answer, Is.InstanceOf<KnownBook>(), answer.ToString());
+        Assert.That(((KnownBook)answer).BestBid, Is.Not.Null);
+        var early = (UnknownBook)await reader.GetBookAsync(whole.Token, LongAgo);
+
+        Assert.Multiple(() =>
+        {
+            Assert.That(early.Reason, Is.EqualTo(UnknownReason.Before));
+            Assert.That(early.Since, Is.Null);
+            Assert.That(early.Until, Is.GreaterThan(LongAgo));
+            Assert.That(early.Explanation, Does.Contain("later"));
+        });
+
+        var unknown = await Refusal(async () => await reader.GetTradesAsync(new TradeQuery { Market = "no-such" }).AnyAsync());
+        Assert.That(unknown.Kind, Is.EqualTo(TributaryErrorKind.UnknownMarket));
+        Assert.That((await Assert.ThrowsAsync<ArgumentException>(() => reader.GetBookAsync("", since)))!.ParamName, Is.EqualTo("token"));
+    }
+
+    [Test]
+    public async Task A_store_that_is_not_there_is_named_with_what_makes_one()
+    {
+        await using var client = new TributaryClient(Options);
+        var error = await Refusal(() => client.GetMarketsAsync());
+        Assert.That(error.Kind, Is.EqualTo(TributaryErrorKind.StoreFailed));
+        Assert.That(error.Message, Does.Contain(Options.StorePath!).And.Contain("tributary start"));
+    }
+
+    [Test]
+    public async Task A_reader_may_come_before_the_start_and_a_client_starts_once()
+    {
+        var client = new TributaryClient(Options);
+        var early = client.StreamAsync(Patience()).FirstAsync();
+        await client.StartAsync();
+        Assert.That(client.IsRunning, Is.True);
+        Assert.That((await early).Exchange, Is.EqualTo("polymarket"));
+        await Assert.ThrowsAsync<InvalidOperationException>(() => client.StartAsync());
+        await client.StopAsync();
+        Assert.That(client.IsRunning, Is.False);
+        await Assert.ThrowsAsync<ObjectDisposedException>(() => client.StartAsync());
+
+        var never = new TributaryClient(Options);
+        var waiting = never.StreamAsync(Patience()).FirstAsync();
+        await never.DisposeAsync();
+        await Assert.ThrowsAsync<ObjectDisposedException>(async () => await waiting);
+    }
+
+    [Test]
+    public async Task No_thread_is_left_behind()
+    {
+        async Task Once()
+        {
+            await using var client = await TributaryClient.StartAsync(Options);
+            await client.StreamAsync(Patience()).FirstAsync();
+        }
+
+        static int Threads()
+        {
+            using var own = System.Diagnostics.Process.GetCurrentProcess();
+            return own.Threads.Count;
+        }
+
+        for (var warm = 0; warm < 3; warm++)
+            await Once();
+
+        var before = Threads();
+
+        for (var run = 0; run < 12; run++)
+            await Once();
+
+        Assert.That(Threads(), Is.LessThan(before + 12), "one thread for each run would be left");
+    }
+
+    [Test]
+    public async Task Requests_and_commits_are_traced_and_counted_under_the_public_names()
+    {
+        var spans = new System.Collections.Concurrent.ConcurrentBag<string>();
+        var counters = new System.Collections.Concurrent.ConcurrentBag<string>();
+
+        using var traces = new System.Diagnostics.ActivityListener
+        {
+            ShouldListenTo = source => source.Name == TributaryDiagnostics.ActivitySourceName,
+            Sample = (ref System.Diagnostics.ActivityCreationOptions<System.Diagnostics.ActivityContext> _) =>
+                System.Diagnostics.ActivitySamplingResult.AllData,
+            ActivityStopped = span => spans.Add($"{span.OperationName} {span.GetTagItem("outcome")}"),
+        };
+
+        System.Diagnostics.ActivitySource.AddActivityListener(traces);
+        using var meters = new System.Diagnostics.Metrics.MeterListener();
+
+        meters.InstrumentPublished = (instrument, listener) =>
+        {
+            if (instrument.Meter.Name == TributaryDiagnostics.MeterName)
+                listener.EnableMeasurementEvents(instrument);
+        };
+
+        meters.SetMeasurementEventCallback<long>((instrument, _, _, _) => counters.Add(instrument.Name));
+        meters.Start();
+
+        await using (var client = await TributaryClient.StartAsync(Options))
+            await client.StreamAsync(Patience()).OfType<BookEvent>().FirstAsync();
+
+        Assert.That(spans, Has.Member("request ok").And.Member("commit ok"));
+        Assert.That(counters, Has.Member("tributary.requests").And.Member("tributary.events_stored"));
+    }
+
+    [Test]
     public async Task The_status_counts_what_is_followed()
     {
         await using var client = await TributaryClient.StartAsync(Options);
@@ -152,7 +318,7 @@ public sealed class TributaryClientTests
         var again = await TributaryClient.BackfillAsync(Options, Options.Markets, LongAgo);
         Assert.That(again.Markets.Sum(read => read.Rows) - again.NewRows, Is.GreaterThanOrEqualTo(streamed));
         Assert.Throws<ObjectDisposedException>(() => client.StreamAsync());
-        await Assert.DoesNotThrowAsync(client.StopAsync, "stopping again changes nothing");
+        await Assert.DoesNotThrowAsync(() => client.StopAsync(), "stopping again changes nothing");
     }
 
     [Test]
@@ -203,10 +369,21 @@ public sealed class TributaryClientTests
     [Test]
     public async Task All_mistakes_in_the_options_are_named_at_once()
     {
-        var wrong = Options with { Markets = ["two words"], Collector = "$", BooksEvery = TimeSpan.FromMilliseconds(1) };
+        var wrong = Options with
+        {
+            Markets = ["two words"],
+            Collector = "$",
+            BooksEvery = TimeSpan.FromMilliseconds(1),
+            StreamCapacity = 0,
+            StopLimit = TimeSpan.Zero,
+            ExchangeUrl = new Uri("ftp://exchange"),
+            QuestDb = "tcp::addr=x;",
+        };
+
         var error = await Refusal(() => TributaryClient.StartAsync(wrong));
         Assert.That(error.Kind, Is.EqualTo(TributaryErrorKind.Configuration));
         Assert.That(error.Message, Does.Contain("slug: ").And.Contain("collector: ").And.Contain("books: "));
+        Assert.That(error.Message, Does.Contain("StreamCapacity: ").And.Contain("StopLimit: ").And.Contain("ExchangeUrl: ").And.Contain("QuestDb: "));
     }
 
     [Test]
