@@ -258,12 +258,22 @@ module Plan =
 
     // ---- jobs
 
+    /// The horizon moves on while one reads: that nothing is left of its last day is not worth another pass …
+    let private beforeHorizon = TimeSpan.FromDays 1.0
+
+    /// … but a pass that comes so far takes that day, too.
+    let private upToHorizon (source: HistorySource) (now: Instant) (wanted: Wanted list) (since: Instant) =
+        match source.Limits.Horizon with
+        | ValueSome horizon when since <= now - horizon + beforeHorizon ->
+            let first = wanted |> List.map _.Since |> List.min
+            min since (max first (now - horizon))
+        | _ -> since
+
     /// What a source can be read for, of what is wanted.
     let private servable (source: HistorySource) (now: Instant) (wanted: Wanted) : Interval =
         let since =
             match source.Limits.Horizon with
-            // The horizon moves on while one reads.
-            | ValueSome horizon -> max wanted.Since (now - horizon + TimeSpan.FromDays 1.0)
+            | ValueSome horizon -> max wanted.Since (now - horizon + beforeHorizon)
             | ValueNone -> wanted.Since
 
         let since =
@@ -399,7 +409,7 @@ module Plan =
                     |> List.map (fun (part, members) -> {
                         Source = source
                         Markets = members |> List.map (fun struct (market, _) -> market)
-                        Since = part.Since
+                        Since = upToHorizon source now wanted part.Since
                         Until = part.Until
                         Place = ""
                         Carry = Trades.noCarry

@@ -377,6 +377,24 @@ let ``what was read is not asked for again, and what came since is`` () =
     equal (seconds (now - 3_000L)) job.Since
     equal (seconds now - HistoryState.settled) job.Until
 
+[<Test>]
+let ``a source is read up to its horizon, whose last day is not worth another pass`` () =
+    let threeYears = TimeSpan.FromDays 1095.0
+    let stored = Stored()
+    let job = (planned stored [ "v2" ] (wholePast now)).Head
+    equal (seconds now - threeYears) job.Since
+
+    // Three quarters of an hour behind the edge.
+    let fill = {
+        Second = now - 1095L * 86_400L + 2_700L
+        Number = 1
+        Size = 1_000_000L
+    }
+
+    read usual [| fill |] stored [ "v2" ] (wholePast now) never |> isTrue
+    equal 1 stored.Ids.Count
+    equal [] (planned stored [ "v2" ] (wholePast now) |> List.map _.Since)
+
 [<TestCase(true)>]
 [<TestCase(false)>]
 let ``a second that v1 does not give whole is a gap, and no fill is made up`` (repeats: bool) =
