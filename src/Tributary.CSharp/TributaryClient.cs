@@ -153,7 +153,7 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
                 TributaryErrorKind.Configuration,
                 "There is nothing to collect: name markets or events, or a configuration that does.");
 
-        var store = Open(_settings, LogOf(_options));
+        var store = Open(_options, _settings);
 
         try
         {
@@ -336,7 +336,8 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
         lock (_gate)
             (stored, _stored) = (_stored, null);
 
-        if (stored is not null)
+        // A store of the caller's own is closed with the engine, or was never opened.
+        if (stored is not null && (_options.Store is null || report is null))
             await CloseAsync(stored).ConfigureAwait(false);
 
         return report;
@@ -350,7 +351,9 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
         lock (_gate)
         {
             ObjectDisposedException.ThrowIf(_stopped.IsValueCreated, this);
-            store = _stored ??= Opened(Setup.openStoreToRead(_settings));
+            store = _stored ??= _options.Store is { } own
+                ? StoreDoor.Open(own, _settings.Collector)
+                : Opened(Setup.openStoreToRead(_settings));
         }
 
         try
@@ -449,7 +452,7 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
         CancellationToken ct = default)
     {
         var settings = SettingsOf(options);
-        var store = Open(settings, LogOf(options));
+        var store = Open(options, settings);
 
         try
         {
@@ -580,8 +583,10 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
     private static TributaryException Wrong(IEnumerable<string> mistakes) =>
         new(TributaryErrorKind.Configuration, string.Join(Environment.NewLine, mistakes));
 
-    private static Store Open(Settings settings, ILogger log) =>
-        Opened(Setup.openStore(settings, TimeProvider.System, log));
+    private static Store Open(TributaryOptions options, Settings settings) =>
+        options.Store is { } own
+            ? StoreDoor.Open(own, settings.Collector)
+            : Opened(Setup.openStore(settings, TimeProvider.System, LogOf(options)));
 
     private static Store Opened(FSharpResult<Store, OpenFault> opened) =>
         opened.IsOk

@@ -26,6 +26,11 @@ public sealed record TributaryOptions
     /// </summary>
     public string? QuestDb { get; init; }
 
+    /// <summary>
+    /// A store of your own instead of all of these: it is written to, and read from, and disposed with the client. Default none.
+    /// </summary>
+    public ITributaryStore? Store { get; init; }
+
     /// <summary>Slugs of markets to collect, beside those of the configuration. Default none.</summary>
     public IReadOnlyList<string> Markets { get; init; } = [];
 
@@ -77,6 +82,9 @@ public sealed record TributaryOptions
 
         if (ExchangeUrl is { } url && (!url.IsAbsoluteUri || url.Scheme is not ("http" or "https")))
             yield return $"{nameof(ExchangeUrl)}: expected an address such as http://localhost:8080; got '{url}'";
+
+        if (Store is not null && (StorePath ?? QuestDb) is not null)
+            yield return $"{nameof(Store)}: one store, please: neither {nameof(StorePath)} nor {nameof(QuestDb)} beside it";
 
         if (StorePath is "")
             yield return $"{nameof(StorePath)}: expected a file; got an empty text";

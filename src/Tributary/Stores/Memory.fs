@@ -8,23 +8,6 @@ open System.Threading
 open System.Threading.Tasks
 open Tributary
 
-/// A version is described by all but these.
-let private described (market: Market) = {
-    market with
-        Volume = ValueNone
-        Liquidity = ValueNone
-        OpenInterest = ValueNone
-        Updated = ValueNone
-        Received = Instant.ofMicros 0L
-        Raw = ""
-}
-
-let private momentOf (market: Market) =
-    ValueOption.defaultValue market.Received market.Updated
-
-let private hasStats (market: Market) =
-    market.Volume.IsSome || market.Liquidity.IsSome || market.OpenInterest.IsSome
-
 let private earliest (times: Instant list) =
     if times.IsEmpty then
         ValueNone
@@ -72,67 +55,39 @@ type private Tables(collector: string) =
             versions[struct (exchange, market)] <- none
             none
 
-    let newest (found: Market seq) =
-        found
-        |> Seq.sortBy (fun version -> struct (momentOf version, version.Received))
-        |> Seq.tryLast
-
     let writeMarket (market: Market) =
         let found = versionsOf market.Exchange market.Market
-        let at = momentOf market
-        let before = found |> Seq.filter (fun version -> momentOf version <= at) |> newest
-        let isSame (version: Market) = described version = described market
 
-        let isKnown =
-            Option.exists isSame before
-            || found |> Seq.exists (fun version -> momentOf version = at && isSame version)
-
-        if not isKnown then
+        if Merging.isNews found market then
             found.Add market
 
-        if hasStats market then
-            stats.TryAdd(struct (market.Exchange, market.Market, at), market) |> ignore
+        if Merging.hasStats market then
+            stats.TryAdd(struct (market.Exchange, market.Market, Merging.momentOf market), market)
+            |> ignore
 
     /// The newest version, with the newest numbers beside it.
     let current (found: ResizeArray<Market>) =
-        newest found
+        Merging.newest found
         |> Option.map (fun version ->
-            let numbers =
-                stats
-                |> Seq.filter (fun (KeyValue(struct (exchange, market, _), _)) ->
-                    exchange = version.Exchange && market = version.Market)
-                |> Seq.sortBy (fun (KeyValue(struct (_, _, at), _)) -> at)
-                |> Seq.tryLast
+            stats
+            |> Seq.filter (fun (KeyValue(struct (exchange, market, _), _)) ->
+                exchange = version.Exchange && market = version.Market)
+            |> Seq.sortBy (fun (KeyValue(struct (_, _, at), _)) -> at)
+            |> Seq.tryLast
+            |> ValueOption.ofOption
+            |> ValueOption.map _.Value
+            |> fun numbers -> Merging.withStats numbers version)
 
-            match numbers with
-            | Some(KeyValue(_, numbers)) -> {
-                version with
-                    Volume = numbers.Volume
-                    Liquidity = numbers.Liquidity
-                    OpenInterest = numbers.OpenInterest
-              }
-            | None -> version)
+    let known (table: Dictionary<'k, 'v>) key =
+        match table.TryGetValue key with
+        | true, value -> ValueSome value
+        | _ -> ValueNone
 
-    /// A gap is only ever closed or healed, never opened again.
     let writeGap (gap: Gap) =
         let key =
             struct (gap.Exchange, gap.Stream, gap.Market, gap.Token, gap.Since, gap.Cause)
 
-        match gaps.TryGetValue key with
-        // What was dropped of our own making grows with every drop, and what was healed before is torn open again.
-        | true, known when gap.Cause = Cause.Overrun && gap.Until > known.Until && known.Until.IsSome ->
-            gaps[key] <- {
-                known with
-                    Until = gap.Until
-                    Healed = ValueNone
-            }
-        | true, known ->
-            gaps[key] <- {
-                known with
-                    Until = ValueOption.orElse gap.Until known.Until
-                    Healed = ValueOption.orElse gap.Healed known.Healed
-            }
-        | _ -> gaps[key] <- gap
+        gaps[key] <- Merging.gap (known gaps key) gap
 
     let writeBatch (batch: Batch) =
         for market in batch.Markets do
@@ -173,14 +128,7 @@ type private Tables(collector: string) =
             writeGap gap
 
         for checkpoint in batch.Checkpoints do
-            // A watermark never goes back: what was read stays read, whatever order the reports come in.
-            checkpoints[checkpoint.Job] <-
-                match checkpoints.TryGetValue checkpoint.Job with
-                | true, known -> {
-                    checkpoint with
-                        Watermark = max known.Watermark checkpoint.Watermark
-                  }
-                | _ -> checkpoint
+            checkpoints[checkpoint.Job] <- Merging.checkpoint (known checkpoints checkpoint.Job) checkpoint
 
         for row in batch.Rejections do
             rejections.TryAdd(struct (row.Exchange, row.Reason, Convert.ToBase64String row.Bytes), row)
@@ -279,16 +227,7 @@ type private Tables(collector: string) =
 
     member _.Gaps(query: Query) : RecordedGap list =
         gaps.Values
-        |> Seq.filter (fun gap ->
-            isWithin query gap.Exchange gap.Market
-            && (match query.Token, gap.Token with
-                | ValueNone, _ -> true
-                | wanted, ValueSome _ -> wanted = gap.Token
-                | _, ValueNone -> query.Market.IsSome)
-            && gap.Since < query.Until
-            && (match gap.Until with
-                | ValueSome until -> until > query.Since || gap.Since >= query.Since
-                | ValueNone -> true))
+        |> Seq.filter (Merging.isAbout query)
         |> Seq.sortBy _.Since
         |> upTo query
         |> List.map (fun gap -> { Collector = collector; Gap = gap })

@@ -1,15 +1,89 @@
 namespace Tributary.Tests.Stores
 
 open System
+open System.Collections.Concurrent
+open System.Collections.Generic
 open System.IO
 open System.Threading
+open System.Threading.Tasks
 open NUnit.Framework
 open Tributary
 open Tributary.Stores
 open Tributary.Tests.Stores.Vocabulary
 open Tributary.Tests.Stores.QuestDbSupport
 
-/// What every store promises: one run for each line of the registry.
+[<AutoOpen>]
+module DocumentsInMemory =
+    /// A place for documents as somebody might write one: it lives as long as its folder.
+    let internal places =
+        ConcurrentDictionary<string, Dictionary<struct (string * string), Document>>()
+
+    let internal documentsIn (folder: string) : DocumentStore =
+        let rows = places.GetOrAdd(folder, fun _ -> Dictionary())
+
+        let isIt (wanted: string voption) actual =
+            wanted.IsNone || wanted = ValueSome actual
+
+        let readOnly (rows: Document seq) : Task<IReadOnlyList<Document>> = Task.FromResult(Array.ofSeq rows)
+
+        {
+            Name = "documents"
+            Put =
+                fun documents _ ->
+                    for row in documents do
+                        rows[struct (row.Table, row.Key)] <- row
+
+                    Task.CompletedTask
+            Get =
+                fun table keys ->
+                    readOnly [|
+                        for key in keys do
+                            match rows.TryGetValue(struct (table, key)) with
+                            | true, row -> row
+                            | _ -> ()
+                    |]
+            Find =
+                fun query ->
+                    let found =
+                        rows.Values
+                        |> Seq.filter (fun row ->
+                            row.Table = query.Table
+                            && isIt query.Exchange row.Exchange
+                            && isIt query.Market row.Market
+                            && isIt query.Token row.Token
+                            && row.At >= query.Since
+                            && row.At < query.Until)
+                        |> Seq.sortWith (fun one other ->
+                            match compare one.At other.At with
+                            | 0 -> String.CompareOrdinal(one.Key, other.Key)
+                            | by -> by)
+                        |> Array.ofSeq
+
+                    let skipped =
+                        if query.Latest then
+                            max 0 (found.Length - query.Limit)
+                        else
+                            0
+
+                    readOnly (found |> Seq.skip skipped |> Seq.truncate query.Limit)
+            Totals =
+                fun table ->
+                    rows.Values
+                    |> Seq.filter (fun row -> row.Table = table)
+                    |> Seq.groupBy (fun row -> row.Exchange, row.Market)
+                    |> Seq.map (fun ((exchange, market), own) -> {
+                        Exchange = exchange
+                        Market = market
+                        Count = int64 (Seq.length own)
+                        First = own |> Seq.map _.At |> Seq.min
+                        Last = own |> Seq.map _.At |> Seq.max
+                    })
+                    |> Array.ofSeq
+                    |> fun totals -> Task.FromResult totals
+            Close = fun () -> ValueTask()
+        }
+
+/// What every store promises: one run for each line of the registry, and one for a store over documents.
 [<TestFixtureSource("Kinds")>]
 type StoreContractTests(kind: string) =
     let mutable folder = ""
@@ -26,7 +100,10 @@ type StoreContractTests(kind: string) =
                     Path = Path.Combine(folder, "test.db")
               }
 
-        patient (openAs settings)
+        if kind = "documents" then
+            Documents.store "main" (documentsIn folder)
+        else
+            patient (openAs settings)
 
     let size' text = Vocabulary.size text
 
@@ -46,7 +123,7 @@ type StoreContractTests(kind: string) =
                 Asks = Array.map storedLevel book.Asks
         }
 
-    static member Kinds = Registry.all |> List.map _.Name
+    static member Kinds = "documents" :: (Registry.all |> List.map _.Name)
 
     [<SetUp>]
     member _.Open() =
