@@ -161,6 +161,10 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
                 _slugs[market.Market] = market.Slug;
 
             var what = EngineOptions.Create(_settings, store, _options.TimeProvider, LogOf(_options));
+
+            if (_options.Exchange is { } exchange)
+                what = what.Collecting(ExchangeDoor.Open(exchange));
+
             return await Engine.StartAsync(what, ct).ConfigureAwait(false);
         }
         catch (Exception error)
@@ -452,6 +456,12 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
         CancellationToken ct = default)
     {
         var settings = SettingsOf(options);
+
+        if (options.Exchange is not null)
+            throw new TributaryException(
+                TributaryErrorKind.Configuration,
+                $"{nameof(options.Exchange)}: an exchange of one's own has no past to read; start a client, which follows its trades.");
+
         var store = Open(options, settings);
 
         try
@@ -537,7 +547,21 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
     private static Settings SettingsOf(TributaryOptions options)
     {
         var mistakes = options.Mistakes().ToList();
-        var read = Setup.read(options.ConfigPath is { } place ? FSharpOption<string>.Some(place) : null);
+        var known = Setup.known;
+
+        if (options.Exchange is { } exchange)
+        {
+            try
+            {
+                known = ListModule.OfSeq([Setup.knownAs(ExchangeDoor.Open(exchange))]);
+            }
+            catch (FormatException error)
+            {
+                throw Wrong([.. mistakes, $"{nameof(TributaryOptions.Exchange)}: {error.Message}"]);
+            }
+        }
+
+        var read = Setup.readOf(known, options.ConfigPath is { } place ? FSharpOption<string>.Some(place) : null);
 
         // Without a configuration there is nothing to compare the options with.
         if (!read.IsOk)
@@ -572,7 +596,7 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
             options.MarketsEvery ?? schedule.Markets,
             settings);
 
-        var found = Setup.check(Setup.picking(options.Markets, options.Events, settings));
+        var found = Setup.checkOf(known, Setup.picking(options.Markets, options.Events, settings));
 
         if (!found.IsOk)
             mistakes.AddRange(found.ErrorValue.Select(MistakeModule.render));

@@ -37,6 +37,9 @@ public sealed record TributaryOptions
     /// <summary>Slugs of events, all of whose markets are collected. Default none.</summary>
     public IReadOnlyList<string> Events { get; init; } = [];
 
+    /// <summary>An exchange of your own instead of the ones that Tributary knows. Default none.</summary>
+    public IExchange? Exchange { get; init; }
+
     /// <summary>
     /// An address to ask instead of the exchange's own, such as that of <c>tributary simulate</c>. Default: the real exchange.
     /// </summary>

@@ -127,6 +127,7 @@ let start (common: Common) (arguments: ParseResults<StartArguments>) = task {
                 Store = store
                 Clock = TimeProvider.System
                 Log = log
+                Collector = Setup.collector
                 ProgressLog = arguments.TryGetResult StartArguments.Progress_Log
                 Polled = ignore
             },

@@ -183,6 +183,7 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
                 Store = opened (Setup.openStore settings clock log)
                 Clock = clock
                 Log = log
+                Collector = Setup.collector
                 ProgressLog = None
                 Polled = polls.Enqueue
             },

@@ -32,6 +32,7 @@ type EngineOptions = {
     Store: Store
     Clock: TimeProvider
     Log: ILogger
+    Collector: CollectorSettings -> Collector
     ProgressLog: string option
     Polled: Polled -> unit
 } with
@@ -43,8 +44,14 @@ type EngineOptions = {
         Store = store
         Clock = clock
         Log = log
+        Collector = Setup.collector
         ProgressLog = None
         Polled = ignore
+    }
+
+    member this.Collecting(collector: Collector) : EngineOptions = {
+        this with
+            Collector = fun _ -> collector
     }
 
 type EngineStatus = {
@@ -1106,7 +1113,7 @@ type Engine
         let venues = [
             for settings in options.Settings.Collectors do
                 if settings.Enabled then
-                    let collector = Setup.collector settings
+                    let collector = options.Collector settings
 
                     match Setup.transport settings collector with
                     | Error message -> invalidArg (nameof options) $"{settings.Exchange}: {message}"

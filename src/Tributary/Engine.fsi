@@ -36,6 +36,8 @@ type EngineOptions = {
     Store: Store
     Clock: TimeProvider
     Log: ILogger
+    /// The collector of an exchange under its settings; those of the registry unless told otherwise.
+    Collector: CollectorSettings -> Collector
     /// A file to which a line is appended after each commit, for each job that got further: JSON with `job`, `watermark`, `rows`.
     ProgressLog: string option
     /// Hears of every poll; called from several threads.
@@ -45,6 +47,9 @@ type EngineOptions = {
     /// Without a progress log, and nobody hears of polls.
     static member Create:
         settings: Settings * store: Store * clock: TimeProvider * log: ILogger -> EngineOptions
+
+    /// The same with one collector, whatever the settings call it.
+    member Collecting: collector: Collector -> EngineOptions
 
 /// How an engine is doing.
 type EngineStatus = {

@@ -7,31 +7,34 @@ open Microsoft.Extensions.Logging
 open Tributary
 open Tributary.Stores
 
-/// Every registered exchange, as the settings need to know it.
+/// An exchange as the settings need to know it.
+let knownAs (collector: Collector) : KnownExchange = {
+    Name = string collector.Exchange
+    Hosts = collector.Hosts
+    Limits = collector.Limits |> List.map (fun limit -> limit.Name, limit.PerTenSeconds)
+}
+
+/// Every registered exchange.
 let known: KnownExchange list =
     Exchanges.Registry.all
-    |> List.map (fun (name, make) ->
-        let collector = make Exchanges.Registry.defaultOptions
-
-        {
-            Name = name
-            Hosts = collector.Hosts
-            Limits = collector.Limits |> List.map (fun limit -> limit.Name, limit.PerTenSeconds)
-        })
+    |> List.map (fun (_, make) -> knownAs (make Exchanges.Registry.defaultOptions))
 
 // ---- settings as a program makes them: from files, then changed
 
 let private environment name =
     Environment.GetEnvironmentVariable name |> Option.ofObj
 
-/// The configuration in a file or a folder, or the defaults when there is no path; otherwise every mistake in it.
-let read (path: string option) : Result<Settings, Mistake list> =
+/// As `read`, when these exchanges are all that there are.
+let readOf (known: KnownExchange list) (path: string option) : Result<Settings, Mistake list> =
     match path with
     | None -> Ok(Settings.defaults known)
     | Some path -> Settings.read environment path |> Result.bind (Settings.load known environment)
 
-/// The settings again if a configuration file might say the same; otherwise every mistake in them, by the key instead of a place.
-let check (settings: Settings) : Result<Settings, Mistake list> =
+/// The configuration in a file or a folder, or the defaults when there is no path; otherwise every mistake in it.
+let read (path: string option) : Result<Settings, Mistake list> = readOf known path
+
+/// As `check`, when these exchanges are all that there are.
+let checkOf (known: KnownExchange list) (settings: Settings) : Result<Settings, Mistake list> =
     let written = Settings.describe settings
     let lines = written.Split '\n'
 
@@ -43,6 +46,9 @@ let check (settings: Settings) : Result<Settings, Mistake list> =
 
     Settings.load known environment [ "settings", written ]
     |> Result.mapError (List.map byKey)
+
+/// The settings again if a configuration file might say the same; otherwise every mistake in them, by the key instead of a place.
+let check (settings: Settings) : Result<Settings, Mistake list> = checkOf known settings
 
 /// Changes the settings of the first exchange.
 let onFirst change (settings: Settings) = {

@@ -108,6 +108,7 @@ type internal Bench(options: SimulatorOptions) =
                 Store = store
                 Clock = TimeProvider.System
                 Log = words
+                Collector = Setup.collector
                 ProgressLog = None
                 Polled = polls.Enqueue
             },
