@@ -4,6 +4,7 @@
 open System
 open System.Diagnostics
 open System.IO
+open System.Runtime.InteropServices
 open System.Text.RegularExpressions
 
 let root = __SOURCE_DIRECTORY__
@@ -231,7 +232,7 @@ let wanting runtime (lines: string list) =
         |> List.distinct
 
     let missing =
-        found @"NU110[123]: Unable to find (?:a stable )?package (Microsoft\.[\w.-]+)"
+        found @"NU110[123]: Unable to find (?:a stable )?package (Microsoft\.[\w.-]*\w)"
 
     if not missing.IsEmpty then
         let names = String.concat ", " missing
@@ -245,6 +246,9 @@ let wanting runtime (lines: string list) =
         None
 
 let artifacts = Path.Combine(root, "artifacts")
+
+/// What kind of machine this is.
+let here = RuntimeInformation.RuntimeIdentifier
 
 /// The program as one file for a kind of machine, in artifacts/RUNTIME.
 let publish runtime =
@@ -318,7 +322,7 @@ let pack arguments =
 
 /// The packages and the published program in the hands of strangers.
 let packTest () =
-    pack []
+    pack [ "--runtime"; here ]
     Environment.SetEnvironmentVariable("TRIBUTARY_PUBLISHED", "1")
 
     start "tests" "Tributary.Tests" "Tributary.Tests" [
@@ -340,7 +344,7 @@ let benchStart arguments =
             raise (StepFailed 2)
 
     restore ()
-    publish "linux-x64"
+    publish here
     // Outside of the repository, whose settings are not its own.
     let folder = Directory.CreateTempSubdirectory("tributary-hello-").FullName
 
@@ -374,7 +378,7 @@ let benchStart arguments =
             "-c"
             configuration
             "-r"
-            "linux-x64"
+            here
             "-o"
             Path.Combine(folder, "out")
             "--nologo"
@@ -383,10 +387,17 @@ let benchStart arguments =
         ]
 
         let hello = Path.Combine(folder, "out", "Hello")
-        let ours = Path.Combine(artifacts, "linux-x64", "tributary")
+        let ours = Path.Combine(artifacts, here, "tributary")
 
         let time (program: string) (arguments: string list) =
-            let info = ProcessStartInfo(program, arguments, RedirectStandardOutput = true)
+            let info =
+                ProcessStartInfo(
+                    program,
+                    arguments,
+                    RedirectStandardOutput = true,
+                    RedirectStandardError = true
+                )
+
             let began = Stopwatch.GetTimestamp()
             use running = Process.Start info |> Option.ofObj |> Option.get
             running.StandardOutput.ReadToEnd() |> ignore
