@@ -4,6 +4,7 @@
 open System
 open System.Diagnostics
 open System.IO
+open System.Runtime.InteropServices
 open System.Text.RegularExpressions
 
 let root = __SOURCE_DIRECTORY__
@@ -223,8 +224,83 @@ let chaos arguments =
         "Detailed"
     ]
 
-let pack () =
+/// One sentence about what `dotnet publish` said when it failed for want of something; nothing when that was something else.
+let wanting runtime (lines: string list) =
+    let found pattern =
+        lines
+        |> List.collect (fun line -> [ for one in Regex.Matches(line, pattern) -> one.Groups[1].Value ])
+        |> List.distinct
+
+    let missing =
+        found @"NU110[123]: Unable to find (?:a stable )?package (Microsoft\.[\w.-]*\w)"
+
+    if not missing.IsEmpty then
+        let names = String.concat ", " missing
+
+        Some
+            $"The package source has no {names}, so nothing can be published for {runtime} from here: name another source, or publish on such a machine."
+    elif not (found "(NETSDK1083|NETSDK1082|NETSDK1094|NETSDK1084)").IsEmpty then
+        Some
+            $"The SDK has no runtime for '{runtime}': linux-x64, linux-arm64, linux-musl-x64, osx-arm64 and win-x64 are some that it has."
+    else
+        None
+
+let artifacts = Path.Combine(root, "artifacts")
+
+/// What kind of machine this is.
+let here = RuntimeInformation.RuntimeIdentifier
+
+/// The program as one file for a kind of machine, in artifacts/RUNTIME.
+let publish runtime =
+    let folder = Path.Combine(artifacts, runtime)
+
+    if Directory.Exists folder then
+        Directory.Delete(folder, true)
+
+    let output, exitCode =
+        capture false "dotnet" [
+            "publish"
+            project "Tributary.Cli"
+            "-c"
+            configuration
+            "-r"
+            runtime
+            "-o"
+            folder
+            "--nologo"
+            "-v"
+            "quiet"
+        ]
+
+    if exitCode <> 0 then
+        match wanting runtime output with
+        | Some sentence -> eprintfn "%s" sentence
+        | None -> output |> List.iter (eprintfn "%s")
+
+        raise (StepFailed exitCode)
+
+    // The program under the name that people type, and nothing else: the tool's package has the symbols.
+    for file in Directory.GetFiles folder do
+        match Path.GetFileName file with
+        | "Tributary.Cli" -> File.Move(file, Path.Combine(folder, "tributary"))
+        | "Tributary.Cli.exe" -> File.Move(file, Path.Combine(folder, "tributary.exe"))
+        | _ -> File.Delete file
+
+    printfn "artifacts/%s" runtime
+
+let pack arguments =
+    let runtime =
+        match arguments with
+        | [] -> "linux-x64"
+        | [ "--runtime"; runtime ] -> runtime
+        | _ ->
+            eprintfn "pack takes --runtime RID, such as linux-arm64, and nothing else; default: linux-x64."
+            raise (StepFailed 2)
+
     build ()
+
+    if Directory.Exists artifacts then
+        Directory.GetFiles(artifacts, "Tributary*.nupkg") |> Array.iter File.Delete
 
     dotnet [
         "pack"
@@ -236,8 +312,130 @@ let pack () =
         "-v"
         "quiet"
         "-o"
-        "artifacts"
+        artifacts
     ]
+
+    for package in Directory.GetFiles(artifacts, "*.nupkg") |> Array.sort do
+        printfn "artifacts/%s" (Path.GetFileName package)
+
+    publish runtime
+
+/// The packages and the published program in the hands of strangers.
+let packTest () =
+    pack [ "--runtime"; here ]
+    Environment.SetEnvironmentVariable("TRIBUTARY_PUBLISHED", "1")
+
+    start "tests" "Tributary.Tests" "Tributary.Tests" [
+        "--filter"
+        "FullyQualifiedName~PackTests"
+        "--output"
+        "Detailed"
+    ]
+
+/// How long the published program takes to start, beside one that does nothing and was published the same way. `--version` must take
+/// at most twice as long.
+let benchStart arguments =
+    let rounds =
+        match arguments with
+        | [] -> 41
+        | [ "--rounds"; rounds ] -> int rounds
+        | _ ->
+            eprintfn "bench-start takes --rounds N and nothing else; default: 41."
+            raise (StepFailed 2)
+
+    restore ()
+    publish here
+    // Outside of the repository, whose settings are not its own.
+    let folder = Directory.CreateTempSubdirectory("tributary-hello-").FullName
+
+    try
+        File.WriteAllText(
+            Path.Combine(folder, "Hello.fs"),
+            "[<EntryPoint>]\nlet main _ =\n    System.Console.WriteLine \"hello\"\n    0\n"
+        )
+
+        File.WriteAllText(
+            Path.Combine(folder, "Hello.fsproj"),
+            """<Project Sdk="Microsoft.NET.Sdk">
+  <PropertyGroup>
+    <OutputType>Exe</OutputType>
+    <TargetFramework>net10.0</TargetFramework>
+    <InvariantGlobalization>true</InvariantGlobalization>
+    <SelfContained>true</SelfContained>
+    <PublishSingleFile>true</PublishSingleFile>
+    <PublishReadyToRun>true</PublishReadyToRun>
+    <IncludeNativeLibrariesForSelfExtract>true</IncludeNativeLibrariesForSelfExtract>
+  </PropertyGroup>
+  <ItemGroup>
+    <Compile Include="Hello.fs" />
+  </ItemGroup>
+</Project>"""
+        )
+
+        dotnet [
+            "publish"
+            folder
+            "-c"
+            configuration
+            "-r"
+            here
+            "-o"
+            Path.Combine(folder, "out")
+            "--nologo"
+            "-v"
+            "quiet"
+        ]
+
+        let hello = Path.Combine(folder, "out", "Hello")
+        let ours = Path.Combine(artifacts, here, "tributary")
+
+        let time (program: string) (arguments: string list) =
+            let info =
+                ProcessStartInfo(
+                    program,
+                    arguments,
+                    RedirectStandardOutput = true,
+                    RedirectStandardError = true
+                )
+
+            let began = Stopwatch.GetTimestamp()
+            use running = Process.Start info |> Option.ofObj |> Option.get
+            running.StandardOutput.ReadToEnd() |> ignore
+            running.WaitForExit()
+            Stopwatch.GetElapsedTime(began).TotalMilliseconds
+
+        let runs = [
+            "hello", hello, []
+            "tributary --version", ours, [ "--version" ]
+            "tributary --help", ours, [ "--help" ]
+            "tributary status --store nothing", ours, [ "status"; "--store"; "/nothing" ]
+        ]
+
+        let measure () =
+            runs |> List.map (fun (_, program, arguments) -> time program arguments)
+
+        measure () |> ignore // from here on both lie in memory
+        let measured = [ for _ in 1..rounds -> measure () ] |> List.transpose
+        let median (times: float list) = (List.sort times)[times.Length / 2]
+        let least = median measured.Head
+
+        printfn "| program | median | range | of hello |"
+        printfn "| --- | ---: | --- | ---: |"
+
+        for (name, _, _), times in List.zip runs measured do
+            printfn
+                "| %s | %.1f ms | %.1f to %.1f ms | **%.2f** |"
+                name
+                (median times)
+                (List.min times)
+                (List.max times)
+                (median times / least)
+
+        if median measured[1] > 2.0 * least then
+            eprintfn "tributary --version takes more than twice as long as hello."
+            raise (StepFailed 1)
+    finally
+        Directory.Delete(folder, true)
 
 let targets = [
     "restore", "fetch the tools and packages that the lock file names", (fun _ -> restore ())
@@ -264,7 +462,11 @@ let targets = [
     "kill-questdb",
     "kill -9 a collector or its database a hundred times (or as often as told), then account for every row",
     killQuestDb
-    "pack", "make the packages in artifacts/", (fun _ -> pack ())
+    "pack",
+    "make the packages, and the program as one file, in artifacts/; --runtime RID, such as linux-arm64",
+    pack
+    "pack-test", "pack, then use the packages and the program as strangers would", (fun _ -> packTest ())
+    "bench-start", "how long the program takes to start, beside one that does nothing; --rounds N", benchStart
     "update", "resolve paket.dependencies anew into paket.lock", (fun _ -> update ())
 ]
 

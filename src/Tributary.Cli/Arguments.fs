@@ -282,6 +282,21 @@ type DemoArguments =
             | Recount _ ->
                 "collect nothing: account once more for what an earlier --keep left in this folder."
 
+/// The shells that a completion script can be made for.
+[<RequireQualifiedAccess>]
+type Shell =
+    | Bash
+    | Zsh
+    | Fish
+
+type CompletionsArguments =
+    | [<MainCommand; ExactlyOnce>] Shell of shell: Shell
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Shell _ -> "bash, zsh or fish."
+
 type Arguments =
     | [<Inherit; Unique>] Log_Level of level: string
     | [<Inherit; AltCommandLine "-v"; Unique>] Verbose
@@ -297,6 +312,7 @@ type Arguments =
     | [<CliPrefix(CliPrefix.None)>] Decode of ParseResults<DecodeArguments>
     | [<CliPrefix(CliPrefix.None)>] Simulate of ParseResults<SimulateArguments>
     | [<CliPrefix(CliPrefix.None)>] Demo of ParseResults<DemoArguments>
+    | [<CliPrefix(CliPrefix.None)>] Completions of ParseResults<CompletionsArguments>
 
     interface IArgParserTemplate with
         member this.Usage =
@@ -322,3 +338,5 @@ type Arguments =
             | Simulate _ -> "serve a simulated exchange on a local port, for demonstrations and tests."
             | Demo _ ->
                 "collect from a simulated exchange in one process, then account for every trade and every poll."
+            | Completions _ ->
+                "print a script that completes this command line in a shell: source <(tributary completions bash)."

@@ -24,6 +24,9 @@ let private demoCadence = {
     Jitter = 0.05
 }
 
+/// What a demo can collect into.
+let stores = [ "sqlite"; "questdb"; "both" ]
+
 let private summarise (report: Accounting.Report) =
     for line in Accounting.lines report do
         Console.WriteLine line
@@ -105,7 +108,7 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
     let kind =
         arguments.TryGetResult DemoArguments.Store |> Option.defaultValue "sqlite"
 
-    if not (List.contains kind [ "sqlite"; "questdb"; "both" ]) then
+    if not (List.contains kind stores) then
         refuse Exit.Usage $"--store takes sqlite, questdb or both; got '{kind}'"
 
     if kind = "sqlite" && arguments.Contains DemoArguments.QuestDb then

@@ -7,14 +7,16 @@ open Argu
 open Tributary.Cli.Arguments
 open Tributary.Cli.Terminal
 
+/// NOTE: lazy, because reading all the unions takes longer than everything else that `--version` does.
 let private parser =
-    ArgumentParser.Create<Arguments>(
-        programName = "tributary",
-        helpTextMessage =
-            "Tributary records prediction-market data, and says exactly what it has and what it has not.\n\n"
-            + "Exit codes: 0 done, 1 failed, 2 wrong arguments, 78 invalid configuration, 130 stopped by Ctrl-C.\n",
-        checkStructure = false
-    )
+    lazy
+        ArgumentParser.Create<Arguments>(
+            programName = "tributary",
+            helpTextMessage =
+                "Tributary records prediction-market data, and says exactly what it has and what it has not.\n\n"
+                + "Exit codes: 0 done, 1 failed, 2 wrong arguments, 78 invalid configuration, 130 stopped by Ctrl-C.\n",
+            checkStructure = false
+        )
 
 let private version =
     match Assembly.GetExecutingAssembly().GetName().Version with
@@ -45,8 +47,9 @@ let private run (arguments: ParseResults<Arguments>) =
     | Decode arguments -> Decoding.decode arguments
     | Simulate arguments -> Commands.simulate common arguments
     | Demo arguments -> Demo.demo common arguments
+    | Completions arguments -> Completions.completions arguments
     | Log_Level _
-    | Verbose -> refuse Exit.Usage (parser.PrintUsage())
+    | Verbose -> refuse Exit.Usage (parser.Value.PrintUsage())
 
 /// The first line of what the parser says: the rest is the whole usage, which a slip of the finger does not need.
 let private firstLine (message: string) =
@@ -68,7 +71,7 @@ let main argv =
             Console.WriteLine $"tributary {version}"
             Exit.Done
         else
-            let arguments = parser.ParseCommandLine(argv, raiseOnUsage = true)
+            let arguments = parser.Value.ParseCommandLine(argv, raiseOnUsage = true)
             (run arguments).GetAwaiter().GetResult()
     with
     | :? ArguParseException as error when error.ErrorCode = ErrorCode.HelpText ->

@@ -16,7 +16,7 @@ open Tributary.Cli.Commands
 open Tributary.Cli.Terminal
 open Tributary.Stores
 
-let private kinds = [ "trade"; "book"; "delta"; "gap"; "market" ]
+let kinds = [ "trade"; "book"; "delta"; "gap"; "market" ]
 
 let private kindOf event =
     match event with
