@@ -1,5 +1,4 @@
-// Reads the past trades of one market into a store, newest first. What was read is not asked for again: after an interruption, type the
-// same once more.
+// Reads the past trades of one market into a store. What was read is not asked for again: after an interruption, type the same once more.
 // Needs the library: dotnet fsi build.fsx build
 
 #load "shared.fsx"
@@ -14,7 +13,7 @@ let usage =
     "dotnet fsi scripts/backfill.fsx SLUG [OPTIONS]
   SLUG                  the market: the last part of its page's address
   --since WHEN          how far back: a duration such as 6h, or a time such as 2026-11-01T12:00:00Z (the first trade)
-  --store FILE          the SQLite file to store into (as the configuration says)
+  --store STORE         a SQLite file, or a configuration string of QuestDB (as the configuration says)
   --exchange-url URL    ask here instead, such as the address that 'tributary simulate' prints"
 
 let options, words = parse usage [ "--since"; "--store"; "--exchange-url" ]
@@ -24,10 +23,7 @@ let slug =
     | [ slug ] -> slug
     | _ -> refuse 2 $"One market, please.\n{usage}"
 
-let since =
-    options.TryFind "--since"
-    |> Option.map (moment usage)
-    |> Option.defaultValue (Instant.ofSeconds 0L)
+let since = edge usage options "--since" (Instant.ofSeconds 0L)
 
 let configured = settings usage options
 

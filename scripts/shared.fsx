@@ -7,6 +7,9 @@
 
 open System
 open System.IO
+open System.IO.Compression
+open System.Security.Cryptography
+open System.Text.Json
 open System.Threading.Tasks
 open Microsoft.Extensions.Logging.Abstractions
 open Tributary
@@ -46,6 +49,10 @@ let moment usage (text: string) : Instant =
 let settings usage (options: Map<string, string>) : Settings =
     let change settings name (value: string) =
         match name with
+        | "--store" when value.StartsWith "http" && value.Contains "::" ->
+            match Setup.sendingTo false value settings with
+            | Ok settings -> settings
+            | Error message -> refuse 2 $"--store: {message}\n{usage}"
         | "--store" -> Setup.storingAt value settings
         | "--exchange-url" when value.StartsWith "http" && Uri.IsWellFormedUriString(value, UriKind.Absolute) ->
             Setup.askingAt (Uri value) settings
@@ -65,3 +72,176 @@ let storing (settings: Settings) (work: Store -> Task<'a>) : 'a =
             (work store).GetAwaiter().GetResult()
         finally
             store.Close().AsTask().Wait()
+
+/// Opens the store that `--store` names, or the configuration, to read it, also while a collector writes to it.
+let reading (settings: Settings) (work: Store -> Task<'a>) : 'a =
+    match Setup.openStoreToRead settings with
+    | Error fault -> refuse 1 (string fault)
+    | Ok store ->
+        try
+            (work store).GetAwaiter().GetResult()
+        finally
+            store.Close().AsTask().Wait()
+
+/// The stored market of a slug.
+let marketOf (store: Store) (slug: string) : Task<Market> = task {
+    let! markets = store.Markets()
+
+    return
+        match markets |> List.tryFind (fun market -> market.Slug = slug) with
+        | Some market -> market
+        | None -> refuse 1 $"nothing is stored of '{slug}': 'tributary status' lists what is"
+}
+
+/// The stored trades of a market, or of all with an empty slug, oldest first, a part at a time. Of a fill that several sources told of
+/// each sighting is one.
+let eachPart
+    (store: Store)
+    (slug: string)
+    (since: Instant)
+    (until: Instant)
+    (part: Trade list -> unit)
+    : Task<unit> = task {
+    let! one =
+        if slug = "" then
+            Task.FromResult ValueNone
+        else
+            task {
+                let! market = marketOf store slug
+                return ValueSome market.Market
+            }
+
+    let mutable next = ValueSome since
+
+    while next.IsSome do
+        let! struct (trades, following) =
+            InParts.next store {
+                Query.everything with
+                    Market = one
+                    Since = next.Value
+                    Until = until
+            }
+
+        part trades
+        next <- following
+}
+
+/// The sightings that count once: the API's, else the stream's or the chain's takers'.
+let counted (trades: Trade list) =
+    let bySource source =
+        trades
+        |> List.filter (fun trade -> trade.Source = source && trade.Flags &&& Flags.Maker = Flags.None)
+
+    [ Source.Api; Source.Chain; Source.Stream ]
+    |> List.map bySource
+    |> List.tryFind (_.IsEmpty >> not)
+    |> Option.defaultValue []
+
+let price (trade: Trade) =
+    decimal trade.Price.Millionths / 1_000_000m
+
+/// A duration in microseconds, or its default.
+let span usage (options: Map<string, string>) (name: string) (default': string) =
+    match options.TryFind name |> Option.defaultValue default' |> Yaml.tryDuration with
+    | Some span when span > TimeSpan.Zero -> span.Ticks / 10L
+    | _ -> refuse 2 $"{name} takes a duration such as 1h\n{usage}"
+
+/// A line of bars, the highest of which is the largest value.
+let sparkline (values: float list) =
+    let least, most = List.min values, List.max values
+    let bars = "▁▂▃▄▅▆▇█"
+
+    values
+    |> List.map (fun value ->
+        bars[if most > least then
+                 int ((value - least) / (most - least) * 7.0)
+             else
+                 3])
+    |> Array.ofList
+    |> String
+
+/// A whole number from 1 on, or its default.
+let number usage (options: Map<string, string>) (name: string) (default': int) =
+    match options.TryFind name |> Option.map Int32.TryParse with
+    | None -> default'
+    | Some(true, number) when number > 0 -> number
+    | Some _ -> refuse 2 $"{name} takes a number from 1 on\n{usage}"
+
+/// The moment that an option names, or its default.
+let edge usage (options: Map<string, string>) (name: string) (default': Instant) =
+    options.TryFind name
+    |> Option.map (moment usage)
+    |> Option.defaultValue default'
+
+/// The outcome that `--outcome` names, or the market's first.
+let outcomeOf usage (options: Map<string, string>) (market: Market) : Outcome =
+    let isIt (outcome: Outcome) =
+        options.TryFind "--outcome" |> Option.forall ((=) outcome.Name)
+
+    match market.Outcomes |> Array.tryFind isIt with
+    | Some outcome -> outcome
+    | None ->
+        let names = market.Outcomes |> Array.map _.Name |> String.concat ", "
+        refuse 2 $"'{market.Slug}' has the outcomes {names}\n{usage}"
+
+/// Prices from 0 to 1 as a line.
+let plot (file: string) (prices: decimal list) =
+    let point i (price: decimal) =
+        let x = float i * 800.0 / float (max 1 (prices.Length - 1))
+        $"{x:F1},{200.0 - float price * 200.0:F1}"
+
+    let points = prices |> List.mapi point |> String.concat " "
+
+    File.WriteAllText(
+        file,
+        $"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 800 200'><polyline fill='none' stroke='black' points='{points}'/></svg>\n"
+    )
+
+/// A trade's columns, and their names.
+let columns = [
+    "at", (fun (trade: Trade) -> string trade.At)
+    "token", (fun trade -> string trade.Token)
+    "outcome", _.Outcome
+    "side", (fun trade -> (string trade.Side).ToLowerInvariant())
+    "price", (fun trade -> string trade.Price)
+    "size", (fun trade -> string trade.Size)
+    "source", (fun trade -> (string trade.Source).ToLowerInvariant())
+    "trade_id", (fun trade -> string trade.Id)
+    "transaction_hash", _.Transaction
+]
+
+/// A value as RFC 4180 has it.
+let private escaped (text: string) =
+    if text.IndexOfAny [| ','; '"'; '\n'; '\r' |] < 0 then
+        text
+    else
+        "\"" + text.Replace("\"", "\"\"") + "\""
+
+/// The columns' names as a line.
+let header = columns |> List.map fst |> String.concat ","
+
+/// A trade as a line of CSV.
+let csv (trade: Trade) =
+    columns
+    |> List.map (fun (_, value) -> escaped (value trade))
+    |> String.concat ","
+
+/// A trade as a line of JSON.
+let json (trade: Trade) =
+    columns
+    |> List.map (fun (name, value) -> name, value trade)
+    |> dict
+    |> JsonSerializer.Serialize
+
+/// Writes lines into a gzip file, the same bytes each time; answers their line for `sha256sum -c`.
+let pack (folder: string) (name: string) (lines: string seq) : string =
+    use packed = new MemoryStream()
+
+    (use gzip = new GZipStream(packed, CompressionLevel.Optimal, true)
+
+     for line in lines do
+         gzip.Write(ReadOnlySpan(Text.Encoding.UTF8.GetBytes(line + "\n"))))
+
+    Directory.CreateDirectory folder |> ignore
+    File.WriteAllBytes(Path.Combine(folder, name), packed.ToArray())
+    $"{Convert.ToHexStringLower(SHA256.HashData(packed.ToArray()))}  {name}\n"

@@ -129,3 +129,142 @@ let ``backfill answers arguments that it does not understand with its usage and 
         complaints.Contains complaint |> isTrue
         complaints.Contains "dotnet fsi scripts/backfill.fsx SLUG" |> isTrue
 }
+
+let private scripts =
+    [ "backfill"; "explore"; "coverage"; "export"; "book" ]
+    |> List.map (fun name -> name + ".fsx")
+
+[<Test>]
+let ``each script fits on a screen`` () =
+    for script in scripts do
+        let lines = File.ReadAllLines(Path.Combine(root, "scripts", script)).Length
+        Assert.That(lines, Is.LessThan 60, script)
+
+[<Test>]
+let ``what was collected is listed, drawn, rebuilt and exported`` () : Task = task {
+    let bench =
+        EngineTests.Bench {
+            SimulatorOptions.Default with
+                Markets = 3
+                TradesPerSecond = 10.0
+        }
+
+    use _ = bench
+    let! engine = bench.Start()
+    do! bench.Until("books and trades", fun () -> bench.Good(Stream.Books, seconds 0L) >= 12)
+    do! bench.Finish engine
+    let! all = bench.Read(fun store -> store.Trades Query.everything)
+    let! markets = bench.Read _.Markets()
+
+    let at (script: string) arguments =
+        run script (arguments @ [ "--store"; bench.Path ])
+
+    let folder = Directory.CreateTempSubdirectory("tributary-export-").FullName
+
+    try
+        let! listed, _, code = at "explore.fsx" []
+        equal 0 code
+
+        equal
+            (markets |> List.map _.Slug |> set)
+            (listed |> List.map (fun line -> line.Split(' ') |> Array.last) |> set)
+
+        // The market with the most trades stands first.
+        let slug = listed.Head.Split(' ') |> Array.last
+        let market = markets |> List.find (fun market -> market.Slug = slug)
+
+        let own =
+            all
+            |> List.filter (fun trade ->
+                trade.Market = market.Market
+                && trade.Source = Source.Api
+                && trade.Outcome = market.Outcomes[0].Name)
+
+        // One candle of all of it.
+        let svg = Path.Combine(folder, "plot.svg")
+
+        let! drawn, complaints, code =
+            at "explore.fsx" [ slug; "--every"; "100000d"; "--plot"; svg ]
+
+        Assert.That(code, Is.Zero, complaints)
+        let prices = own |> List.map _.Price
+        let volume = own |> List.sumBy _.Value
+
+        Assert.That(
+            drawn[0],
+            Does.EndWith
+                $"  {prices.Head} {List.max prices} {List.min prices} {List.last prices}  {volume:F2}"
+        )
+
+        Assert.That(File.ReadAllText svg, Does.Contain "<polyline")
+
+        for format in [ "csv"; "jsonl" ] do
+            let export name = task {
+                let into = Path.Combine(folder, name)
+                let! said, complaints, code = at "export.fsx" [ slug; into; "--format"; format ]
+                Assert.That(code, Is.Zero, complaints)
+
+                return
+                    said,
+                    [
+                        for file in Directory.GetFiles into |> Array.sort ->
+                            string (Path.GetFileName file), File.ReadAllBytes file
+                    ]
+            }
+
+            let! said, first = export $"{format}-1"
+            let! _, second = export $"{format}-2"
+            equal first second
+
+            let rows =
+                all |> List.filter (fun trade -> trade.Market = market.Market) |> List.length
+
+            equal rows (said |> List.sumBy (fun line -> int (line.Split(' ')[1])))
+
+            let digests =
+                first
+                |> List.filter (fun (name, _) -> name.EndsWith ".gz")
+                |> List.map (fun (name, bytes) ->
+                    $"{Convert.ToHexStringLower(Security.Cryptography.SHA256.HashData bytes)}  {name}\n")
+
+            equal
+                (String.concat "" digests)
+                (first
+                 |> List.find (fun (name, _) -> name.EndsWith ".sha256")
+                 |> snd
+                 |> Text.Encoding.UTF8.GetString)
+
+        let! shown, complaints, code = at "book.fsx" [ slug; "--depth"; "2" ]
+        Assert.That(code, Is.Zero, complaints)
+        equal 5 shown.Length
+        Assert.That(shown.Head, Does.StartWith slug)
+        let! _, complaints, code = at "book.fsx" [ slug; "--at"; "30d" ]
+        equal 1 code
+        Assert.That(complaints, Does.StartWith "not known from …")
+
+        let! calendar, complaints, code = at "coverage.fsx" [ slug ]
+        Assert.That(code, Is.Zero, complaints)
+        // Polled trades are no proof of a whole day.
+        isTrue (calendar |> List.exists _.Contains("▓"))
+        isTrue (calendar |> List.exists _.Contains("degraded: not read"))
+    finally
+        Directory.Delete(folder, true)
+}
+
+[<Test>]
+let ``a script without its store, or with a market that is not there, says what to do`` () : Task = task {
+    let nowhere =
+        Path.Combine(Path.GetTempPath(), Guid.NewGuid().ToString "N", "none.db")
+
+    let! _, complaints, code = run "coverage.fsx" [ "--store"; nowhere ]
+    equal 1 code
+    Assert.That(complaints, Does.Contain nowhere)
+    Assert.That(complaints, Does.Contain "tributary start")
+
+    let! _, complaints, code =
+        run "export.fsx" [ "--format"; "parquet"; "some-slug"; "." ]
+
+    equal 2 code
+    Assert.That(complaints, Does.Contain "csv or jsonl")
+    Assert.That(complaints, Does.Contain "dotnet fsi scripts/export.fsx SLUG FOLDER")
+}
