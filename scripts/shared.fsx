@@ -1,9 +1,5 @@
-// What the scripts share. "Unable to find the file"? The library is not built yet. Type: dotnet fsi build.fsx build
-// NOTE: SQLite's own library is found below a folder that is named by #I, and not below that of a longer #r.
-#I "../src/Tributary/bin/Release/net10.0"
-#r "Tributary.Core.dll"
-#r "Tributary.dll"
-#r "Microsoft.Extensions.Logging.Abstractions.dll"
+// What the scripts share. Without a clone, from the package, the next line is: #r "nuget: Tributary, 0.1.0"
+#load "built-by-dotnet-fsi-build.fsx-build.fsx"
 
 open System
 open System.IO

@@ -268,3 +268,18 @@ let ``a script without its store, or with a market that is not there, says what 
     Assert.That(complaints, Does.Contain "csv or jsonl")
     Assert.That(complaints, Does.Contain "dotnet fsi scripts/export.fsx SLUG FOLDER")
 }
+
+[<Test>]
+let ``without a build, the complaint is of a file that is named after what to type`` () : Task = task {
+    let folder = Directory.CreateTempSubdirectory("tributary-unbuilt-").FullName
+    let scripts = Directory.CreateDirectory(Path.Combine(folder, "scripts")).FullName
+
+    for file in Directory.GetFiles(Path.Combine(root, "scripts"), "*.fsx") do
+        File.Copy(file, Path.Combine(scripts, string (Path.GetFileName file)))
+
+    let! _, complaints, code = run (Path.Combine(scripts, "book.fsx")) []
+    equal 1 code
+    Assert.That(complaints, Does.Contain "built-by-dotnet-fsi-build.fsx-build.fsx")
+    Assert.That(complaints, Does.Contain "Unable to find the file 'Tributary.Core.dll'")
+    Directory.Delete(folder, true)
+}
