@@ -1,4 +1,4 @@
-// What is recorded of each market and day, as a calendar: █ complete, ▓ degraded, ░ trades without a proof, · missing.
+// What is recorded of each market and day, as a calendar: █ complete, ▓ degraded, ░ degraded and without a fill, · missing.
 // Needs the library: dotnet fsi build.fsx build
 
 #load "shared.fsx"

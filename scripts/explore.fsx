@@ -25,12 +25,11 @@ let every = span usage options "--every" "1h"
 let explore store slug = task {
     let! market = marketOf store slug
     let outcome = (outcomeOf usage options market).Name
-    let found = ResizeArray<Trade>()
-    let own = List.filter (fun (trade: Trade) -> trade.Outcome = outcome)
-    do! eachPart store slug since Query.everything.Until (own >> found.AddRange)
+    let! fills = fillsOf store slug since
 
     let candles =
-        counted (List.ofSeq found)
+        fills
+        |> List.filter (fun trade -> trade.Outcome = outcome)
         |> List.groupBy (fun trade -> trade.At.Micros / every * every)
         |> List.map (fun (at, trades) ->
             at, List.map price trades, trades |> List.sumBy (fun (one: Trade) -> one.Value))

@@ -59,9 +59,9 @@ let settings usage (options: Map<string, string>) : Settings =
     | Ok settings -> options |> Map.fold change settings
     | Error mistakes -> mistakes |> List.map Mistake.render |> String.concat "\n" |> refuse 78
 
-/// Opens the store, does the work, and closes the store whatever happens. Ctrl-C may end it anywhere: what is stored stays.
-let storing (settings: Settings) (work: Store -> Task<'a>) : 'a =
-    match Setup.openStore settings TimeProvider.System NullLogger.Instance with
+/// Does the work with a store that was opened, and closes it whatever happens. Ctrl-C may end it anywhere: what is stored stays.
+let private using (opened: Result<Store, OpenFault>) (work: Store -> Task<'a>) : 'a =
+    match opened with
     | Error fault -> refuse 1 (string fault)
     | Ok store ->
         try
@@ -69,15 +69,13 @@ let storing (settings: Settings) (work: Store -> Task<'a>) : 'a =
         finally
             store.Close().AsTask().Wait()
 
-/// Opens the store that `--store` names, or the configuration, to read it, also while a collector writes to it.
-let reading (settings: Settings) (work: Store -> Task<'a>) : 'a =
-    match Setup.openStoreToRead settings with
-    | Error fault -> refuse 1 (string fault)
-    | Ok store ->
-        try
-            (work store).GetAwaiter().GetResult()
-        finally
-            store.Close().AsTask().Wait()
+/// The store that `--store` names, or the configuration, to write to.
+let storing (settings: Settings) work =
+    using (Setup.openStore settings TimeProvider.System NullLogger.Instance) work
+
+/// The same to read, also while a collector writes to it.
+let reading (settings: Settings) work =
+    using (Setup.openStoreToRead settings) work
 
 /// The stored market of a slug.
 let marketOf (store: Store) (slug: string) : Task<Market> = task {
@@ -89,8 +87,7 @@ let marketOf (store: Store) (slug: string) : Task<Market> = task {
         | None -> refuse 1 $"nothing is stored of '{slug}': 'tributary status' lists what is"
 }
 
-/// The stored trades of a market, or of all with an empty slug, oldest first, a part at a time. Of a fill that several sources told of
-/// each sighting is one.
+/// The stored trades of a market, oldest first, a part at a time. Of a fill that several sources told of each sighting is one.
 let eachPart
     (store: Store)
     (slug: string)
@@ -98,22 +95,15 @@ let eachPart
     (until: Instant)
     (part: Trade list -> unit)
     : Task<unit> = task {
-    let! one =
-        if slug = "" then
-            Task.FromResult ValueNone
-        else
-            task {
-                let! market = marketOf store slug
-                return ValueSome market.Market
-            }
-
+    let! market = marketOf store slug
     let mutable next = ValueSome since
 
     while next.IsSome do
         let! struct (trades, following) =
-            InParts.next store {
+            InParts.next store.Trades {
                 Query.everything with
-                    Market = one
+                    Exchange = ValueSome market.Exchange
+                    Market = ValueSome market.Market
                     Since = next.Value
                     Until = until
             }
@@ -122,16 +112,18 @@ let eachPart
         next <- following
 }
 
-/// The sightings that count once: the API's, else the stream's or the chain's takers'.
-let counted (trades: Trade list) =
-    let bySource source =
-        trades
-        |> List.filter (fun trade -> trade.Source = source && trade.Flags &&& Flags.Maker = Flags.None)
+/// The fills of a market, each once as in the view `fills`: no maker's part, and no sighting that is linked to another one that counts.
+let fillsOf (store: Store) (slug: string) (since: Instant) : Task<Trade list> = task {
+    let! links = store.Links()
+    let others = links |> List.map _.Other |> Set.ofList
 
-    [ Source.Api; Source.Chain; Source.Stream ]
-    |> List.map bySource
-    |> List.tryFind (_.IsEmpty >> not)
-    |> Option.defaultValue []
+    let counts (trade: Trade) =
+        trade.Flags &&& Flags.Maker = Flags.None && not (others.Contains trade.Id)
+
+    let found = ResizeArray<Trade>()
+    do! eachPart store slug since Query.everything.Until (List.filter counts >> found.AddRange)
+    return List.ofSeq found
+}
 
 let price (trade: Trade) =
     decimal trade.Price.Millionths / 1_000_000m

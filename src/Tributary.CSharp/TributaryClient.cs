@@ -73,6 +73,7 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
     private readonly Lazy<Task<StopReport?>> _stopped;
     private readonly Lock _gate = new();
     private Store? _stored;
+    private volatile Engine? _engine;
     private bool _isStarting;
 
     /// <summary>
@@ -91,7 +92,7 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
 
     /// <summary>It collects: it was started, and was not stopped.</summary>
     public bool IsRunning =>
-        !_stopped.IsValueCreated && _running.Task.IsCompletedSuccessfully && !_running.Task.Result.Died.IsCompleted;
+        !_stopped.IsValueCreated && _engine is { Died.IsCompleted: false };
 
     /// <summary>A client that has begun to collect.</summary>
     /// <param name="options">What is collected, from where and into which file.</param>
@@ -132,6 +133,8 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
         try
         {
             var engine = await BeginAsync(ct).ConfigureAwait(false);
+
+            _engine = engine;
 
             // It was stopped meanwhile.
             if (!_running.TrySetResult(engine))
@@ -203,15 +206,10 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
         ObjectDisposedException.ThrowIf(_stopped.IsValueCreated, this);
         var isWanted = Wanted(filter);
 
-        return ReadAsync(
-            _running.Task.IsCompletedSuccessfully
-                ? _running.Task.Result.Subscribe(_options.StreamCapacity, isWanted)
-                : null,
-            isWanted,
-            ct);
+        return ReadAsync(_engine?.Subscribe(_options.StreamCapacity, isWanted), isWanted, ct);
     }
 
-    /// <summary>How this collector is doing now.</summary>
+    /// <summary>How this collector is doing now; before its start, this waits for it.</summary>
     /// <param name="ct">Gives up waiting for the answer.</param>
     /// <returns>Counts of what is followed and what is broken.</returns>
     /// <exception cref="ObjectDisposedException">The client is stopped.</exception>
@@ -262,7 +260,7 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
 
         while (true)
         {
-            var (trades, following) = await ReadingAsync(store => InParts.next(store, asked), ct).ConfigureAwait(false);
+            var (trades, following) = await ReadingAsync(store => InParts.next(store.Trades, asked), ct).ConfigureAwait(false);
 
             foreach (var trade in trades)
             {
@@ -327,11 +325,11 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
     private async Task<StopReport?> EndAsync()
     {
         // Whoever waits for a start that does not come is told so.
-        _running.TrySetException(new ObjectDisposedException(nameof(TributaryClient)));
+        var isRunning = !_running.TrySetException(new ObjectDisposedException(nameof(TributaryClient)));
         StopReport? report = null;
 
-        if (_running.Task.IsCompletedSuccessfully)
-            report = await _running.Task.Result.StopAsync(_options.StopLimit).ConfigureAwait(false);
+        if (isRunning)
+            report = await (await _running.Task.ConfigureAwait(false)).StopAsync(_options.StopLimit).ConfigureAwait(false);
         else
             _ = _running.Task.Exception; // it is nobody's surprise
 

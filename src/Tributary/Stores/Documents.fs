@@ -181,71 +181,40 @@ module Documents =
 
     let private number (value: int64) = $"%020d{value}"
 
+    /// A row of a token at a moment. What orders it among those of its time stands first in its key.
+    let private ofEvent
+        table
+        (order: string list)
+        (exchange: ExchangeId)
+        (market: MarketId)
+        (token: TokenId)
+        (at: Instant)
+        row
+        =
+        let own = key (order @ [ string exchange; string market; number at.Micros ])
+        document table own exchange (string market) (string token) at row
+
     let private ofTrade (row: Trade) =
-        document
-            "trades"
-            (key [
-                string row.Id
-                string (int row.Source)
-                string row.Exchange
-                string row.Market
-                number row.At.Micros
-            ])
-            row.Exchange
-            (string row.Market)
-            (string row.Token)
-            row.At
-            row
+        let order = [ string row.Id; string (int row.Source) ]
+        ofEvent "trades" order row.Exchange row.Market row.Token row.At row
 
     let private ofBook (row: OrderBookSnapshot) =
-        document
-            "orderbook_snapshots"
-            (key [
-                string row.Token
-                row.Hash
-                string row.Exchange
-                string row.Market
-                number row.At.Micros
-            ])
-            row.Exchange
-            (string row.Market)
-            (string row.Token)
-            row.At
-            row
+        let order = [ string row.Token; row.Hash ]
+        ofEvent "orderbook_snapshots" order row.Exchange row.Market row.Token row.At row
 
     let private ofDelta (row: OrderBookDelta) =
-        document
-            "orderbook_deltas"
-            (key [
-                string row.Token
-                number row.Ordinal
-                string (int row.Side)
-                number row.Price.Millionths
-                string row.Exchange
-                string row.Market
-                number row.At.Micros
-            ])
-            row.Exchange
-            (string row.Market)
-            (string row.Token)
-            row.At
-            row
+        let order = [
+            string row.Token
+            number row.Ordinal
+            string (int row.Side)
+            number row.Price.Millionths
+        ]
+
+        ofEvent "orderbook_deltas" order row.Exchange row.Market row.Token row.At row
 
     let private ofPrice (row: PricePoint) =
-        document
-            "prices"
-            (key [
-                string row.Token
-                string (int row.Kind)
-                string row.Exchange
-                string row.Market
-                number row.At.Micros
-            ])
-            row.Exchange
-            (string row.Market)
-            (string row.Token)
-            row.At
-            row
+        let order = [ string row.Token; string (int row.Kind) ]
+        ofEvent "prices" order row.Exchange row.Market row.Token row.At row
 
     let private ofLink exchange (row: TradeLink) =
         document "trade_links" (key [ string row.Trade; string row.Other ]) exchange "" "" row.At row
@@ -381,48 +350,29 @@ module Documents =
             |> List.truncate query.Limit
     }
 
-    /// So many rows are read at a time.
-    let private page = 20_000
-
     let private tally (store: DocumentStore) (query: Query) = task {
         let! links = all<TradeLink> store "trade_links"
-        let known = HashSet<TradeId>()
-
-        for link in links do
-            known.Add link.Trade |> ignore
-            known.Add link.Other |> ignore
-
+        let linked = Merging.linked links
         let tallies = Tallies<struct (ExchangeId * MarketId)>()
-        let mutable since, limit, isWhole = query.Since, page, false
+        let mutable next = ValueSome query.Since
 
-        while not isWhole do
-            let! rows =
-                find<Trade> store "trades" {
-                    query with
-                        Since = since
-                        Limit = limit
-                        Latest = false
-                }
-
-            isWhole <- rows.Length < limit
-            // The last moment may go on behind the limit: it is read again.
-            let last = if isWhole then query.Until else (List.last rows).At
+        while next.IsSome do
+            let! struct (rows, following) =
+                InParts.next (find<Trade> store "trades") { query with Since = next.Value }
 
             for row in rows do
-                if row.At < last then
-                    tallies.Add(
-                        struct (row.Exchange, row.Market),
-                        row.At,
-                        row.Source,
-                        row.Flags,
-                        row.Price,
-                        row.Size,
-                        row.Id,
-                        known.Contains row.Id
-                    )
+                tallies.Add(
+                    struct (row.Exchange, row.Market),
+                    row.At,
+                    row.Source,
+                    row.Flags,
+                    row.Price,
+                    row.Size,
+                    row.Id,
+                    linked.Contains row.Id
+                )
 
-            limit <- if last = since then limit * 2 else page
-            since <- last
+            next <- following
 
         return tallies.Result id
     }
@@ -500,11 +450,7 @@ module Documents =
                 |> List.sort
                 |> List.map summary
             Quarantined = quarantined |> Seq.sumBy _.Count
-            Metrics =
-                metrics
-                |> List.groupBy (fun metric -> struct (metric.Name, metric.Labels))
-                |> List.map (fun (_, same) -> same |> List.maxBy _.At)
-                |> List.sortBy (fun metric -> struct (metric.Name, metric.Labels))
+            Metrics = Merging.latest metrics
             Bytes = 0L
             Notes = []
         }

@@ -279,12 +279,7 @@ type private Tables(collector: string) =
         |> ofEnd query
 
     member _.Tally(query: Query) =
-        let linked = HashSet<TradeId>()
-
-        for link in links.Values do
-            linked.Add link.Trade |> ignore
-            linked.Add link.Other |> ignore
-
+        let linked = Merging.linked links.Values
         let tallies = Tallies<struct (ExchangeId * MarketId)>()
 
         for row in trades.Values do
@@ -339,12 +334,7 @@ type private Tables(collector: string) =
                 |> Seq.map (fun struct (exchange, market) -> summary exchange market)
                 |> List.ofSeq
             Quarantined = rejections.Count
-            Metrics =
-                metrics.Values
-                |> Seq.groupBy (fun metric -> struct (metric.Name, metric.Labels))
-                |> Seq.map (fun (_, same) -> same |> Seq.maxBy _.At)
-                |> Seq.sortBy (fun metric -> struct (metric.Name, metric.Labels))
-                |> List.ofSeq
+            Metrics = Merging.latest metrics.Values
             Bytes = 0L
             Notes = []
         }

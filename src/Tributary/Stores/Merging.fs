@@ -2,6 +2,7 @@
 [<RequireQualifiedAccess>]
 module internal Tributary.Stores.Merging
 
+open System.Collections.Generic
 open Tributary
 
 /// A version of a market is described by all but these.
@@ -88,3 +89,21 @@ let isAbout (query: Query) (gap: Gap) =
     && (match gap.Until with
         | ValueSome until -> until > query.Since || gap.Since >= query.Since
         | ValueNone -> true)
+
+/// Of each counter its latest value, by names and labels.
+let latest (metrics: Metric seq) : Metric list =
+    metrics
+    |> Seq.groupBy (fun metric -> struct (metric.Name, metric.Labels))
+    |> Seq.map (fun (_, same) -> same |> Seq.maxBy _.At)
+    |> Seq.sortBy (fun metric -> struct (metric.Name, metric.Labels))
+    |> List.ofSeq
+
+/// The trades that links name, on either side.
+let linked (links: TradeLink seq) : HashSet<TradeId> =
+    let found = HashSet()
+
+    for link in links do
+        found.Add link.Trade |> ignore
+        found.Add link.Other |> ignore
+
+    found
