@@ -58,8 +58,10 @@ type internal Intake
     /// Whatever a store throws is its failure too: a lane that stops silently would stop everything.
     let tryWrite (group: IReadOnlyList<Batch>) = task {
         use span = Trace.start "commit" Diagnostics.ActivityKind.Internal
-        Trace.tag "batches" group.Count span
-        Trace.tag "rows" (group |> Seq.sumBy _.RowCount) span
+        span |> Trace.tag "batches" (fun () -> group.Count)
+
+        span
+        |> Trace.tag "rows" (fun () -> box (group |> Seq.sumBy (fun (batch: Batch) -> batch.RowCount)))
 
         let! written = task {
             try
@@ -68,7 +70,7 @@ type internal Intake
                 return Error(StoreFault.Failed error.Message)
         }
 
-        Trace.tag "outcome" (if written.IsOk then "ok" else "failed") span
+        span |> Trace.tag "outcome" (fun () -> if written.IsOk then "ok" else "failed")
         return written
     }
 

@@ -80,10 +80,11 @@ module Trace =
     let internal start (name: string) (kind: ActivityKind) : Activity | null =
         source.StartActivity(name, kind)
 
-    let internal tag (key: string) (value: obj) (span: Activity | null) =
+    /// The value is asked for when somebody listens.
+    let internal tag (key: string) (value: unit -> obj | null) (span: Activity | null) =
         match span with
         | null -> ()
-        | span -> span.SetTag(key, value) |> ignore
+        | span -> span.SetTag(key, value ()) |> ignore
 
 /// Counters that can be read back: for `status`, for `collection_metrics`, and as .NET metrics for whoever listens.
 [<Sealed>]

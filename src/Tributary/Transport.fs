@@ -359,7 +359,7 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
 
             let once (ct: CancellationToken) = task {
                 use span = Trace.start "request" Diagnostics.ActivityKind.Client
-                Trace.tag "endpoint" request.Endpoint span
+                span |> Trace.tag "endpoint" (fun () -> request.Endpoint)
                 let! result = attempt request judge ct
                 last.Value <- ValueSome result
 
@@ -370,8 +370,9 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                         | Error failure -> ValueSome failure
                 }
 
-                Trace.tag "outcome" (outcome tried) span
-                meters.Add(Count.requests, $"endpoint={request.Endpoint},outcome={outcome tried}")
+                let outcome = outcome tried
+                span |> Trace.tag "outcome" (fun () -> outcome)
+                meters.Add(Count.requests, $"endpoint={request.Endpoint},outcome={outcome}")
                 return tried
             }
 
