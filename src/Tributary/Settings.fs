@@ -45,9 +45,13 @@ module Secret =
     /// A text that holds no secret.
     let internal ofText text = { Written = text; Source = Value text }
 
+    /// What stands in the file itself: references are gone, and their defaults stand in their places.
+    let internal literal (written: string) =
+        Regex.Replace(written, @"\$\{[^}:]*(:(?<default>[^}]*))?\}", "${default}")
+
     /// A password that stands in the file itself: a user part in front of an `@` that is more than a name and references.
     let private isLiteral (written: string) =
-        let own = Regex.Replace(written, @"\$\{[^}:]*(:(?<default>[^}]*))?\}", "${default}")
+        let own = literal written
 
         match own.LastIndexOf '@' with
         | -1 -> false
@@ -82,12 +86,11 @@ module Secret =
                             "expected a proxy such as http://host:8080, ${VARIABLE} or file:PATH; got something else, not shown as it may hold a password"
     }
 
-    // A value behind one of these, once references are gone and their defaults stand in their places.
+    // A value behind one of these.
     let private hidden =
         Regex @"(?:^|;|::)(?:password|pass|token|tls_roots_password)=(?:;;|[^;])"
 
-    let private holdsSecret (written: string) =
-        hidden.IsMatch(Regex.Replace(written, @"\$\{[^}:]*(:(?<default>[^}]*))?\}", "${default}"))
+    let private holdsSecret (written: string) = hidden.IsMatch(literal written)
 
     /// A configuration string of QuestDB's clients. Its messages quote no password.
     let internal connection: Yaml.Kind<Secret> = {
@@ -161,7 +164,7 @@ module Address =
         Print = _.Written
         Parse =
             fun scalar ->
-                if scalar.Written.Split('/') |> Array.skip 1 |> Array.exists isKey then
+                if (Secret.literal scalar.Written).Split '/' |> Array.skip 1 |> Array.exists isKey then
                     Error
                         "a key must not stand in this file; refer to it with ${VARIABLE}, as in https://example.com/v2/${KEY}"
                 else

@@ -437,7 +437,8 @@ let ``a secret in the wrong place is not shown either`` line =
 let ``a key in an endpoint's path is shown as its variable, and reaches the endpoint`` () =
     let key = "0123456789abcdef0123456789abcdef"
 
-    let loaded = loadIn (variables [ "RPC_KEY", key ])
+    // A variable's name may be as long as a key, and have digits, too.
+    let loaded = loadIn (variables [ "POLYGON_ARCHIVE_KEY_2_OF_US", key ])
 
     let settings =
         loaded [
@@ -445,7 +446,7 @@ let ``a key in an endpoint's path is shown as its variable, and reaches the endp
             text [
                 "collectors:"
                 "  polymarket:"
-                "    rpc_url: https://polygon.example.com/v2/${RPC_KEY}"
+                "    rpc_url: https://polygon.example.com/v2/${POLYGON_ARCHIVE_KEY_2_OF_US}"
             ]
         ]
         |> sound
@@ -461,6 +462,7 @@ let ``a key in an endpoint's path is shown as its variable, and reaches the endp
 
 [<TestCase("https://polygon.example.com/v2/0123456789abcdef0123456789abcdef")>]
 [<TestCase("https://polygon.example.com/aK3dJ5kLm9PqRs7tUvWx2yZ/rpc")>]
+[<TestCase("https://polygon.example.com/v2/${NONE:0123456789abcdef0123456789abcdef}")>]
 let ``a key that stands in the file is a mistake that does not repeat it`` (written: string) =
     equal
         [
