@@ -7,28 +7,13 @@ using NUnit.Framework;
 namespace Tributary.CSharp.Tests;
 
 [TestFixture]
-public sealed class HostTests
+public sealed class HostTests : ExchangeFixture
 {
-    private Simulator _exchange = null!;
-    private string _folder = null!;
-
-    [OneTimeSetUp]
-    public async Task Start_the_exchange() => _exchange = await Simulator.StartAsync();
-
-    [OneTimeTearDown]
-    public void Stop_the_exchange() => _exchange.Dispose();
-
-    [SetUp]
-    public void Make_a_folder() => _folder = Directory.CreateTempSubdirectory("tributary-host-").FullName;
-
-    [TearDown]
-    public void Remove_the_folder() => Directory.Delete(_folder, recursive: true);
-
     private Dictionary<string, string?> Section => new()
     {
-        ["Tributary:ExchangeUrl"] = _exchange.Address.AbsoluteUri,
-        ["Tributary:StorePath"] = Path.Combine(_folder, "tributary.db"),
-        ["Tributary:Markets:0"] = _exchange.Market,
+        ["Tributary:ExchangeUrl"] = Exchange.Address.AbsoluteUri,
+        ["Tributary:StorePath"] = StorePath,
+        ["Tributary:Markets:0"] = Exchange.Market,
         ["Tributary:BooksEvery"] = "00:00:00.5",
     };
 
@@ -60,7 +45,7 @@ public sealed class HostTests
         await host.StartAsync(ct);
         Assert.That(client.IsRunning, Is.True);
         var heard = await host.Services.GetRequiredService<Listener>().Heard.Task.WaitAsync(ct);
-        Assert.That(heard.Slug, Is.EqualTo(_exchange.Market));
+        Assert.That(heard.Slug, Is.EqualTo(Exchange.Market));
         var entry = (await health.CheckHealthAsync(ct)).Entries["tributary"];
         Assert.That(entry.Status, Is.Not.EqualTo(HealthStatus.Unhealthy));
         Assert.That(entry.Data["flows"], Is.EqualTo(3));
@@ -105,7 +90,7 @@ public sealed class HostTests
 
         builder.Services.AddTributary(
             builder.Configuration.GetSection("Tributary"),
-            options => options with { StorePath = Path.Combine(_folder, "other.db") });
+            options => options with { StorePath = Path.Combine(Folder, "other.db") });
 
         using (var host = builder.Build())
         {
@@ -113,8 +98,8 @@ public sealed class HostTests
             await host.StopAsync();
         }
 
-        Assert.That(File.Exists(Path.Combine(_folder, "other.db")), Is.True);
-        Assert.That(File.Exists(Path.Combine(_folder, "tributary.db")), Is.False);
+        Assert.That(File.Exists(Path.Combine(Folder, "other.db")), Is.True);
+        Assert.That(File.Exists(StorePath), Is.False);
     }
 
     /// <summary>A service of the host's own that reads the stream.</summary>

@@ -3,28 +3,13 @@ using NUnit.Framework;
 namespace Tributary.CSharp.Tests;
 
 [TestFixture]
-public sealed class TributaryClientTests
+public sealed class TributaryClientTests : ExchangeFixture
 {
-    private Simulator _exchange = null!;
-    private string _folder = null!;
-
-    [OneTimeSetUp]
-    public async Task Start_the_exchange() => _exchange = await Simulator.StartAsync();
-
-    [OneTimeTearDown]
-    public void Stop_the_exchange() => _exchange.Dispose();
-
-    [SetUp]
-    public void Make_a_folder() => _folder = Directory.CreateTempSubdirectory("tributary-csharp-").FullName;
-
-    [TearDown]
-    public void Remove_the_folder() => Directory.Delete(_folder, recursive: true);
-
     private TributaryOptions Options => new()
     {
-        ExchangeUrl = _exchange.Address,
-        StorePath = Path.Combine(_folder, "tributary.db"),
-        Markets = [_exchange.Market],
+        ExchangeUrl = Exchange.Address,
+        StorePath = StorePath,
+        Markets = [Exchange.Market],
         BooksEvery = TimeSpan.FromMilliseconds(500),
         TradesEvery = TimeSpan.FromMilliseconds(500),
         MarketsEvery = TimeSpan.FromSeconds(2),
@@ -62,7 +47,7 @@ public sealed class TributaryClientTests
 
         Assert.Multiple(() =>
         {
-            Assert.That(markets[0].Slug, Is.EqualTo(_exchange.Market));
+            Assert.That(markets[0].Slug, Is.EqualTo(Exchange.Market));
             Assert.That(markets[0].State, Is.EqualTo(MarketState.Open));
             Assert.That(markets[0].Outcomes, Has.Count.EqualTo(2));
         });
@@ -72,7 +57,7 @@ public sealed class TributaryClientTests
             Assert.Multiple(() =>
             {
                 Assert.That(trade.Exchange, Is.EqualTo("polymarket"));
-                Assert.That(trade.Slug, Is.EqualTo(_exchange.Market));
+                Assert.That(trade.Slug, Is.EqualTo(Exchange.Market));
                 Assert.That(trade.Price, Is.InRange(0.001m, 0.999m));
                 Assert.That(trade.Size, Is.GreaterThan(0m));
                 Assert.That(trade.Id, Does.Match("^[0-9a-f]{32}$"));
@@ -108,7 +93,7 @@ public sealed class TributaryClientTests
         await foreach (var happened in client.StreamAsync(ofToken, Patience()).Take(5))
             Assert.That(happened is BookEvent { Token: var of } ? of : ((BookDeltaEvent)happened).Token, Is.EqualTo(token));
 
-        var ofMarket = client.StreamAsync(new StreamFilter { Markets = [_exchange.Market] }, Patience());
+        var ofMarket = client.StreamAsync(new StreamFilter { Markets = [Exchange.Market] }, Patience());
         Assert.That(await ofMarket.AnyAsync(), Is.True);
         using var soon = new CancellationTokenSource(TimeSpan.FromSeconds(2));
 
@@ -132,7 +117,7 @@ public sealed class TributaryClientTests
                     break;
             }
 
-            Assert.That((await client.GetMarketsAsync()).Single().Slug, Is.EqualTo(_exchange.Market));
+            Assert.That((await client.GetMarketsAsync()).Single().Slug, Is.EqualTo(Exchange.Market));
         }
 
         await using var reader = new TributaryClient(Options);
@@ -332,7 +317,7 @@ public sealed class TributaryClientTests
         {
             Assert.That(first.IsComplete, Is.True, first.Markets[0].Error);
             Assert.That(first.Markets.Select(read => read.Source), Is.EquivalentTo(new[] { "v1", "v2" }));
-            Assert.That(first.Markets, Has.All.Property("Slug").EqualTo(_exchange.Market));
+            Assert.That(first.Markets, Has.All.Property("Slug").EqualTo(Exchange.Market));
             Assert.That(first.Markets, Has.All.Property("Oldest").GreaterThan(LongAgo));
             Assert.That(first.NewRows, Is.GreaterThanOrEqualTo(first.Markets.Max(read => read.Rows)), "of each trade one row");
             Assert.That(first.NewRows, Is.LessThan(first.Markets.Sum(read => read.Rows)), "which both sources have");
@@ -393,7 +378,7 @@ public sealed class TributaryClientTests
             Is.EqualTo(TributaryErrorKind.Configuration));
 
     [Test]
-    public async Task An_exchange_that_does_not_answer_is_named_as_such() =>
+    public async Task AnExchange_that_does_not_answer_is_named_as_such() =>
         Assert.That(
             await KindOf(() => TributaryClient.BackfillAsync(
                 Options with { ExchangeUrl = new Uri("http://127.0.0.1:9/") }, Options.Markets, LongAgo)),
