@@ -246,6 +246,10 @@ CREATE TABLE outbox_applied (
     entry INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 """
+
+    """
+-- The views say what their columns mean, quarantine shows bytes and content under the names of the table, and links have a view.
+"""
 ]
 
 // ---- how columns are shown to people
@@ -289,112 +293,398 @@ let private doubt column =
 let private slug market =
     $"(SELECT d.slug FROM markets d WHERE d.market = {market} ORDER BY d.at DESC, d.received DESC LIMIT 1)"
 
+/// A column of a view: its name, what it shows, and what that means, which stands behind it in the view's own text.
+type Column = {
+    Name: string
+    Shows: string
+    Meaning: string
+}
+
+type View = {
+    Name: string
+    /// What one row is.
+    Row: string
+    /// What makes a row itself: of rows that agree in these one is stored.
+    Identity: string list
+    Columns: Column list
+    From: string
+}
+
 let private ofMarket =
     "JOIN market_keys m ON m.id = r.market JOIN exchanges e ON e.id = m.exchange"
 
 let private ofToken =
     "JOIN token_keys k ON k.id = r.token JOIN market_keys m ON m.id = k.market JOIN exchanges e ON e.id = m.exchange"
 
-let private trade =
-    $"""e.name AS exchange, {slug "m.id"} AS slug, m.name AS market, k.name AS token,
-    coalesce(r.outcome, k.outcome, '') AS outcome, {side "r.side"} AS side,
-    {decimal "r.price"} AS price, {decimal "r.size"} AS size, {decimal "r.collateral"} AS collateral,
-    lower(hex(r.trade_id)) AS trade_id, {hexOrText "0x" "r.transaction_hash"} AS transaction_hash,
-    CASE r.source WHEN 0 THEN 'api' WHEN 1 THEN 'stream' ELSE 'chain' END AS source,
-    {iso "r.at"} AS at, {iso "r.received"} AS received, {flags "r.flags"} AS flags"""
+let private column name shows meaning = {
+    Name = name
+    Shows = shows
+    Meaning = meaning
+}
 
-/// Views by their names. They hold nothing, so they are made anew with every new version.
-let views = [
-    "markets_readable",
-    $"""SELECT e.name AS exchange, m.name AS market, r.event, r.slug, r.question, r.outcomes, r.tags, r.status,
-    r.accepts_orders, {decimal "r.tick_size"} AS tick_size, {decimal "r.minimum_size"} AS minimum_size, r.neg_risk,
-    {iso "r.starts"} AS starts, {iso "r.ends"} AS ends, {iso "r.closed"} AS closed, r.winner,
-    {iso "r.at"} AS at, {iso "r.received"} AS received, lower(hex(r.version)) AS version, r.raw
-FROM markets r {ofMarket}"""
+/// A column that is shown as it is kept.
+let private plain name meaning = column name $"r.{name}" meaning
 
-    "market_stats_readable",
-    $"""SELECT e.name AS exchange, {slug "m.id"} AS slug, m.name AS market, {iso "r.at"} AS at,
-    {decimal "r.volume"} AS volume, {decimal "r.liquidity"} AS liquidity, {decimal "r.open_interest"} AS open_interest
-FROM market_stats r {ofMarket}"""
+let private number name meaning =
+    column name (decimal $"r.{name}") meaning
 
-    "trades_readable",
-    $"""SELECT {trade}
-FROM trades r JOIN token_keys k ON k.id = r.token {ofMarket}"""
+let private time name meaning = column name (iso $"r.{name}") meaning
 
-    // One row a fill: a sighting that is linked to a better one is left out, and so are the makers' parts of a fill, for the taker's
-    // row is all of it. `confirmed`: a fill that only the stream told of may never settle.
-    "fills",
-    $"""SELECT {trade}, r.source <> 1 AS confirmed
-FROM trades r JOIN token_keys k ON k.id = r.token {ofMarket}
-WHERE r.flags & {int Flags.Maker} = 0 AND NOT EXISTS (SELECT 1 FROM trade_links l WHERE l.other_id = r.trade_id)"""
+let private streams = Stream.all |> List.map string |> String.concat ", "
+let private reasons = Reason.all |> List.map snd |> String.concat ", "
+let private causes = Cause.all |> List.map string |> String.concat ", "
 
-    "orderbook_snapshots_readable",
-    $"""SELECT e.name AS exchange, {slug "m.id"} AS slug, m.name AS market, k.name AS token,
-    coalesce(k.outcome, '') AS outcome,
-    {decimal "r.best_bid"} AS best_bid, {decimal "r.best_bid_size"} AS best_bid_size,
-    {decimal "r.best_ask"} AS best_ask, {decimal "r.best_ask_size"} AS best_ask_size,
-    (r.best_bid + r.best_ask) / 2e6 AS mid, (r.best_ask - r.best_bid) / 1e6 AS spread,
-    (r.best_ask - r.best_bid) * 2e4 / (r.best_bid + r.best_ask) AS spread_bps,
-    {hexOrText "" "r.hash"} AS hash, r.sequence, {verdict "r.verdict"} AS verdict, {doubt "r.doubt"} AS doubt, r.reason,
-    {iso "r.at"} AS at, {iso "r.received"} AS received, {flags "r.flags"} AS flags,
-    {levels "r.bids"} AS bids, {levels "r.asks"} AS asks
-FROM orderbook_snapshots r {ofToken}"""
+// ---- columns that several views have
 
-    "orderbook_deltas_readable",
-    $"""SELECT e.name AS exchange, {slug "m.id"} AS slug, m.name AS market, k.name AS token,
-    coalesce(k.outcome, '') AS outcome, {iso "r.at"} AS at, r.ordinal, {side "r.side"} AS side,
-    {decimal "r.price"} AS price, {decimal "r.size"} AS size, {hexOrText "" "r.hash"} AS hash, r.sequence,
-    {verdict "r.verdict"} AS verdict, {doubt "r.doubt"} AS doubt, {iso "r.received"} AS received
-FROM orderbook_deltas r {ofToken}"""
+let private exchange = column "exchange" "e.name" "the exchange, such as polymarket"
+let private ofExchange = plain "exchange" exchange.Meaning
 
-    "gaps_readable",
-    $"""SELECT r.collector, e.name AS exchange, r.stream, {slug "m.id"} AS slug, m.name AS market,
-    coalesce(k.name, '') AS token, coalesce(k.outcome, '') AS outcome, r.cause,
-    {iso "r.since"} AS since, {iso "r.until"} AS until, (r.until - r.since) / 1e6 AS seconds,
-    {iso "r.healed_at"} AS healed_at, r.healed_by
-FROM gaps r {ofMarket} LEFT JOIN token_keys k ON k.id = r.token"""
+let private slugNow =
+    column
+        "slug"
+        (slug "m.id")
+        "the market's readable name, as it is now; null before the market was described"
 
-    "prices_readable",
-    $"""SELECT e.name AS exchange, {slug "m.id"} AS slug, m.name AS market, k.name AS token,
-    coalesce(k.outcome, '') AS outcome, {iso "r.at"} AS at, r.kind, {decimal "r.price"} AS price,
-    {iso "r.received"} AS received
-FROM prices r {ofToken}"""
+let private market =
+    column "market" "m.name" "the exchange's key of the market (Polymarket: its condition id)"
 
-    "quarantine_readable",
-    $"""SELECT r.exchange, r.source, r.position, r.reason, {iso "r.received"} AS received,
-    CAST(r.bytes AS TEXT) AS content
-FROM quarantine r"""
+let private token = column "token" "k.name" "the exchange's key of the outcome"
 
-    "checkpoints_readable",
-    $"""SELECT r.job, e.name AS exchange, r.stream, {slug "m.id"} AS slug, m.name AS market,
-    coalesce(k.name, '') AS token, {iso "r.since"} AS since, {iso "r.watermark"} AS watermark,
-    r.rows, r.error, r.duration / 1e6 AS seconds, r.runs, r.total_rows, r.total_errors, r.state
-FROM checkpoints r {ofMarket} LEFT JOIN token_keys k ON k.id = r.token"""
+let private tokenIfAny =
+    column
+        "token"
+        "coalesce(k.name, '')"
+        "the exchange's key of the outcome; empty when the whole market is meant"
 
-    "collection_metrics_readable",
-    $"""SELECT k.name, k.labels, {iso "r.at"} AS at, r.value
-FROM collection_metrics r JOIN metric_keys k ON k.id = r.metric"""
+let private outcome =
+    column "outcome" "coalesce(k.outcome, '')" "the outcome's name, such as Yes; empty before it was told"
+
+let private at = time "at" "when it happened, by the exchange's clock"
+
+let private received =
+    time "received" "when it was received, by the collector's clock"
+
+let private price =
+    number "price" "in the exchange's currency for one share: a probability"
+
+let private sequence =
+    plain "sequence" "the exchange's number of the message; null where it numbers none"
+
+let private verdictOf =
+    column "verdict" (verdict "r.verdict") "verified, unverifiable or mismatched"
+
+let private doubtOf =
+    let words = Doubt.all |> List.map snd |> List.filter ((<>) "") |> String.concat ", "
+    column "doubt" (doubt "r.doubt") $"why it is not verified: {words}; empty when it is"
+
+let private flagsOf =
+    let words = Content.flagWords |> List.map snd |> String.concat ", "
+    column "flags" (flags "r.flags") $"what was remarkable, separated by spaces: {words}"
+
+let private trade = [
+    exchange
+    slugNow
+    market
+    token
+    {
+        outcome with
+            Shows = "coalesce(r.outcome, k.outcome, '')"
+    }
+    column "side" (side "r.side") "the taker's: buy or sell"
+    price
+    number "size" "in shares"
+    number
+        "collateral"
+        "the exact amount of the currency that was paid; null where the source does not say it"
+    column
+        "trade_id"
+        "lower(hex(r.trade_id))"
+        "made from the content of the fill: the same whoever reads it, and when"
+    column
+        "transaction_hash"
+        (hexOrText "0x" "r.transaction_hash")
+        "the transaction that settled it; empty where there is none"
+    column
+        "source"
+        "CASE r.source WHEN 0 THEN 'api' WHEN 1 THEN 'stream' ELSE 'chain' END"
+        "who told of it: api, stream or chain"
+    at
+    received
+    flagsOf
 ]
+
+let private tradesFrom = $"trades r JOIN token_keys k ON k.id = r.token {ofMarket}"
+
+/// In the order of the data sets. They hold nothing, so they are made anew with every new version.
+let views: View list = [
+    {
+        Name = "markets_readable"
+        Row = "a version of a market's description; what did not change is not stored again"
+        Identity = [ "exchange"; "market"; "at"; "version" ]
+        Columns = [
+            exchange
+            market
+            plain "event" "the event that the market is a part of"
+            plain "slug" "the market's readable name in this version"
+            plain "question" "what is asked"
+            plain "outcomes" "JSON: [{\"name\":…,\"token\":… or null},…]"
+            plain "tags" "JSON: the slugs of its tags"
+            plain "status" "pending, open, closed or resolved"
+            plain "accepts_orders" "whether orders are taken: 1 or 0"
+            number "tick_size" "the smallest step of a price"
+            number "minimum_size" "the least shares of an order"
+            plain "neg_risk" "whether the event's outcomes exclude each other in one contract: 1 or 0"
+            time "starts" "when trading begins"
+            time "ends" "when the question is to be decided"
+            time "closed" "when it was closed"
+            plain "winner" "the outcome that won; empty before that"
+            {
+                at with
+                    Meaning = "when the exchange changed it, or the first poll that saw it"
+            }
+            received
+            column
+                "version"
+                "lower(hex(r.version))"
+                "a hash of what is described, without volumes, liquidity and quotes"
+            time "updated" "when the exchange says that it changed"
+            plain "raw" "the description as it was sent, JSON"
+        ]
+        From = $"markets r {ofMarket}"
+    }
+    {
+        Name = "market_stats_readable"
+        Row = "what a market had been traded for, and holds, at a moment"
+        Identity = [ "exchange"; "market"; "at" ]
+        Columns = [
+            exchange
+            slugNow
+            market
+            at
+            number "volume" "all that was traded so far, in the exchange's currency and its way of counting"
+            number "liquidity" "in the exchange's currency and its way of counting"
+            number "open_interest" "what all shares that exist are worth together, in the exchange's currency"
+        ]
+        From = $"market_stats r {ofMarket}"
+    }
+    {
+        Name = "trades_readable"
+        Row = "a sighting of a fill; several sources may have seen the same"
+        Identity = [ "exchange"; "market"; "at"; "trade_id"; "source" ]
+        Columns = trade
+        From = tradesFrom
+    }
+    {
+        Name = "trade_links_readable"
+        Row = "two sightings that are one fill"
+        Identity = [ "at"; "other_id"; "trade_id" ]
+        Columns = [
+            {
+                at with
+                    Meaning = "when the fill was, as the sighting that counts says it"
+            }
+            column "trade_id" "lower(hex(r.trade_id))" "the sighting that counts"
+            column "other_id" "lower(hex(r.other_id))" "the other, which the view fills leaves out"
+        ]
+        From = "trade_links r"
+    }
+    // A sighting that is linked to a better one is left out, and so are the makers' parts of a fill, for the taker's row is all of it.
+    {
+        Name = "fills"
+        Row = "a fill, once, whoever told of it"
+        Identity = [ "exchange"; "market"; "at"; "trade_id"; "source" ]
+        Columns =
+            trade
+            @ [
+                column
+                    "confirmed"
+                    "r.source <> 1"
+                    "1, or 0 when the stream alone told of it: it may never settle"
+            ]
+        From =
+            $"{tradesFrom}\nWHERE r.flags & {int Flags.Maker} = 0 AND NOT EXISTS (SELECT 1 FROM trade_links l WHERE l.other_id = r.trade_id)"
+    }
+    {
+        Name = "orderbook_snapshots_readable"
+        Row = "a whole order book"
+        Identity = [ "exchange"; "token"; "at"; "hash" ]
+        Columns = [
+            exchange
+            slugNow
+            market
+            token
+            outcome
+            number "best_bid" "the highest price that is bid; null when there is no bid"
+            number "best_bid_size" "in shares"
+            number "best_ask" "the lowest price that is asked; null when there is no ask"
+            number "best_ask_size" "in shares"
+            column "mid" "(r.best_bid + r.best_ask) / 2e6" "between the best bid and the best ask"
+            column "spread" "(r.best_ask - r.best_bid) / 1e6" "the best ask less the best bid"
+            column
+                "spread_bps"
+                "(r.best_ask - r.best_bid) * 2e4 / (r.best_bid + r.best_ask)"
+                "the spread in ten-thousandths of the mid"
+            column
+                "hash"
+                (hexOrText "" "r.hash")
+                "the exchange's hash of the book, or one of ours where it sends none"
+            sequence
+            verdictOf
+            doubtOf
+            plain "reason" $"why it was stored: {reasons}"
+            at
+            received
+            flagsOf
+            column "bids" (levels "r.bids") "[[price,size],…], best first"
+            column "asks" (levels "r.asks") "[[price,size],…], best first"
+        ]
+        From = $"orderbook_snapshots r {ofToken}"
+    }
+    {
+        Name = "orderbook_deltas_readable"
+        Row = "a level's new total; a book is the whole one before, and these in the order of at and ordinal"
+        Identity = [ "exchange"; "token"; "at"; "ordinal"; "side"; "price" ]
+        Columns = [
+            exchange
+            slugNow
+            market
+            token
+            outcome
+            at
+            plain "ordinal" "its place among the changes of that token and moment"
+            column "side" (side "r.side") "the side of the book: buy (bids) or sell (asks)"
+            price
+            number "size" "the shares that stand there now; 0: the level is gone"
+            column "hash" (hexOrText "" "r.hash") "the exchange's hash of the book that results"
+            sequence
+            verdictOf
+            doubtOf
+            received
+        ]
+        From = $"orderbook_deltas r {ofToken}"
+    }
+    {
+        Name = "gaps_readable"
+        Row = "a hole, as one collector saw it"
+        Identity = [ "collector"; "exchange"; "stream"; "market"; "token"; "since"; "cause" ]
+        Columns = [
+            plain "collector" "the configured name of the collector that saw it"
+            exchange
+            plain "stream" $"what is missing: {streams}"
+            slugNow
+            market
+            tokenIfAny
+            outcome
+            plain "cause" $"why it is missing: {causes}"
+            time "since" "the last moment that is proven good"
+            time "until" "the first moment that is good again; null while the hole is open"
+            column "seconds" "(r.until - r.since) / 1e6" "how long it is"
+            time "healed_at" "when what was missing had been read after all; null: it was not"
+            plain "healed_by" "by what"
+        ]
+        From = $"gaps r {ofMarket} LEFT JOIN token_keys k ON k.id = r.token"
+    }
+    {
+        Name = "prices_readable"
+        Row = "a price that the exchange keeps as history, without a trade"
+        Identity = [ "exchange"; "token"; "at"; "kind" ]
+        Columns = [
+            exchange
+            slugNow
+            market
+            token
+            outcome
+            at
+            plain "kind" (PriceKind.all |> List.map snd |> String.concat " or ")
+            price
+            received
+        ]
+        From = $"prices r {ofToken}"
+    }
+    {
+        Name = "quarantine_readable"
+        Row = "bytes that could not be read, or a row that cannot be true"
+        Identity = [ "content" ]
+        Columns = [
+            ofExchange
+            plain "source" "what was asked, or where it came from"
+            plain "position" "where in it the fault lies, in bytes"
+            plain "reason" "what is wrong with it"
+            received
+            column "bytes" "CAST(r.bytes AS TEXT)" "what was received, as text"
+            column "content" "lower(hex(r.content))" "a hash of exchange, reason and bytes"
+        ]
+        From = "quarantine r"
+    }
+    {
+        Name = "checkpoints_readable"
+        Row = "how far a job has come, written with its rows"
+        Identity = [ "job" ]
+        Columns = [
+            plain "job" "the name of the job"
+            exchange
+            plain "stream" $"what it reads: {streams}"
+            slugNow
+            market
+            tokenIfAny
+            time "since" "what it covers begins here"
+            time "watermark" "… and ends here"
+            plain "rows" "of the last run"
+            plain "error" "of the last run; empty: none"
+            column "seconds" "r.duration / 1e6" "how long the last run took"
+            plain "runs" "all of them"
+            plain "total_rows" "of all runs"
+            plain "total_errors" "of all runs"
+            plain "state" "what the job needs to go on, in its own words"
+        ]
+        From = $"checkpoints r {ofMarket} LEFT JOIN token_keys k ON k.id = r.token"
+    }
+    {
+        Name = "collection_metrics_readable"
+        Row = "a counter or gauge of the collector at a moment"
+        Identity = [ "name"; "labels"; "at" ]
+        Columns = [
+            column "name" "k.name" "of the counter or gauge"
+            column "labels" "k.labels" "what it is counted by, as key=value"
+            { at with Meaning = "when it was read" }
+            plain "value" "since the collector started, of a counter"
+        ]
+        From = "collection_metrics r JOIN metric_keys k ON k.id = r.metric"
+    }
+]
+
+/// The statement that makes a view.
+let create (view: View) =
+    let last = view.Columns.Length - 1
+
+    let columns =
+        view.Columns
+        |> List.mapi (fun i column ->
+            let comma = if i = last then "" else ","
+            $"    {column.Shows} AS {column.Name}{comma} -- {column.Meaning}")
+        |> String.concat "\n"
+
+    $"CREATE VIEW {view.Name} AS -- a row is {view.Row}\nSELECT\n{columns}\nFROM {view.From}"
 
 /// The version that these steps lead to.
 let version = List.length steps
 
 /// Takes a file from the version that it has to the last one, all of it or nothing.
-let migrate (steps: string list) (views: (string * string) list) (db: Connection) =
+let migrate (steps: string list) (views: View list) (db: Connection) =
     db.Execute "BEGIN IMMEDIATE"
 
     try
         let found = int (db.Number "PRAGMA user_version")
 
         if found < steps.Length then
-            for name, _ in views do
-                db.Execute $"DROP VIEW IF EXISTS {name}"
+            for view in views do
+                db.Execute $"DROP VIEW IF EXISTS {view.Name}"
 
             for step in List.skip found steps do
                 db.Execute step
 
-            for name, query in views do
-                db.Execute $"CREATE VIEW {name} AS\n{query}"
+            for view in views do
+                db.Execute(create view)
 
             db.Execute $"PRAGMA user_version = {steps.Length}; PRAGMA application_id = {ApplicationId}"
 

@@ -193,7 +193,23 @@ let ``a file of an earlier version is taken forward with all that is in it`` () 
     use db = access path Access.Write
     let one = "CREATE TABLE songs (title TEXT); INSERT INTO songs VALUES ('Tainaron');"
     let two = "ALTER TABLE songs ADD COLUMN year INTEGER; UPDATE songs SET year = 1985;"
-    let view columns = [ "songs_readable", $"SELECT {columns} FROM songs" ]
+
+    let view shows : SqliteSchema.View list = [
+        {
+            Name = "songs_readable"
+            Row = "a song"
+            Identity = [ "song" ]
+            Columns = [
+                {
+                    Name = "song"
+                    Shows = shows
+                    Meaning = "what it is called"
+                }
+            ]
+            From = "songs"
+        }
+    ]
+
     SqliteSchema.migrate [ one ] (view "title") db
     SqliteSchema.migrate [ one; two ] (view "title || ' ' || year") db
     equal [ [ "Tainaron 1985" ] ] (query path 1 "SELECT * FROM songs_readable")
@@ -854,8 +870,8 @@ let ``fills are the takers': a maker's part is none, and the chain counts where 
 [<Test>]
 let ``every view can be read, and every table keeps its rows strictly`` () =
     withStore (fun path _ ->
-        for view, _ in SqliteSchema.views do
-            equal [] (query path 1 $"SELECT * FROM {view}")
+        for view in SqliteSchema.views do
+            equal [] (query path 1 $"SELECT * FROM {view.Name}")
 
         equal
             []
