@@ -224,6 +224,12 @@ let chaos arguments =
         "Detailed"
     ]
 
+/// Makes those pages of docs anew that are made from the code.
+let docs () =
+    Environment.SetEnvironmentVariable("TRIBUTARY_GOLDEN", "write")
+
+    start "tests" "Tributary.Tests" "Tributary.Tests" [ "--filter"; "FullyQualifiedName~ReferenceTests" ]
+
 /// One sentence about what `dotnet publish` said when it failed for want of something; nothing when that was something else.
 let wanting runtime (lines: string list) =
     let found pattern =
@@ -462,6 +468,7 @@ let targets = [
     "kill-questdb",
     "kill -9 a collector or its database a hundred times (or as often as told), then account for every row",
     killQuestDb
+    "docs", "make the pages of docs anew that are made from the code: settings and tables", (fun _ -> docs ())
     "pack",
     "make the packages, and the program as one file, in artifacts/; --runtime RID, such as linux-arm64",
     pack

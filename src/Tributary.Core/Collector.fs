@@ -145,9 +145,26 @@ module HistoryState =
     /// What has been read is not called read up to now: an exchange publishes some fills late, and out of order.
     let settled = TimeSpan.FromMinutes 2.0
 
-/// How often an endpoint may be asked: so many requests in any ten seconds.
+/// How often endpoints may be asked.
 [<Struct>]
-type Limit = { Name: string; PerTenSeconds: int }
+type Limit = {
+    /// What its setting is called.
+    Name: string
+    /// So many requests in any ten seconds.
+    PerTenSeconds: int
+    /// Which requests count against it.
+    Counts: string
+}
+
+/// A place that an exchange is asked at.
+type HostSetting = {
+    /// The setting that holds its address.
+    Setting: string
+    /// The address when nothing is said.
+    Address: string
+    /// What it is asked for.
+    Serves: string
+}
 
 /// What a recorded value is, judged by its shape alone.
 [<RequireQualifiedAccess>]
@@ -202,8 +219,8 @@ type HistorySource = {
 type Collector = {
     /// Its name in configuration, tables and counters.
     Exchange: ExchangeId
-    /// Settings that hold base addresses, with their defaults.
-    Hosts: (string * string) list
+    /// The places that it is asked at.
+    Hosts: HostSetting list
     /// All limits, with the exchange's published figures.
     Limits: Limit list
     /// The limits that a request to an endpoint counts against, by their names.

@@ -236,10 +236,20 @@ module Plain =
     /// A collector that polls it. Nothing of it can be proven, and it has no live books and no past.
     let collector (plain: PlainExchange) : Collector = {
         Exchange = plain.Exchange
-        Hosts = plain.Hosts
+        Hosts =
+            plain.Hosts
+            |> List.map (fun (setting, address) -> {
+                Setting = setting
+                Address = address
+                Serves = ""
+            })
         Limits =
             plain.Limits
-            |> List.map (fun (name, count) -> { Name = name; PerTenSeconds = count })
+            |> List.map (fun (endpoint, count) -> {
+                Name = endpoint
+                PerTenSeconds = count
+                Counts = $"requests to {endpoint}"
+            })
         LimitsOf = fun endpoint -> [ endpoint ]
         Ask = fun need -> plain.Ask need |> List.map (requestOf need Set.empty)
         Decode = decode plain

@@ -5,12 +5,11 @@ open System.IO
 open System.Text.RegularExpressions
 open Tributary.Stores.QuestDb
 
-/// What the settings need to know of an exchange: the addresses it has, by the name of their setting, and its limits in
-/// requests per 10 s.
+/// What the settings need to know of an exchange: the addresses it has, and its limits.
 type KnownExchange = {
     Name: string
-    Hosts: (string * string) list
-    Limits: (string * int) list
+    Hosts: HostSetting list
+    Limits: Limit list
 }
 
 type private SecretSource =
@@ -175,20 +174,21 @@ module Address =
                     })
     }
 
-/// How log lines look.
+/// How log lines look: for people, or one JSON object a line.
 [<RequireQualifiedAccess>]
 type LogFormat =
     | Text
     | Json
 
-/// What SQLite waits for before a batch counts as stored. `Full` survives a power cut; `Normal` survives a crash of the
+/// What SQLite waits for before a batch counts as stored. `full` survives a power cut; `normal` survives a crash of the
 /// process only.
 [<RequireQualifiedAccess>]
 type Synchronous =
     | Full
     | Normal
 
-/// What happens when the outbox is full.
+/// What happens when the outbox is full: with `block` polling stops until there is room, with `drop_oldest` the oldest rows become gaps
+/// of cause `overrun`.
 [<RequireQualifiedAccess>]
 type OutboxFull =
     /// Nothing is taken until there is room: polling stops, and gaps say so.
@@ -198,7 +198,8 @@ type OutboxFull =
 
 /// QuestDB as a store.
 type QuestDbSettings = {
-    /// A configuration string of QuestDB's clients, or `file:PATH` of one. Default `http::addr=localhost:9000;`.
+    /// A configuration string as QuestDB's clients have it, or `file:PATH` of one. A password or token must not stand here itself:
+    /// `http::addr=host:9000;username=admin;password=${QUESTDB_PASSWORD};`. Default `http::addr=localhost:9000;`.
     Connection: Secret
     /// The file in which batches wait for QuestDB, relative to the working directory. Default `data/outbox.db`. With both stores on
     /// there is none: the SQLite file does its work.
@@ -210,7 +211,7 @@ type QuestDbSettings = {
     /// How long batches are kept after they can be read at the server, for servers that commit without a sync. Default 10 min.
     Keep: TimeSpan
     /// After what time the server drops trades, books and counters. Default none: never.
-    TimeToLive: TimeSpan option
+    Ttl: TimeSpan option
     /// Materialised views `trades_1m`, `trades_1h` and `trades_1d` with bars of prices are made. Default false.
     Views: bool
     /// Prices and sizes of trades are DECIMAL columns, exact whatever their size. Needs QuestDB 9.2. Default false.
@@ -227,7 +228,7 @@ type StoreSettings = {
     Path: string
     /// Default `Full`.
     Synchronous: Synchronous
-    /// At most so long does a batch wait for others to share its transaction. Default 100 ms; 0 never waits.
+    /// At most so long does a batch wait for others to share its transaction; 0s never waits. Default 100 ms.
     GroupTime: TimeSpan
     /// At most so many rows share a transaction. Default 10 000.
     GroupRows: int
@@ -282,13 +283,13 @@ type PickTarget =
 /// A market or event that is named in the configuration.
 type MarketPick = {
     Target: PickTarget
-    /// Whether it is collected. Default true; false keeps discovery from choosing it, too.
+    /// Whether it is collected; false keeps discovery from choosing it, too. Default true.
     Enabled: bool
 }
 
 /// Which markets are found by themselves. A market must meet every condition that is given.
 type DiscoverySettings = {
-    /// Default false.
+    /// Whether any are. Default false.
     Enabled: bool
     /// Slugs of tags, one of which a market must have. Default none: any.
     Tags: string list
@@ -304,17 +305,18 @@ type DiscoverySettings = {
 
 /// Live order books of an exchange.
 type LiveSettings = {
-    /// Default true; then the polls of books compare instead of being all there is.
+    /// Whether order books are followed live; then the polls of books compare instead of being all there is. Default true.
     Enabled: bool
     /// Tokens on one connection, 2 to 400. Default 200.
     TokensPerConnection: int
-    /// How much of the books is stored. Default `Full`.
+    /// How much of the books is stored: every change (`full`), the best N levels (`top-N`), whole books now and then (`snapshots`), or
+    /// nothing (`off`). Default `full`.
     Depth: DepthMode
     /// Patterns with `*` and `?` of slugs whose books are stored otherwise; the first that matches counts. Default none.
     DepthOf: (string * DepthMode) list
     /// Whole books are stored at least this often while a book changes. Default 10 min.
     SnapshotEvery: TimeSpan
-    /// … and after so many changes. Default 2 000.
+    /// Whole books are stored after so many changes of a book at the latest. Default 2 000.
     SnapshotChanges: int
     /// A book that no poll was compared with for so long is asked for. Default 30 s.
     CompareEvery: TimeSpan
@@ -326,11 +328,12 @@ type LiveSettings = {
 type CollectorSettings = {
     /// The exchange's name in the registry.
     Exchange: string
-    /// Default true.
+    /// Whether it is collected. Default true.
     Enabled: bool
-    /// Its addresses by the name of their setting, such as `gamma_url`.
+    /// Its addresses, by the names of their settings.
     Urls: Map<string, Address>
-    /// Requests per 10 s by the name of the limit. Default: what the exchange documents.
+    /// Requests per 10 s, by the names of the limits; lower them when something else shares this address. Default: what the exchange
+    /// documents.
     RateLimits: Map<string, int>
     /// How long an answer may take. Default 30 s.
     Timeout: TimeSpan
@@ -338,7 +341,8 @@ type CollectorSettings = {
     Retries: int
     /// The most bytes that are read of one answer. Default 64 MB.
     MaxResponse: int64
-    /// A proxy for all of this exchange's requests. Default none.
+    /// A proxy for all of this exchange's requests. As its address may hold a password it is `${VARIABLE}`, or `file:PATH` whose content is
+    /// the address; only one without a password may stand in the file itself. Default none.
     Proxy: Secret option
     /// Tokens per order-book request, 1 to 500. Default 100.
     BooksPerRequest: int
@@ -360,7 +364,7 @@ type CollectorSettings = {
 type Settings = {
     /// The name that this process writes into its gap rows. Default `main`.
     Collector: string
-    /// trace, debug, info, warning or error. Default info.
+    /// What is too unimportant to be logged is left out. Default info.
     LogLevel: string
     /// Default `Text`.
     LogFormat: LogFormat
@@ -387,9 +391,12 @@ module Settings =
         Enabled = true
         Urls =
             known.Hosts
-            |> List.map (fun (name, address) -> name, Address.ofUri (Uri address))
+            |> List.map (fun host -> host.Setting, Address.ofUri (Uri host.Address))
             |> Map.ofList
-        RateLimits = Map.ofList known.Limits
+        RateLimits =
+            known.Limits
+            |> List.map (fun limit -> limit.Name, limit.PerTenSeconds)
+            |> Map.ofList
         Timeout = seconds 30
         Retries = 4
         MaxResponse = 64_000_000L
@@ -437,7 +444,7 @@ module Settings =
                 OutboxSize = 10_000_000_000L
                 OutboxFull = OutboxFull.Block
                 Keep = seconds 600
-                TimeToLive = None
+                Ttl = None
                 Views = false
                 Decimals = false
                 Look = seconds 5
@@ -499,8 +506,7 @@ module Settings =
                 current.OutboxFull
             )
         Keep = at.Read("keep", Yaml.duration |> Yaml.within TimeSpan.Zero (days 30), current.Keep)
-        TimeToLive =
-            at.TryRead("ttl", Yaml.duration |> Yaml.within (hours 1) (days 36_500), current.TimeToLive)
+        Ttl = at.TryRead("ttl", Yaml.duration |> Yaml.within (hours 1) (days 36_500), current.Ttl)
         Views = at.Read("views", Yaml.flag, current.Views)
         Decimals = at.Read("decimals", Yaml.flag, current.Decimals)
         Look = at.Read("look", Yaml.duration |> Yaml.within (milliseconds 10) (hours 1), current.Look)
@@ -736,14 +742,21 @@ module Settings =
             |> List.ofSeq
             |> Error
 
-    /// The settings as YAML, every key included; a secret appears as the reference to it. What it writes, `load` reads.
-    let describe (settings: Settings) =
+    let private written (settings: Settings) =
         let nowhere: Yaml.Place = { File = ""; Line = 0; Column = 0 }
 
-        let _, lines =
+        let _, written =
             Yaml.Section.Root (fun _ _ -> ()) (Yaml.Node.Empty nowhere) (schema settings)
 
-        String.concat "\n" lines + "\n"
+        written
+
+    /// The settings as YAML, every key included; a secret appears as the reference to it. What it writes, `load` reads.
+    let describe (settings: Settings) =
+        String.concat "\n" (written settings).Lines + "\n"
+
+    /// Every key that there is, in the order of `describe`, with what it takes and its default.
+    let internal keys (known: KnownExchange list) : Yaml.Key list =
+        List.ofSeq (written (defaults known)).Keys
 
     let private wrong file message =
         Error [

@@ -11,7 +11,7 @@ open Tributary.Stores
 let knownAs (collector: Collector) : KnownExchange = {
     Name = string collector.Exchange
     Hosts = collector.Hosts
-    Limits = collector.Limits |> List.map (fun limit -> limit.Name, limit.PerTenSeconds)
+    Limits = collector.Limits
 }
 
 /// Every registered exchange.
@@ -159,7 +159,7 @@ let openStoreToRead (settings: Settings) : Result<Store, OpenFault> =
 
 /// Why rows as old as this would vanish from where they are stored; nothing when they would not.
 let vanishing (since: Instant) (now: Instant) (settings: Settings) : string voption =
-    match settings.Store.Kind, settings.Store.QuestDb.TimeToLive with
+    match settings.Store.Kind, settings.Store.QuestDb.Ttl with
     | ("questdb" | "both"), Some life when since < now - life ->
         let kept =
             if settings.Store.Kind = "both" then

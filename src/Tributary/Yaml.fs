@@ -325,16 +325,19 @@ module Yaml =
     }
 
     /// The same kind, from the one value to the other, both included.
-    let within (least: 't) (most: 't) (kind: Kind<'t>) = {
-        kind with
-            Parse =
-                fun scalar ->
-                    match kind.Parse scalar with
-                    | Ok value when not (least <= value && value <= most) ->
-                        Error
-                            $"expected {kind.Noun} from {kind.Print least} to {kind.Print most}; got {quotable scalar}"
-                    | parsed -> parsed
-    }
+    let within (least: 't) (most: 't) (kind: Kind<'t>) =
+        let noun = $"{kind.Noun} from {kind.Print least} to {kind.Print most}"
+
+        {
+            kind with
+                Noun = noun
+                Parse =
+                    fun scalar ->
+                        match kind.Parse scalar with
+                        | Ok value when not (least <= value && value <= most) ->
+                            Error $"expected {noun}; got {quotable scalar}"
+                        | parsed -> parsed
+        }
 
     let private tried (parsed: bool, value: 't) = if parsed then Some value else None
     let private invariant = CultureInfo.InvariantCulture
@@ -404,7 +407,6 @@ module Yaml =
         |> String.concat ""
         |> fun pattern -> Regex $@"\A{pattern}\z"
 
-    /// A time with its units: d, h, m, s and ms, the larger first, such as 10s or 1h30m.
     /// A duration such as `250ms`, `10s`, `5m` or `1h30m`; nothing when the text is none.
     let tryDuration (text: string) =
         let found = durations.Match text
@@ -531,13 +533,33 @@ module Yaml =
 
             written.Append('"').ToString()
 
+    /// A key that was read: where it stands (an item of a list as `[]`), what it takes (nothing: keys of its own), and its value as YAML.
+    type Key = {
+        Path: string list
+        Takes: string
+        Value: string
+    }
+
+    /// What reading writes down: the values as lines of YAML, and every key there is, those of items of empty lists included.
+    type Written = {
+        Lines: ResizeArray<string>
+        Keys: ResizeArray<Key>
+    }
+
     /// One mapping while it is being read. Every read names a key, the kind of its value and what counts when it is not
     /// given; mistakes are reported and reading goes on. What was read is also written down as YAML, so that the one schema
     /// that reads settings describes them too.
     [<Sealed>]
     type Section
         private
-        (place: Place, entries: Entry list, report: Report, indent: string, lines: ResizeArray<string>) =
+        (
+            place: Place,
+            entries: Entry list,
+            report: Report,
+            path: string list,
+            indent: string,
+            written: Written
+        ) =
         let known = ResizeArray<string>()
 
         let find key =
@@ -548,8 +570,14 @@ module Yaml =
             |> Option.map _.Node
             |> Option.defaultValue (Node.Empty place)
 
-        let write key value =
-            lines.Add($"{indent}{key}: {value}".TrimEnd())
+        let write key takes value =
+            written.Lines.Add($"{indent}{key}: {value}".TrimEnd())
+
+            written.Keys.Add {
+                Path = path @ [ key ]
+                Takes = takes
+                Value = value
+            }
 
         let refuse expected node =
             let got =
@@ -573,7 +601,7 @@ module Yaml =
                 refuse kind.Noun other
                 None
 
-        let inside node indent lines (read: Section -> 't) =
+        let inside node path indent written (read: Section -> 't) =
             let place, entries, report =
                 match node with
                 | Node.Mapping(place, entries) -> place, entries, report
@@ -582,14 +610,18 @@ module Yaml =
                     refuse "a map of keys and values" other
                     placeOf other, [], (fun _ _ -> ()) // one mistake is enough
 
-            let section = Section(place, entries, report, indent, lines)
+            let section = Section(place, entries, report, path, indent, written)
             let value = read section
             section.Close()
             value
 
-        /// Reads a whole tree; answers the value and its description as lines of YAML.
-        static member Root (report: Report) (tree: Node) (read: Section -> 't) : 't * string list =
-            let lines = ResizeArray()
+        /// Reads a whole tree; answers the value and its description.
+        static member Root (report: Report) (tree: Node) (read: Section -> 't) : 't * Written =
+            let written = {
+                Lines = ResizeArray()
+                Keys = ResizeArray()
+            }
+
             let nowhere = { File = ""; Line = 0; Column = 0 }
 
             let above =
@@ -603,13 +635,14 @@ module Yaml =
                         }
                     ],
                     report,
+                    [],
                     "",
-                    lines
+                    written
                 )
 
-            above.Whole read, List.ofSeq lines
+            above.Whole read, written
 
-        member private _.Whole(read: Section -> 't) = inside (find "") "" lines read
+        member private _.Whole(read: Section -> 't) = inside (find "") [] "" written read
 
         member private _.Close() =
             for entry in entries do
@@ -619,13 +652,13 @@ module Yaml =
         /// One value.
         member _.Read(key, kind: Kind<'t>, fallback: 't) : 't =
             let value = find key |> parse kind |> Option.defaultValue fallback
-            write key (quoted (kind.Print value))
+            write key kind.Noun (quoted (kind.Print value))
             value
 
         /// One value that may be missing.
         member _.TryRead(key, kind: Kind<'t>, fallback: 't option) : 't option =
             let value = find key |> parse kind |> Option.orElse fallback
-            write key (value |> Option.map (kind.Print >> quoted) |> Option.defaultValue "")
+            write key kind.Noun (value |> Option.map (kind.Print >> quoted) |> Option.defaultValue "")
             value
 
         /// A list of values.
@@ -639,24 +672,32 @@ module Yaml =
                     fallback
 
             let listed = values |> List.map (kind.Print >> quoted) |> String.concat ", "
-            write key $"[{listed}]"
+            write key $"a list of {kind.Noun}" $"[{listed}]"
             values
 
         /// A mapping below this one.
         member _.Within(key, read: Section -> 't) : 't =
             let node = find key
-            write key ""
-            inside node (indent + "  ") lines read
+            write key "" ""
+            inside node (path @ [ key ]) (indent + "  ") written read
 
         /// A list of mappings. A new item starts from `blank`.
         member _.Each(key, blank: 't, fallback: 't list, read: 't -> Section -> 't) : 't list =
+            let inItem = path @ [ key; "[]" ]
+
             let item node before =
-                let parts = ResizeArray()
-                let value = inside node "" parts (read before)
+                let parts = {
+                    Lines = ResizeArray()
+                    Keys = ResizeArray()
+                }
+
+                let value = inside node inItem "" parts (read before)
 
                 // A part that ends in a colon has no value: a value that ended so would stand in quotes.
                 let given =
-                    parts |> Seq.filter (fun part -> not (part.EndsWith ':')) |> String.concat ", "
+                    parts.Lines
+                    |> Seq.filter (fun part -> not (part.EndsWith ':'))
+                    |> String.concat ", "
 
                 value, $"{indent}  - {{{given}}}"
 
@@ -668,8 +709,14 @@ module Yaml =
                     refuse "a list of maps" other
                     []
 
-            write key (if items.IsEmpty then "[]" else "")
-            lines.AddRange(items |> List.map snd)
+            write key "a list of maps" (if items.IsEmpty then "[]" else "")
+            written.Lines.AddRange(items |> List.map snd)
+
+            // What an item may say, told of one that says nothing: its mistakes are nobody's.
+            Section(place, [], (fun _ _ -> ()), inItem, "", { written with Lines = ResizeArray() })
+            |> read blank
+            |> ignore
+
             List.map fst items
 
         /// Which of the keys are given here.

@@ -1,4 +1,4 @@
-/// Every code block of the README runs, as it stands there.
+/// Every code block of the README and of the pages beside it runs, as it stands there.
 module Tributary.Tests.ReadmeTests
 
 open System
@@ -8,18 +8,29 @@ open System.Net
 open System.Net.Sockets
 open System.Text.RegularExpressions
 open System.Threading
+open System.Threading.Tasks
 open NUnit.Framework
+open Tributary
 open Tributary.FakeQuestDb
+open Tributary.Server.Simulator
 open Tributary.Stores
 
-let private blocks language =
-    Regex.Matches(
-        File.ReadAllText(Path.Combine(root, "README.md")),
-        $@"```{language}\n(.*?)```",
-        RegexOptions.Singleline
-    )
+let private pages = [
+    "README.md"
+    for page in Directory.GetFiles(Path.Combine(root, "docs"), "*.md") |> Array.sort do
+        Path.GetRelativePath(root, page)
+]
+
+let private textOf (page: string) =
+    File.ReadAllText(Path.Combine(root, page))
+
+let private blocks language page =
+    Regex.Matches(textOf page, $@"```{language}\n(.*?)```", RegexOptions.Singleline)
     |> Seq.map (fun block -> block.Groups[1].Value)
     |> List.ofSeq
+
+let private pagesWith language =
+    pages |> List.filter (fun page -> not (blocks language page).IsEmpty)
 
 let private freePort () =
     use listener = new TcpListener(IPAddress.Loopback, 0)
@@ -27,6 +38,35 @@ let private freePort () =
     let port = (listener.LocalEndpoint :?> IPEndPoint).Port
     listener.Stop()
     port
+
+/// Runs a program in a folder; answers what it printed.
+let private run (folder: string) (path: string) (program: string) (arguments: string list) =
+    let info =
+        ProcessStartInfo(
+            program,
+            arguments,
+            WorkingDirectory = folder,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true
+        )
+
+    info.Environment["PATH"] <- path
+    use running = Process.Start info |> Option.ofObj |> Option.get
+    let output = running.StandardOutput.ReadToEndAsync()
+    let errors = running.StandardError.ReadToEndAsync()
+    running.WaitForExit()
+    let said = String.concat "\n" (arguments @ [ output.Result; errors.Result ])
+    Assert.That(running.ExitCode, Is.EqualTo 0, said)
+    output.Result
+
+let private path =
+    Environment.GetEnvironmentVariable "PATH"
+    |> Option.ofObj
+    |> Option.defaultValue ""
+
+let private hasPython =
+    path.Split ':'
+    |> Array.exists (fun folder -> File.Exists(Path.Combine(folder, "python3")))
 
 /// Runs lines as one shell script in a folder, where `tributary` is the program that was built with this test.
 let private shell (folder: string) (script: string) =
@@ -41,22 +81,7 @@ let private shell (folder: string) (script: string) =
         UnixFileMode.UserRead ||| UnixFileMode.UserWrite ||| UnixFileMode.UserExecute
     )
 
-    let info =
-        ProcessStartInfo(
-            "bash",
-            [ "-e"; "-c"; script ],
-            WorkingDirectory = folder,
-            RedirectStandardOutput = true,
-            RedirectStandardError = true
-        )
-
-    info.Environment["PATH"] <- $"""{bin}:{Environment.GetEnvironmentVariable "PATH"}"""
-    use running = Process.Start info |> Option.ofObj |> Option.get
-    let output = running.StandardOutput.ReadToEndAsync()
-    let errors = running.StandardError.ReadToEndAsync()
-    running.WaitForExit()
-    Assert.That(running.ExitCode, Is.EqualTo 0, $"{script}\n{output.Result}\n{errors.Result}")
-    output.Result
+    run folder $"{bin}:{path}" "bash" [ "-e"; "-c"; script ]
 
 let private inFolder work =
     let folder = Directory.CreateTempSubdirectory("tributary-readme-").FullName
@@ -70,8 +95,10 @@ let private inFolder work =
     finally
         Directory.Delete(folder, true)
 
-[<Test; Platform("Linux,MacOsX")>]
-let ``the commands of the README run, and its queries answer`` () =
+let private withCommands = pagesWith "sh"
+
+[<TestCaseSource(nameof withCommands); Platform("Linux,MacOsX")>]
+let ``the commands of a page run, and its queries answer`` (page: string) =
     inFolder (fun folder ->
         let port = string (freePort ())
 
@@ -84,7 +111,7 @@ let ``the commands of the README run, and its queries answer`` () =
                     (questdb :> IAsyncDisposable).DisposeAsync().AsTask().Wait()
         }
 
-        for block in blocks "sh" do
+        for block in blocks "sh" page do
             // The build's own targets build this test: that they exist is tested below, that they work is what CI runs.
             let lines =
                 block.Replace("18080", port).Replace("localhost:9000", $"127.0.0.1:{questdb.Port}").Split
@@ -95,21 +122,78 @@ let ``the commands of the README run, and its queries answer`` () =
 
         use file = new Connection(Path.Combine(folder, "try.db"), Access.Read)
 
-        for block in blocks "sql" do
+        for block in blocks "sql" page do
             for query in
                 block.Split(';', StringSplitOptions.RemoveEmptyEntries ||| StringSplitOptions.TrimEntries) do
                 use statement = file.Prepare query
                 let rows = statement.Rows(fun row -> row.Text 0)
+                // What a page collects has no gaps, and not each of them collects books.
+                let may = page <> "README.md" || query.Contains "gaps"
+                Assert.That(rows.Length, Is.GreaterThanOrEqualTo(if may then 0 else 1), query)
 
-                if query.Contains "gaps" then
-                    Assert.That(rows.Length, Is.GreaterThanOrEqualTo 0)
-                else
-                    Assert.That(rows.Length, Is.GreaterThan 0, query))
+        for block in blocks "python" page do
+            if hasPython then
+                Assert.That(run folder path "python3" [ "-c"; block ], Does.Contain " bid ")
+            else
+                TestContext.Out.WriteLine "there is no python3 here: its lines were not run")
+
+let private withFSharp = pagesWith "fsharp"
+
+[<TestCaseSource(nameof withFSharp)>]
+let ``the F# of a page is a script that runs`` (page: string) : Task = task {
+    let! simulator =
+        Simulator.StartAsync(
+            {
+                SimulatorOptions.Default with
+                    Markets = 20
+            },
+            CancellationToken.None
+        )
+
+    use _ = simulator
+
+    inFolder (fun folder ->
+        // The build in the place of the package, as the scripts have it.
+        let build = Path.Combine(root, "scripts", "built-by-dotnet-fsi-build.fsx-build.fsx")
+
+        let script =
+            (blocks "fsharp" page |> String.concat "\n")
+                .Replace("#r \"nuget: Tributary, 0.1.0\"", $"#load @\"{build}\"")
+                .Replace("http://127.0.0.1:18080", string simulator.Address)
+
+        Assert.That(script, Does.Contain build)
+        File.WriteAllText(Path.Combine(folder, "page.fsx"), script)
+        TestContext.Out.WriteLine(run folder path "dotnet" [ "fsi"; "page.fsx" ]))
+}
+
+let private withSettings = pagesWith "yaml"
+
+[<TestCaseSource(nameof withSettings)>]
+let ``the settings of a page are sound`` (page: string) =
+    for block in blocks "yaml" page do
+        match Settings.load Setup.known (fun _ -> None) [ page, block ] with
+        | Ok _ -> ()
+        | Error mistakes -> Assert.Fail(mistakes |> List.map Mistake.render |> String.concat "\n")
+
+[<Test>]
+let ``the links between the pages lead somewhere`` () =
+    for page in pages do
+        for link in Regex.Matches(textOf page, @"\]\(([^):#]+)(?:#[^)]*)?\)") do
+            let folder =
+                Path.GetDirectoryName(Path.Combine(root, page)) |> Option.ofObj |> Option.get
+
+            let target = Path.Combine(folder, link.Groups[1].Value)
+            Assert.That(File.Exists target || Directory.Exists target, Is.True, $"{page}: {link.Value}")
+
+[<Test>]
+let ``every page is named in the README`` () =
+    for page in List.tail pages do
+        Assert.That(textOf "README.md", Does.Contain $"]({page})")
 
 [<Test; Platform("Linux,MacOsX")>]
-let ``the targets that the README names are there`` () =
+let ``the targets that the pages name are there`` () =
     let named =
-        Regex.Matches(File.ReadAllText(Path.Combine(root, "README.md")), @"build\.fsx ([a-z-]+)")
+        Regex.Matches(pages |> List.map textOf |> String.concat "\n", @"build\.fsx ([a-z-]+)")
         |> Seq.map (fun found -> found.Groups[1].Value)
         |> Seq.distinct
         |> List.ofSeq
@@ -121,12 +205,12 @@ let ``the targets that the README names are there`` () =
         Assert.That(build, Does.Contain $"\"{target}\"", target)
 
 [<Test>]
-let ``the C# of the README is part of a test`` () =
+let ``the C# of the pages is part of a test`` () =
     let squeezed (text: string) = Regex.Replace(text, @"\s+", " ").Trim()
 
     let tests =
         Directory.GetFiles(Path.Combine(root, "tests/Tributary.CSharp.Tests"), "*.cs")
         |> Array.map (File.ReadAllText >> squeezed)
 
-    for block in blocks "csharp" do
+    for block in pages |> List.collect (blocks "csharp") do
         Assert.That(tests |> Array.exists _.Contains(squeezed block), Is.True, block)

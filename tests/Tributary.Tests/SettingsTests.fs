@@ -9,32 +9,7 @@ open FsCheck.FSharp
 open FsCheck.NUnit
 open Tributary
 
-let private known = [
-    {
-        Name = "polymarket"
-        Hosts = [
-            "gamma_url", "https://gamma-api.polymarket.com"
-            "clob_url", "https://clob.polymarket.com"
-            "data_url", "https://data-api.polymarket.com"
-            "ws_url", "wss://ws-subscriptions-clob.polymarket.com/ws"
-            "rpc_url", "https://polygon-rpc.com"
-        ]
-        Limits = [
-            "gamma_markets", 300
-            "gamma_events", 500
-            "gamma", 4000
-            "clob_book", 1500
-            "clob_books", 500
-            "clob", 9000
-            "data_trades", 200
-            "data", 1000
-            "all", 15000
-            "prices_history", 1000
-            "rpc", 100
-        ]
-    }
-]
-
+let private known = Setup.known
 let private defaults = Settings.defaults known
 let private nothing (_: string) : string option = None
 let private variables pairs name = Map.tryFind name (Map.ofList pairs)
@@ -99,7 +74,8 @@ let ``every setting that is given arrives`` () =
 
     let polymarket = polymarket settings
     equal "http://localhost:8080/gamma/markets" (string (Uri(polymarket.Urls["gamma_url"].Uri, "markets")))
-    equal (Map.add "all" 10 (Map.ofList known.Head.Limits)) polymarket.RateLimits
+    let documented = (Settings.defaults known).Collectors.Head.RateLimits
+    equal (Map.add "all" 10 documented) polymarket.RateLimits
     equal (512_000L, TradesSource.V2) (polymarket.MaxResponse, polymarket.TradesSource)
 
     equal
@@ -315,7 +291,7 @@ let private table = [
     "schedule: {books: ٣s}", "1:19: expected a duration such as 10s, 5m or 1h; got '٣s'"
     "schedule: {jitter: NaN}", "1:20: expected a number from 0 to 0.5; got 'NaN'"
     "schedule: 5s", "1:11: expected a map of keys and values; got a single value"
-    "intake: {capacity: [1]}", "1:20: expected a whole number; got a list"
+    "intake: {capacity: [1]}", "1:20: expected a whole number from 1 to 65536; got a list"
     "intake: {capacity: -1}", "1:20: expected a whole number from 1 to 65536; got '-1'"
     "intake: {capacity: 99999999999}", "1:20: expected a whole number; got '99999999999'"
     "store: {path: ''}", "1:15: expected a text on one line; got ''"

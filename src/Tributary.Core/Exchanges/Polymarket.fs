@@ -7,21 +7,24 @@ open Tributary
 // Requests in any ten seconds (polymarket-api.md section 7).
 let private limits =
     [
-        "all", 15_000
-        "gamma", 4_000
-        "gamma_listing", 900
-        "gamma_markets", 300
-        "gamma_events", 500
-        "clob", 9_000
-        "clob_book", 1_500
-        "clob_books", 500
-        "data", 1_000
-        "data_trades", 200
-        "prices_history", 1_000
-        // Of a public endpoint: each has its own.
-        "rpc", 100
+        "gamma_markets", 300, "pages of markets"
+        "gamma_events", 500, "pages of events"
+        "gamma_listing", 900, "pages of markets and events together"
+        "gamma", 4_000, "all of gamma together"
+        "clob_book", 1_500, "single order books"
+        "clob_books", 500, "order books, many in a request"
+        "prices_history", 1_000, "the price history"
+        "clob", 9_000, "all of clob together"
+        "data_trades", 200, "pages of trades"
+        "data", 1_000, "all of data together"
+        "all", 15_000, "all of these together"
+        "rpc", 100, "what your endpoint of the chain allows: each has its own"
     ]
-    |> List.map (fun (name, count) -> { Name = name; PerTenSeconds = count })
+    |> List.map (fun (name, count, counts) -> {
+        Name = name
+        PerTenSeconds = count
+        Counts = counts
+    })
 
 let private limitsOf endpoint =
     match endpoint with
@@ -72,13 +75,21 @@ let private onFault options (request: Request) fault =
 /// The collector under the given options.
 let collector (options: AskOptions) : Collector = {
     Exchange = PolymarketMarkets.exchange
-    Hosts = [
-        "gamma_url", "https://gamma-api.polymarket.com"
-        "clob_url", "https://clob.polymarket.com"
-        "data_url", "https://data-api.polymarket.com"
-        "rpc_url", "https://polygon-rpc.com"
-        "ws_url", "wss://ws-subscriptions-clob.polymarket.com/ws/"
-    ]
+    Hosts =
+        [
+            "gamma_url", "https://gamma-api.polymarket.com", "markets and events"
+            "clob_url", "https://clob.polymarket.com", "order books and the price history"
+            "data_url", "https://data-api.polymarket.com", "trades"
+            "ws_url", "wss://ws-subscriptions-clob.polymarket.com/ws/", "live order books and fills"
+            "rpc_url",
+            "https://polygon-rpc.com",
+            "the chain, for `backfill --source chain`: it needs an archive of logs; its key is a `${VARIABLE}`"
+        ]
+        |> List.map (fun (setting, address, serves) -> {
+            Setting = setting
+            Address = address
+            Serves = serves
+        })
     Limits = limits
     LimitsOf = limitsOf
     Ask = ask options

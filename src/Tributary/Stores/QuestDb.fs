@@ -53,7 +53,7 @@ let private start
                     {
                         Collector = collector
                         Keep = settings.QuestDb.Keep
-                        TimeToLive = settings.QuestDb.TimeToLive |> ValueOption.ofOption
+                        TimeToLive = settings.QuestDb.Ttl |> ValueOption.ofOption
                         Views = settings.QuestDb.Views
                         Decimals = settings.QuestDb.Decimals
                         LookEvery = settings.QuestDb.Look

@@ -913,7 +913,7 @@ let ``old rows expire after the configured time, and bars are made on request`` 
     let store =
         bench.Open(fun settings -> {
             settings with
-                StoreSettings.QuestDb.TimeToLive = Some(TimeSpan.FromDays 36_000.0)
+                StoreSettings.QuestDb.Ttl = Some(TimeSpan.FromDays 36_000.0)
                 StoreSettings.QuestDb.Views = true
         })
 
