@@ -1,4 +1,4 @@
-// The busiest markets of a store; of one market, its candles (open, high, low, close, volume), a line of bars, and a plot as SVG.
+// The busiest markets of a store; of one, its candles (open, high, low, close, volume) with the mean spread, a line of bars, a plot as SVG.
 // Needs the library: dotnet fsi build.fsx build
 
 #load "shared.fsx"
@@ -24,22 +24,21 @@ let every = span usage options "--every" "1h"
 
 let explore store slug = task {
     let! market = marketOf store slug
-    let outcome = (outcomeOf usage options market).Name
+    let outcome = outcomeOf usage options market
     let! fills = fillsOf store slug since
+    let! spreads = spreadsOf store outcome.Token since every
 
     let candles =
         fills
-        |> List.filter (fun trade -> trade.Outcome = outcome)
-        |> List.groupBy (fun trade -> trade.At.Micros / every * every)
-        |> List.map (fun (at, trades) ->
-            at, List.map price trades, trades |> List.sumBy (fun (one: Trade) -> one.Value))
+        |> List.filter (fun trade -> trade.Outcome = outcome.Name)
+        |> candlesOf every
 
     for at, prices, volume in candles do
-        printfn
-            $"{Instant.ofMicros at}  {prices.Head} {List.max prices} {List.min prices} {List.last prices}  {volume:F2}"
+        let candle = $"{prices.Head} {List.max prices} {List.min prices} {List.last prices}"
+        printfn $"{Instant.ofMicros at}  {candle}  {volume:F2}  {spreadText (spreads.TryFind at)}"
 
     match candles |> List.map (fun (_, prices, _) -> List.last prices) with
-    | [] -> refuse 1 $"no trade of {outcome} is stored since then"
+    | [] -> refuse 1 $"no trade of {outcome.Name} is stored since then"
     | closes ->
         printfn "%s" (sparkline (List.map float closes))
         options.TryFind "--plot" |> Option.iter (fun file -> plot file closes)

@@ -87,29 +87,61 @@ let marketOf (store: Store) (slug: string) : Task<Market> = task {
         | None -> refuse 1 $"nothing is stored of '{slug}': 'tributary status' lists what is"
 }
 
-/// The stored trades of a market, oldest first, a part at a time. Of a fill that several sources told of each sighting is one.
-let eachPart
-    (store: Store)
-    (slug: string)
-    (since: Instant)
-    (until: Instant)
-    (part: Trade list -> unit)
-    : Task<unit> = task {
-    let! market = marketOf store slug
-    let mutable next = ValueSome since
+/// The rows that a query is about, oldest first, a part at a time.
+let private allParts read at (query: Query) (part: 'row list -> unit) : Task<unit> = task {
+    let mutable next = ValueSome query.Since
 
     while next.IsSome do
-        let! struct (trades, following) =
-            InParts.next store.Trades {
+        let! struct (rows, following) =
+            InParts.next read at { query with Since = next.Value }
+
+        part rows
+        next <- following
+}
+
+/// The stored trades of a market, oldest first, a part at a time. Of a fill that several sources told of each sighting is one.
+let eachPart (store: Store) (slug: string) since until (part: Trade list -> unit) : Task<unit> = task {
+    let! market = marketOf store slug
+
+    do!
+        allParts
+            store.Trades
+            _.At
+            {
                 Query.everything with
                     Exchange = ValueSome market.Exchange
                     Market = ValueSome market.Market
-                    Since = next.Value
+                    Since = since
                     Until = until
             }
+            part
+}
 
-        part trades
-        next <- following
+/// The mean spread of the whole books of a token, and how many they are, by the beginning of each span of so many microseconds. A book
+/// whose proof disagreed, and one with an empty side, have none.
+let spreadsOf (store: Store) token since (every: int64) : Task<Map<int64, decimal * int>> = task {
+    let mutable found = Map.empty
+
+    let add (book: OrderBookSnapshot) =
+        match book.Spread with
+        | ValueSome spread when book.Verdict <> Verdict.Mismatched ->
+            let span = book.At.Micros / every * every
+            let sum, count = found |> Map.tryFind span |> Option.defaultValue (0m, 0)
+            found <- found |> Map.add span (sum + decimal spread / 1_000_000m, count + 1)
+        | _ -> ()
+
+    do!
+        allParts
+            store.Books
+            _.At
+            {
+                Query.everything with
+                    Token = token
+                    Since = since
+            }
+            (List.iter add)
+
+    return found |> Map.map (fun _ (sum, count) -> sum / decimal count, count)
 }
 
 /// The fills of a market, each once as in the view `fills`: no maker's part, and no sighting that is linked to another one that counts.
@@ -127,6 +159,17 @@ let fillsOf (store: Store) (slug: string) (since: Instant) : Task<Trade list> = 
 
 let price (trade: Trade) =
     decimal trade.Price.Millionths / 1_000_000m
+
+let spreadText =
+    function
+    | Some(mean: decimal, books: int) -> $"spread {mean:F4} of {books} books"
+    | None -> "no book"
+
+/// The prices of trades, in their order, and what was paid, by the beginning of each span of so many microseconds.
+let candlesOf (every: int64) (trades: Trade list) : (int64 * decimal list * decimal) list =
+    trades
+    |> List.groupBy (fun trade -> trade.At.Micros / every * every)
+    |> List.map (fun (at, trades) -> at, List.map price trades, trades |> List.sumBy _.Value)
 
 /// A duration in microseconds, or its default.
 let span usage (options: Map<string, string>) (name: string) (default': string) =

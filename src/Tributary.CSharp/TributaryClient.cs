@@ -260,7 +260,7 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
 
         while (true)
         {
-            var (trades, following) = await ReadingAsync(store => InParts.next(store.Trades, asked), ct).ConfigureAwait(false);
+            var (trades, following) = await ReadingAsync(store => InParts.next(store.Trades, FuncConvert.FromFunc((Trade trade) => trade.At), asked), ct).ConfigureAwait(false);
 
             foreach (var trade in trades)
             {

@@ -323,6 +323,44 @@ printfn "undrained: %%A" (collect().Result)
     Assert.That(File.Exists(Path.Combine(place, "script.db")))
 }
 
+[<Test; Platform("Linux,MacOsX")>]
+let ``the scripts run from the package when their line about the build names it`` () = task {
+    use! simulator = exchange ()
+    let place = folder "research"
+
+    for from in [ "scripts"; "config" ] do
+        let into = Directory.CreateDirectory(Path.Combine(place, from)).FullName
+
+        for file in Directory.GetFiles(Path.Combine(root, from)) do
+            if not (file.EndsWith "-build.fsx") then
+                File.Copy(file, Path.Combine(into, Path.GetRelativePath(Path.Combine(root, from), file)))
+
+    let shared = Path.Combine(place, "scripts", "shared.fsx")
+    let text = File.ReadAllText shared
+    let line = "#load \"built-by-dotnet-fsi-build.fsx-build.fsx\"\n"
+    Assert.That(text, Does.Contain line)
+
+    // The comment above says the same; where the packages lie is for the machine to know.
+    Assert.That(text, Does.Contain $"#r \"nuget: Tributary, {version}\"")
+
+    File.WriteAllText(
+        shared,
+        text.Replace(line, $"#i \"nuget: {packages.Value}\"\n#r \"nuget: Tributary, {version}\"\n")
+    )
+
+    let slug = busiest simulator
+
+    let at (script: string) arguments =
+        well place "dotnet" ([ "fsi"; $"scripts/{script}"; slug ] @ arguments @ [ "--store"; "research.db" ])
+
+    let read =
+        at "backfill.fsx" [ "--since"; "1h"; "--exchange-url"; string simulator.Address ]
+
+    Assert.That(read, Does.Contain "read since ")
+    Assert.That(at "explore.fsx" [], Does.Contain "no book")
+    Assert.That(at "export.fsx" [ "exported" ], Does.Contain slug)
+}
+
 /// The command in an empty folder, without a configuration.
 let private works (tributary: string) = task {
     let place = folder (Guid.NewGuid().ToString "N")

@@ -190,10 +190,21 @@ let ``what was collected is listed, drawn, rebuilt and exported`` () : Task = ta
         let prices = own |> List.map _.Price
         let volume = own |> List.sumBy _.Value
 
+        let! books = bench.Read(fun store -> store.Books Query.everything)
+
+        let spreads =
+            books
+            |> List.filter (fun book ->
+                book.Token = market.Outcomes[0].Token.Value
+                && book.Verdict <> Verdict.Mismatched)
+            |> List.choose (fun book -> book.Spread |> ValueOption.toOption |> Option.map decimal)
+
+        let spread = List.average spreads / 1_000_000m
+
         Assert.That(
             drawn[0],
             Does.EndWith
-                $"  {prices.Head} {List.max prices} {List.min prices} {List.last prices}  {volume:F2}"
+                $"  {prices.Head} {List.max prices} {List.min prices} {List.last prices}  {volume:F2}  spread {spread:F4} of {spreads.Length} books"
         )
 
         Assert.That(File.ReadAllText svg, Does.Contain "<polyline")

@@ -358,7 +358,7 @@ module Documents =
 
         while next.IsSome do
             let! struct (rows, following) =
-                InParts.next (find<Trade> store "trades") { query with Since = next.Value }
+                InParts.next (find<Trade> store "trades") _.At { query with Since = next.Value }
 
             for row in rows do
                 tallies.Add(

@@ -4,23 +4,25 @@ open System.Threading
 open System.Threading.Tasks
 open Tributary
 
-/// Trades in parts: whole seconds of them, in the order of time, so many as fit into memory.
+/// Rows in parts: whole seconds of them, in the order of time, so many as fit into memory.
 [<RequireQualifiedAccess>]
 module InParts =
     let private most = 20_000
 
-    /// The first part of the trades that a query is about, by whoever answers it (`Store.Trades`), and where the next one begins; nothing when this was the last. A second with
-    /// more trades than a part holds is read as a whole. The query's limit restricts nothing.
+    /// The first part of the rows that a query is about, by whoever answers it (such as `Store.Trades`) and with the time of a row, and where the
+    /// next part begins; nothing when this was the last. A second with more rows than a part holds is read as a whole. The query's
+    /// limit restricts nothing.
     let next
-        (trades: Query -> Task<Trade list>)
+        (read: Query -> Task<'Row list>)
+        (at: 'Row -> Instant)
         (query: Query)
-        : Task<struct (Trade list * Instant voption)> = task {
+        : Task<struct ('Row list * Instant voption)> = task {
         let mutable limit = most
-        let mutable found = Unchecked.defaultof<struct (Trade list * Instant voption)>
+        let mutable found = Unchecked.defaultof<struct ('Row list * Instant voption)>
 
         while limit > 0 do
             let! rows =
-                trades {
+                read {
                     query with
                         Limit = limit
                         Latest = false
@@ -31,11 +33,11 @@ module InParts =
                 limit <- 0
             else
                 // The last second may go on behind the limit.
-                let last = (List.last rows).At
+                let last = at (List.last rows)
                 let edge = Instant.ofMicros (last.Micros - last.Micros % 1_000_000L)
 
                 if edge > query.Since then
-                    found <- struct (rows |> List.takeWhile (fun trade -> trade.At < edge), ValueSome edge)
+                    found <- struct (rows |> List.takeWhile (fun row -> at row < edge), ValueSome edge)
                     limit <- 0
                 else
                     limit <- limit * 2
@@ -58,7 +60,7 @@ module InParts =
             ct.ThrowIfCancellationRequested()
 
             let! struct (found, following) =
-                next store.Trades {
+                next store.Trades _.At {
                     Query.everything with
                         Exchange = ValueSome exchange
                         Market = ValueSome market
