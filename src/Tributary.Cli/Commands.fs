@@ -12,6 +12,7 @@ open Spectre.Console
 open Tributary
 open Tributary.Cli.Arguments
 open Tributary.Cli.Terminal
+open Tributary.Server
 open Tributary.Server.Simulator
 open Tributary.Stores
 
@@ -134,12 +135,18 @@ let start (common: Common) (arguments: ParseResults<StartArguments>) = task {
             interrupt.Token
         )
 
+    let! door =
+        Door.TryOpenAsync(settings.Http, Shown.ofEngine engine, log, interrupt.Token)
+
     try
         let limit = runFor |> Option.defaultValue Timeout.InfiniteTimeSpan
         let! ended = Task.WhenAny(Task.Delay(limit, interrupt.Token), engine.Died)
         do! ended
     with :? OperationCanceledException ->
         ()
+
+    for door in Option.toList door do
+        do! (door :> IAsyncDisposable).DisposeAsync()
 
     let! report = engine.StopAsync(TimeSpan.FromSeconds 20.0)
 

@@ -200,15 +200,16 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
     let elapsed () = clock.GetElapsedTime began
 
     let line (status: EngineStatus) =
-        let total name =
+        let total (measure: Measure) =
             status.Counts
-            |> List.filter (fun metric -> metric.Name = name)
+            |> List.filter (fun metric -> metric.Name = measure.Name)
             |> List.sumBy _.Value
 
         let stored stream =
             status.Counts
             |> List.filter (fun metric ->
-                metric.Name = Count.eventsStored && metric.Labels = "stream=" + stream)
+                metric.Name = Count.eventsStored.Name
+                && metric.Labels.EndsWith("stream=" + stream))
             |> List.sumBy _.Value
 
         let trades, books = stored "trades", stored "books"

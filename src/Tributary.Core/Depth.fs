@@ -1508,6 +1508,14 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
     member _.Counts = counts
 
+    /// The holes that are open now.
+    member _.OpenGaps: Gap list = [
+        for t in tracked.Values do
+            match t.Gap with
+            | ValueSome hole -> gapRow t hole ValueNone ValueNone
+            | ValueNone -> ()
+    ]
+
     /// One change in so many has its hash computed; 1 is all of them.
     member _.HashEvery
         with get () = every

@@ -32,9 +32,10 @@ type MarketPulse = {
     Gaps: OpenGap list
 }
 
-/// The polls of one stream since the collector started, one for each token or market and time.
+/// The polls of one stream that are over, since the collector started: one for each token or market and time.
 type StreamPulse = {
     Stream: Stream
+    /// Those that fell due.
     Due: int64
     /// Those that brought what they should.
     Good: int64

@@ -65,6 +65,18 @@ module Validation =
         | RuleError.FarFuture -> "the time lies in the far future"
         | _ -> ""
 
+    let private rules =
+        Enum.GetValues<RuleError>()
+        |> Seq.filter ((<>) RuleError.None)
+        |> Seq.map (fun error -> explain error, string error)
+        |> dict
+
+    /// The rule that a row was rejected by, from the reason that its rejection gives; nothing when it was rejected for something else.
+    let ruleOf (reason: string) : string voption =
+        match rules.TryGetValue reason with
+        | true, rule -> ValueSome rule
+        | _ -> ValueNone
+
     let private reject error (origin: Slice) (body: ReadOnlySpan<byte>) source (batch: Batch) =
         batch.Rejections.Add {
             Exchange = batch.Exchange

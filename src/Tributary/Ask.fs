@@ -45,7 +45,7 @@ type MarketChoices = {
 module Ask =
     let internal asker (settings: CollectorSettings) rules clock log =
         let collector = Setup.collector settings
-        let meters = Meters()
+        let meters = new Meters()
 
         Setup.transport settings collector
         |> Result.map (fun how ->

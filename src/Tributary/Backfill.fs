@@ -594,6 +594,7 @@ module Backfill =
                             TimeSpan.Zero,
                             groupRows,
                             clock,
+                            new Meters(),
                             log,
                             {
                                 StoreFailed =

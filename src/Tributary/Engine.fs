@@ -246,8 +246,14 @@ type Engine
                     )
                     |> ignore
 
-    // From the arrival of a change of a live book to its being durable.
-    let untilDurable = Durations()
+    let untilDurable = meters.Timing(Took.untilDurable, "")
+    let activity = Activity()
+    let startedAt = now ()
+    // The meters of each exchange, by the name that batches have.
+    let metersOf = ConcurrentDictionary<string, Meters>()
+
+    let metersOf (exchange: string) =
+        metersOf.GetOrAdd(exchange, fun exchange -> meters.Of exchange)
 
     // The live part of each exchange that has one.
     let lives = Dictionary<ExchangeId, Live>()
@@ -273,13 +279,14 @@ type Engine
             ]
 
     let committed (batches: IReadOnlyList<Batch>) =
-        let mutable trades, books, deltas = 0, 0, 0
         let at = now ()
 
         for batch in batches do
-            lock untilDurable (fun () ->
-                for i in 0 .. batch.Deltas.Count - 1 do
-                    untilDurable.Add(at - batch.Deltas[i].Received))
+            let mutable trades, books, deltas = 0, 0, 0
+            let meters = metersOf batch.Exchange
+
+            for i in 0 .. batch.Deltas.Count - 1 do
+                untilDurable.Add(at - batch.Deltas[i].Received)
 
             sieve.Acknowledge batch
             hearFills batch
@@ -300,10 +307,15 @@ type Engine
                 Log.quarantined log rejection.Source rejection.Reason
                 meters.Add(Count.quarantined, "")
 
-        meters.Add(Count.eventsStored, "stream=trades", int64 trades)
-        meters.Add(Count.eventsStored, "stream=books", int64 books)
-        meters.Add(Count.eventsStored, "stream=depth", int64 deltas)
+                Validation.ruleOf rejection.Reason
+                |> ValueOption.iter (fun rule -> meters.Add(Count.eventsRejected, $"rule={rule}"))
+
+            meters.Add(Count.eventsStored, "stream=trades", int64 trades)
+            meters.Add(Count.eventsStored, "stream=books", int64 books)
+            meters.Add(Count.eventsStored, "stream=depth", int64 deltas)
+
         meters.Add(Count.commits, "")
+        activity.Committed batches
         publish batches
         progress |> Option.iter (fun progress -> progress.Committed batches)
 
@@ -317,6 +329,7 @@ type Engine
             settings.Store.GroupTime,
             settings.Store.GroupRows,
             clock,
+            meters,
             log,
             {
                 StoreFailed = fun _ -> hear (Signal.Pause Cause.StoreFailed)
@@ -450,6 +463,7 @@ type Engine
         (account: Account)
         : Task<struct (MarketResult list * Fault voption)> = task {
         let collector = venue.Asker.Collector
+        let meters = metersOf (string collector.Exchange)
         let began = clock.GetTimestamp()
         let stored = ConcurrentDictionary<MarketId, int>()
         let errors = ConcurrentDictionary<MarketId, string>()
@@ -569,6 +583,7 @@ type Engine
         (account: Account)
         : Task<struct (MarketResult list * Fault voption)> = task {
         let collector = venue.Asker.Collector
+        let meters = metersOf (string collector.Exchange)
         let began = clock.GetTimestamp()
 
         let floor (flow: Flow) = flow.Watermark - venue.Settings.Overlap
@@ -697,6 +712,7 @@ type Engine
 
     let refresh (venue: Venue) : Task<struct (MarketResult list * Fault voption)> = task {
         let exchange = exchangeOf venue
+        let meters = metersOf (string exchange)
         let needs = Universe.needs venue.Picks venue.Universe
 
         let rejected (batch: Batch) = task {
@@ -806,7 +822,9 @@ type Engine
             hear (Signal.Finished(now (), result))
 
         let account = Account(flowsOf venue job.Stream markets)
-        meters.Add(Count.pollsDue, $"stream={job.Stream}", int64 account.Flows.Length)
+
+        (metersOf (string job.Exchange))
+            .Add(Count.pollsDue, $"stream={job.Stream}", int64 account.Flows.Length)
 
         /// What nothing was said of, because the run was broken off.
         let missRest cause =
@@ -862,7 +880,9 @@ type Engine
                 venues |> List.find (fun venue -> venue.Asker.Collector.Exchange = job.Exchange)
 
             let missed = flowsOf venue job.Stream markets |> List.map (fun flow -> flow, cause)
-            meters.Add(Count.pollsDue, $"stream={job.Stream}", int64 (count * missed.Length))
+
+            (metersOf (string job.Exchange))
+                .Add(Count.pollsDue, $"stream={job.Stream}", int64 (count * missed.Length))
             // What was missed is known before any later run begins; only the writing is left to the background.
             let missing = miss job due count missed
             start (string job.Stream) (fun () -> missing)
@@ -883,19 +903,7 @@ type Engine
     let storeCounts () = task {
         let batch = pool.Rent()
         batch.Exchange <- ""
-        let at = now ()
-        batch.Metrics.AddRange(meters.Snapshot at)
-
-        lock untilDurable (fun () ->
-            if untilDurable.Count > 0L then
-                for quantile in [ "0.5"; "0.99" ] do
-                    batch.Metrics.Add {
-                        Name = Count.untilDurable
-                        Labels = $"quantile={quantile}"
-                        At = at
-                        Value = (untilDurable.Quantile(float quantile)).TotalMilliseconds
-                    })
-
+        batch.Metrics.AddRange(meters.Snapshot(now ()))
         let! durable = store batch ignore
         do! durable
     }
@@ -1007,7 +1015,9 @@ type Engine
                                     hear (Signal.Refresh(now (), exchange))
                     }
 
-                    let made = Live(exchange, part, how, events, pool, clock, meters, log)
+                    let made =
+                        Live(exchange, part, how, events, pool, clock, metersOf (string exchange), log)
+
                     live.Value <- ValueSome made
                     lives[exchange] <- made
             | _ -> ()
@@ -1028,6 +1038,212 @@ type Engine
             null,
             every,
             every
+        )
+
+    /// The holes that are open now, of polls and of live books.
+    let openGaps () : Gap list = [
+        for flow in flows.All do
+            match Gaps.hole flow.Track with
+            | ValueSome(struct (since, cause)) -> {
+                Exchange = flow.Exchange
+                Stream = flow.Stream
+                Market = flow.Market
+                Token = flow.Token
+                Since = since
+                Until = ValueNone
+                Cause = cause
+                Healed = ValueNone
+              }
+            | ValueNone -> ()
+
+        for live in lives.Values do
+            yield! live.OpenGaps
+    ]
+
+    let ofStream stream (labels: string) = labels.Contains $"stream={stream}"
+
+    let streams () : StreamPulse list = [
+        for stream in [ Stream.Books; Stream.Trades ] do
+            {
+                Stream = stream
+                // Not those that are counted as due already and are still under way.
+                Due =
+                    meters.Total(Count.pollsGood, ofStream stream)
+                    + meters.Total(Count.pollsMissed, ofStream stream)
+                Good = meters.Total(Count.pollsGood, ofStream stream)
+            }
+    ]
+
+    let freeBytes () =
+        match options.Settings.Store.Kind with
+        | "memory" -> ValueNone
+        | kind ->
+            let path =
+                if kind = "questdb" then
+                    settings.Store.QuestDb.Outbox
+                else
+                    settings.Store.Path
+
+            try
+                ValueSome (DriveInfo(Path.GetFullPath path)).AvailableFreeSpace
+            with
+            | :? IOException
+            | :? ArgumentException
+            | :? UnauthorizedAccessException -> ValueNone
+
+    let connections () =
+        let all = lives.Values |> Seq.map _.Connections |> List.ofSeq
+
+        struct (all |> List.sumBy (fun (struct (opened, _)) -> opened),
+                all |> List.sumBy (fun (struct (_, wanted)) -> wanted))
+
+    let skew () =
+        venues
+        |> List.map _.Transport.Skew
+        |> List.tryFind _.IsSome
+        |> Option.defaultValue ValueNone
+
+    let pulse () : Pulse =
+        let gaps =
+            openGaps ()
+            |> List.groupBy (fun gap -> struct (gap.Exchange, gap.Market))
+            |> Map.ofList
+
+        let struct (connected, wanted) = connections ()
+
+        {
+            At = now ()
+            Collector = settings.Collector
+            Started = startedAt
+            Paused = Schedule.paused scheduler.Schedule
+            LastReceived = meters.LastHeard
+            Markets = [
+                for venue in venues do
+                    for market in venue.Universe.Known.Values do
+                        let known = activity.TryFind(pool.Names.Intern(string market.Market))
+
+                        let read pick none =
+                            known |> ValueOption.map pick |> ValueOption.defaultValue none
+
+                        {
+                            Exchange = market.Exchange
+                            Market = market.Market
+                            Slug = market.Slug
+                            LastTrade = read (fun one -> one.LastTrade) ValueNone
+                            TradeInterval = read (fun one -> one.TradeInterval) ValueNone
+                            LastBook = read (fun one -> one.LastBook) ValueNone
+                            Verdict = read (fun one -> one.Verdict) ValueNone
+                            Trades = read (fun one -> one.Trades) 0L
+                            Books = read (fun one -> one.Books) 0L
+                            Deltas = read (fun one -> one.Deltas) 0L
+                            Gaps =
+                                gaps
+                                |> Map.tryFind (struct (market.Exchange, market.Market))
+                                |> Option.defaultValue []
+                                |> List.map (fun gap -> {
+                                    Stream = gap.Stream
+                                    Token = gap.Token
+                                    Cause = gap.Cause
+                                    Since = gap.Since
+                                })
+                        }
+            ]
+            Streams = streams ()
+            Requests = meters.Total Count.requests
+            Failures = meters.Total(Count.requests, (fun labels -> not (labels.Contains "outcome=ok")))
+            Connected = connected
+            Connections = wanted
+            Backlog = options.Store.Backlog()
+            Skew = skew ()
+            FreeBytes = freeBytes ()
+        }
+
+    let some value =
+        value |> ValueOption.toList |> List.map (fun value -> struct ("", value))
+
+    do
+        let one (value: float) = [ struct ("", value) ]
+
+        meters.Watch(
+            Gauge.markets,
+            fun () -> [
+                for venue in venues do
+                    struct ($"exchange={exchangeOf venue}", float venue.Universe.Known.Count)
+            ]
+        )
+
+        meters.Watch(
+            Gauge.openGaps,
+            fun () ->
+                openGaps ()
+                |> List.countBy (fun gap -> $"exchange={gap.Exchange},stream={gap.Stream},cause={gap.Cause}")
+                |> List.map (fun (labels, count) -> struct (labels, float count))
+        )
+
+        meters.Watch(
+            Gauge.coverage,
+            fun () -> [
+                for stream in streams () do
+                    if stream.Due > 0L then
+                        struct ($"stream={stream.Stream}", float stream.Good / float stream.Due)
+            ]
+        )
+
+        meters.Watch(
+            Gauge.connections,
+            fun () ->
+                let struct (opened, wanted) = connections ()
+
+                [
+                    struct ("state=open", float opened)
+                    struct ("state=missing", float (wanted - opened))
+                ]
+        )
+
+        meters.Watch(Gauge.intakeWaiting, fun () -> one (float intake.Waiting))
+        meters.Watch(Gauge.framesWaiting, fun () -> one (lives.Values |> Seq.sumBy _.Waiting |> float))
+
+        meters.Watch(
+            Gauge.limitLeft,
+            fun () -> [
+                for venue in venues do
+                    for struct (limit, left) in venue.Transport.Headroom do
+                        struct ($"exchange={exchangeOf venue},limit={limit}", float left)
+            ]
+        )
+
+        meters.Watch(Gauge.backlogRows, fun () -> one (float (options.Store.Backlog().Rows)))
+        meters.Watch(Gauge.backlogBytes, fun () -> one (float (options.Store.Backlog().Bytes)))
+
+        meters.Watch(
+            Gauge.backlogAge,
+            fun () ->
+                match options.Store.Backlog().Since with
+                | ValueSome since -> one (now () - since).TotalSeconds
+                | ValueNone -> one 0.0
+        )
+
+        meters.Watch(Gauge.storeTroubles, fun () -> one (float (options.Store.Backlog().Troubles.Length)))
+
+        meters.Watch(
+            Gauge.silence,
+            fun () ->
+                meters.LastHeard
+                |> ValueOption.map (fun last -> (now () - last).TotalSeconds)
+                |> some
+        )
+
+        meters.Watch(Gauge.skew, fun () -> skew () |> ValueOption.map _.TotalSeconds |> some)
+        meters.Watch(Gauge.freeBytes, fun () -> freeBytes () |> ValueOption.map float |> some)
+
+        Machine.watch meters
+
+        meters.Watch(
+            Gauge.paused,
+            fun () -> [
+                for cause in Schedule.paused scheduler.Schedule do
+                    struct ($"cause={cause}", 1.0)
+            ]
         )
 
     let timers = [
@@ -1107,13 +1323,14 @@ type Engine
     }
 
     static member StartAsync(options: EngineOptions, ct: CancellationToken) : Task<Engine> = task {
-        let meters = Meters()
+        let meters = new Meters()
         let pool = BatchPool()
 
         let venues = [
             for settings in options.Settings.Collectors do
                 if settings.Enabled then
                     let collector = options.Collector settings
+                    let meters = meters.Of(string collector.Exchange)
 
                     match Setup.transport settings collector with
                     | Error message -> invalidArg (nameof options) $"{settings.Exchange}: {message}"
@@ -1169,6 +1386,9 @@ type Engine
             Broken = all |> Seq.filter _.Track.Broken.IsSome |> Seq.length
         }
 
+    member _.Pulse() : Pulse = pulse ()
+    member _.Measures() : Family list = meters.Families()
+
     member _.StopAsync(limit: TimeSpan) : Task<StopReport> = task {
         let began = clock.GetTimestamp()
 
@@ -1200,6 +1420,8 @@ type Engine
         let! undrained =
             intake.Drain(max (TimeSpan.FromSeconds 1.0) (limit - clock.GetElapsedTime began))
 
+        // Before what the gauges read is closed.
+        (meters :> IDisposable).Dispose()
         do! options.Store.Close()
         (scheduler :> IDisposable).Dispose()
         progress |> Option.iter (fun progress -> (progress :> IDisposable).Dispose())

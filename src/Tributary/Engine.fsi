@@ -78,6 +78,12 @@ type Engine =
     /// Resumes from the store, and begins. Returns when the first refresh of markets was ordered, not when it is done.
     static member StartAsync: options: EngineOptions * ct: CancellationToken -> Task<Engine>
 
+    /// How it is doing now: cheap enough to be asked every second.
+    member Pulse: unit -> Pulse
+
+    /// Everything that is measured.
+    member Measures: unit -> Family list
+
     /// Stops asking, lets what is under way end (for five seconds at most), writes everything, and closes the store.
     member StopAsync: limit: TimeSpan -> Task<StopReport>
 

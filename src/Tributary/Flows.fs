@@ -17,6 +17,7 @@ type internal Flow
         meters: Meters
     ) =
     let gate = obj ()
+    let meters = meters.Of(string exchange)
     let mutable track = track
     let mutable watermark = watermark
     let mutable last: Checkpoint voption = ValueNone
@@ -52,6 +53,8 @@ type internal Flow
             meters.Add(Count.gapsOpened, $"stream={stream},cause={cause}")
         | ValueNone -> ()
 
+    member _.Exchange = exchange
+    member _.Stream = stream
     member _.Market = market
     member _.Token = token
     member _.Job = job

@@ -38,6 +38,7 @@ type internal Intake
         groupTime: TimeSpan,
         groupRows: int,
         clock: TimeProvider,
+        meters: Meters,
         log: ILogger,
         events: IntakeEvents
     ) =
@@ -63,12 +64,19 @@ type internal Intake
         span
         |> Trace.tag "rows" (fun () -> box (group |> Seq.sumBy (fun (batch: Batch) -> batch.RowCount)))
 
+        let began = clock.GetTimestamp()
+
         let! written = task {
             try
                 return! store.Write group abandon.Token
             with error ->
                 return Error(StoreFault.Failed error.Message)
         }
+
+        if written.IsOk then
+            meters.Add(Took.commit, "", clock.GetElapsedTime began)
+        else
+            meters.Add(Count.storeFailures, "")
 
         span |> Trace.tag "outcome" (fun () -> if written.IsOk then "ok" else "failed")
         return written
@@ -176,6 +184,8 @@ type internal Intake
     }
 
     let running = lazy (Task.Run<unit>(fun () -> run ()))
+    /// Batches that wait to be written.
+    member _.Waiting = lane.Reader.Count
     member _.Start() = running.Force() |> ignore
 
     /// Puts a batch into the lane, waiting for room. The inner task ends when the batch is durable; it is cancelled when the store

@@ -72,6 +72,7 @@ type private Wire
         clock: TimeProvider,
         meters: Meters
     ) =
+    let bytes = meters.Counter(Count.bytesReceived, "endpoint=stream")
     let ended = new CancellationTokenSource()
 
     let texts =
@@ -135,13 +136,15 @@ type private Wire
                         if part.EndOfMessage then
                             let message = ArrayPool<byte>.Shared.Rent(max 1 held)
                             Buffer.BlockCopy(buffer, 0, message, 0, held)
-                            meters.Add(Count.bytesReceived, "endpoint=stream", int64 held)
+                            let received = now ()
+                            bytes.Add(int64 held)
+                            meters.Heard received
 
                             let arrival = {
                                 Connection = number
                                 Buffer = message
                                 Length = held
-                                Received = now ()
+                                Received = received
                                 Stamp = clock.GetTimestamp()
                                 What = Notice.Frame
                             }
@@ -305,6 +308,8 @@ type internal Live
     let mutable ticked = Instant.ofMicros 0L
     let mutable isStopping = false
     let told = Dictionary<string, int64>()
+    let heard = meters.Counter(Count.eventsReceived, "stream=depth")
+    let aged = meters.Timing(Took.receive, "stream=depth")
 
     let now () =
         Instant.ofDateTimeOffset (clock.GetUtcNow())
@@ -503,7 +508,7 @@ type internal Live
         for rejection in frame.Batch.Rejections do
             out.Rejections.Add rejection
 
-        meters.Add(Count.eventsReceived, "stream=depth", int64 frame.Events.Count)
+        heard.Add(int64 frame.Events.Count)
         waited.Add(clock.GetElapsedTime arrival.Stamp)
 
         for i in 0 .. frame.Events.Count - 1 do
@@ -512,6 +517,7 @@ type internal Live
             if frame.Events[i].Kind = StreamKind.Change then
                 let late = arrival.Received - at
                 age.Add late
+                aged.Add late
 
                 // As numbers: comparing durations would box them.
                 if late.Ticks < earliest.Ticks then
@@ -521,8 +527,8 @@ type internal Live
     let count () =
         let counts = depth.Counts
 
-        let add name labels (total: int64) =
-            let key: string = name + labels
+        let add (measure: Measure) labels (total: int64) =
+            let key: string = measure.Name + labels
 
             let before =
                 match told.TryGetValue key with
@@ -530,7 +536,7 @@ type internal Live
                 | _ -> 0L
 
             told[key] <- total
-            meters.Add(name, labels, total - before)
+            meters.Add(measure, labels, total - before)
 
         add Count.states "verdict=verified" counts.Verified
         add Count.states "verdict=unverifiable" counts.Unverifiable
@@ -718,6 +724,18 @@ type internal Live
         lock gate (fun () ->
             for i in 0 .. batch.Books.Count - 1 do
                 depth.Polled(&batch.Books[i], batch, batch.Books[i].Received, out))
+
+    /// Connections that are open, and those that there are to be.
+    member _.Connections: struct (int * int) =
+        lock gate (fun () ->
+            let opened = wires.Values |> Seq.filter _.IsOpen |> Seq.length
+            struct (opened, max opened (Shards.connections shards |> Seq.length)))
+
+    /// Frames that wait to be decoded.
+    member _.Waiting = lane.Reader.Count
+
+    /// The holes that are open, by the keys of their markets and tokens.
+    member _.OpenGaps = lock gate (fun () -> depth.OpenGaps)
 
     member _.Counts = depth.Counts
     member _.Tokens = depth.Tokens

@@ -8,6 +8,16 @@ open Microsoft.Extensions.Logging
 let started (log: ILogger) (collector: string) (store: string) =
     log.LogInformation("Collector {Collector} started, storing to {Store}", collector, store)
 
+let doorOpened (log: ILogger) (address: Uri) =
+    log.LogInformation("Health, status and metrics at {Address}", address)
+
+let doorClosed (log: ILogger) (address: string) (detail: string) =
+    log.LogWarning(
+        "There is no HTTP door at {Address}: {Detail}. Collecting goes on without it; http.listen takes another port",
+        address,
+        detail
+    )
+
 let resumed (log: ILogger) (flows: int) (openGaps: int) =
     log.LogInformation("Resuming {Flows} flows with {OpenGaps} open gaps", flows, openGaps)
 

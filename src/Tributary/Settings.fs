@@ -91,6 +91,26 @@ module Secret =
 
     let private holdsSecret (written: string) = hidden.IsMatch(literal written)
 
+    /// A secret that stands elsewhere: in the environment, or in a file. Its messages quote nothing.
+    let internal elsewhere noun : Yaml.Kind<Secret> = {
+        Noun = noun
+        Print = _.Reference
+        Parse =
+            fun scalar ->
+                if scalar.Text.StartsWith "file:" && scalar.Text.Length > 5 then
+                    Ok {
+                        Written = scalar.Written
+                        Source = InFile(scalar.Text.Substring 5)
+                    }
+                elif literal scalar.Written <> "" then
+                    Error $"{noun} must not stand in this file; refer to it with ${{VARIABLE}} or file:PATH"
+                else
+                    Ok {
+                        Written = scalar.Written
+                        Source = Value scalar.Text
+                    }
+    }
+
     /// A configuration string of QuestDB's clients. Its messages quote no password.
     let internal connection: Yaml.Kind<Secret> = {
         Noun = "a configuration string"
@@ -360,6 +380,15 @@ type CollectorSettings = {
     Live: LiveSettings
 }
 
+/// The HTTP door of a running collector: health, status and metrics, to be read alone.
+type HttpSettings = {
+    /// Where it listens: an address of this machine and a port, or `off`. 127.0.0.1 is for this machine alone. When the port is taken it
+    /// collects without a door, and says so. Default `127.0.0.1:9464`.
+    Listen: System.Net.IPEndPoint option
+    /// What whoever asks must send as `Authorization: Bearer TOKEN`: `${VARIABLE}`, or `file:PATH`. Default none: nobody must.
+    Token: Secret option
+}
+
 /// Everything that can be configured.
 type Settings = {
     /// The name that this process writes into its gap rows. Default `main`.
@@ -372,6 +401,7 @@ type Settings = {
     Schedule: ScheduleSettings
     Validation: ValidationSettings
     Intake: IntakeSettings
+    Http: HttpSettings
     /// One for every known exchange, in the registry's order; an exchange that is not configured has no markets.
     Collectors: CollectorSettings list
 }
@@ -464,6 +494,10 @@ module Settings =
             RememberTrades = 100_000
         }
         Intake = { Capacity = 64 }
+        Http = {
+            Listen = Some(System.Net.IPEndPoint(System.Net.IPAddress.Loopback, 9464))
+            Token = None
+        }
         Collectors = known |> List.map collector
     }
 
@@ -559,6 +593,24 @@ module Settings =
 
     let private intake (current: IntakeSettings) (at: Yaml.Section) : IntakeSettings = {
         Capacity = at.Read("capacity", Yaml.whole |> upTo 65_536, current.Capacity)
+    }
+
+    /// An address and a port, or nothing.
+    let private endpoint: Yaml.Kind<System.Net.IPEndPoint option> =
+        let parse (text: string) =
+            if text = "off" then
+                Some None
+            else
+                match System.Net.IPEndPoint.TryParse text with
+                | true, NonNull found when text.Contains ':' && found.Port > 0 -> Some(Some found)
+                | _ -> None
+
+        Yaml.kind "an address and a port, or off" " such as 127.0.0.1:9464" parse (fun found ->
+            found |> Option.map string |> Option.defaultValue "off")
+
+    let private http (current: HttpSettings) (at: Yaml.Section) : HttpSettings = {
+        Listen = at.Read("listen", endpoint, current.Listen)
+        Token = at.TryRead("token", Secret.elsewhere "a token", current.Token)
     }
 
     let private pick (current: MarketPick) (at: Yaml.Section) : MarketPick =
@@ -696,6 +748,7 @@ module Settings =
         Schedule = at.Within("schedule", schedule current.Schedule)
         Validation = at.Within("validation", validation current.Validation)
         Intake = at.Within("intake", intake current.Intake)
+        Http = at.Within("http", http current.Http)
         Collectors =
             at.Within(
                 "collectors",

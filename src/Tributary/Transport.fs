@@ -243,6 +243,22 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
         return struct (buffer, length)
     }
 
+    // How far our clock is ahead, smoothed over some answers.
+    let mutable skew: TimeSpan voption = ValueNone
+
+    /// An answer says when it was made, without the fraction of the second: half of one is what is left out on average.
+    let compareClocks (response: HttpResponseMessage) =
+        match Option.ofNullable response.Headers.Date with
+        | None -> ()
+        | Some date ->
+            let found = clock.GetUtcNow() - date - TimeSpan.FromSeconds 0.5
+
+            skew <-
+                match skew with
+                | ValueSome before when (found - before).Duration() < TimeSpan.FromSeconds 5.0 ->
+                    ValueSome(before + (found - before) / 8.0)
+                | _ -> ValueSome found
+
     /// One attempt: sends, reads, judges. Whatever .NET throws on the way becomes a fault here.
     let attempt (request: Request) (judge: Judge<'T>) (ct: CancellationToken) : Task<Result<'T, Failure>> =
         task {
@@ -250,9 +266,12 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
             let failed fault = Error { Fault = fault; Body = [||] }
 
             try
+                let asked = clock.GetTimestamp()
                 do! admitted request.Endpoint ct
+                meters.Add(Took.limiter, $"endpoint={request.Endpoint}", clock.GetElapsedTime asked)
                 limited.CancelAfter options.Timeout
                 use message = message request
+                let sent = clock.GetTimestamp()
 
                 use! response =
                     client.SendAsync(message, HttpCompletionOption.ResponseHeadersRead, limited.Token)
@@ -262,6 +281,9 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                 try
                     let body = ReadOnlyMemory<byte>(buffer, 0, length)
                     meters.Add(Count.bytesReceived, $"endpoint={request.Endpoint}", int64 length)
+                    meters.Add(Took.request, $"endpoint={request.Endpoint}", clock.GetElapsedTime sent)
+                    meters.Heard(now ())
+                    compareClocks response
 
                     if int64 length > options.MaxResponse then
                         return failed (Fault.TooLarge options.MaxResponse)
@@ -281,6 +303,17 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
             | :? IOException as error -> return failed (Fault.Unreachable error.Message)
             | :? InvalidDataException as error -> return failed (Fault.Undecodable(0, error.Message))
         }
+
+    /// How far our clock is ahead of the exchange's, to about a second; nothing before the first answer.
+    member _.Skew = skew
+
+    /// What each limit leaves at present.
+    member _.Headroom: struct (string * int64) list = [
+        for KeyValue(name, limiter) in limiters do
+            match limiter.GetStatistics() with
+            | null -> ()
+            | statistics -> struct (name, statistics.CurrentAvailablePermits)
+    ]
 
     /// How many requests the narrowest limit of an endpoint leaves at present, and how many it allows in its window.
     member _.Left(endpoint: string) : struct (int64 * int) =

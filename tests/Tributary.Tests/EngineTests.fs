@@ -219,9 +219,9 @@ let private collect (bench: Bench) (time: TimeSpan) = task {
 }
 
 /// The sum of a counter over labels that hold all these words.
-let internal count name (words: string list) (status: EngineStatus) =
+let internal count (measure: Measure) (words: string list) (status: EngineStatus) =
     status.Counts
-    |> List.filter (fun metric -> metric.Name = name && words |> List.forall metric.Labels.Contains)
+    |> List.filter (fun metric -> metric.Name = measure.Name && words |> List.forall metric.Labels.Contains)
     |> List.sumBy (fun metric -> int metric.Value)
 
 [<Test>]

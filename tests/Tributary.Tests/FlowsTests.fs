@@ -8,7 +8,7 @@ let private exchange = good (ExchangeId.Parse "polymarket")
 let private yes = ValueSome(token "yes")
 
 let private flows () =
-    let meters = Meters()
+    let meters = new Meters()
     Flows meters, meters
 
 let private batch () = Batch(Names())

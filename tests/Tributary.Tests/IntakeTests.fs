@@ -59,6 +59,7 @@ type private Bench
             groupTime,
             groupRows,
             clock,
+            new Meters(),
             NullLogger.Instance,
             {
                 StoreFailed = fun _ -> say "failed"

@@ -85,7 +85,7 @@ let private text =
 let private askWith options = task {
     let clock = Clock()
     let began = clock.GetUtcNow()
-    let meters = Meters()
+    let meters = new Meters()
     use transport = new Transport(options, clock, meters, Words())
     let asked = transport.Ask(request "/trades", text, CancellationToken.None)
 
@@ -344,7 +344,10 @@ let ``a request that is cancelled throws`` () =
 
     serving [ slow ] (fun root _ -> task {
         use cancel = new CancellationTokenSource(100)
-        use transport = new Transport(options root, TimeProvider.System, Meters(), Words())
+
+        use transport =
+            new Transport(options root, TimeProvider.System, new Meters(), Words())
+
         let asked = transport.Ask(request "/trades", text, cancel.Token)
         let! _ = Task.WhenAny(asked :> Task, Task.Delay 5000)
         isTrue asked.IsCanceled
@@ -354,7 +357,7 @@ let ``a request that is cancelled throws`` () =
 let ``a body makes it a POST, below the base address`` () =
     serving [ ok ] (fun root heard -> task {
         use transport =
-            new Transport(options (Uri(root, "clob/")), TimeProvider.System, Meters(), Words())
+            new Transport(options (Uri(root, "clob/")), TimeProvider.System, new Meters(), Words())
 
         let! _ =
             transport.Ask(
@@ -405,7 +408,7 @@ let ``a proxy is asked with its password, which nobody reads`` () : Task = task 
             Retries = 0
     }
 
-    use transport = new Transport(options, TimeProvider.System, Meters(), words)
+    use transport = new Transport(options, TimeProvider.System, new Meters(), words)
     let! answer = transport.Ask(request "/trades", text, CancellationToken.None)
     do! refusing.WaitAsync(TimeSpan.FromSeconds 5.0)
     let told = Fault.explain (faultOf answer) + words.All
@@ -439,7 +442,7 @@ let ``requests of all jobs share the limits of their endpoint`` () =
                 Window = TimeSpan.FromMilliseconds 500.0
         }
 
-        use transport = new Transport(options, TimeProvider.System, Meters(), Words())
+        use transport = new Transport(options, TimeProvider.System, new Meters(), Words())
 
         let! _ =
             Task.WhenAll [

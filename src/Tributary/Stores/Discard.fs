@@ -75,6 +75,7 @@ let create () : Store =
                     Bytes = 0L
                     Notes = []
                 }
+        Backlog = fun () -> Backlog.none
         Flush = fun _ -> Task.FromResult()
         Close = fun () -> ValueTask()
     }

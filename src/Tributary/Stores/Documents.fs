@@ -637,6 +637,7 @@ module Documents =
         Links = fun () -> all<TradeLink> documents "trade_links"
         Quarantine = fun () -> all<Rejection> documents "quarantine"
         Status = fun () -> status documents
+        Backlog = fun () -> Backlog.none
         Flush = fun _ -> Task.FromResult()
         Close = documents.Close
     }

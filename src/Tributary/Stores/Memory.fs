@@ -372,6 +372,7 @@ let create (collector: string) : Store =
         Links = fun () -> alone tables.Links
         Quarantine = fun () -> alone tables.Quarantine
         Status = fun () -> alone tables.Status
+        Backlog = fun () -> Backlog.none
         Flush = fun _ -> Task.FromResult()
         Close = fun () -> ValueTask()
     }

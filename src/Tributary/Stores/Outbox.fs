@@ -169,6 +169,8 @@ type internal Outbox = {
     /// Puts the rows of an entry into a batch, which is cleared before. An `InvalidDataException` says that it is damaged.
     Open: string -> OutboxEntry -> Batch -> unit
     Waiting: unit -> Waiting list
+    /// The same of entries that were not seen at the other store yet.
+    Unseen: unit -> Waiting list
     /// Entries of a table up to a number are at the other store for good: they are forgotten.
     Release: string -> int64 -> unit
     /// Entries up to a number can be read at the other store: they may be forgotten when there is no more room.

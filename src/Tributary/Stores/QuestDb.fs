@@ -156,6 +156,7 @@ let openForWriting
                                 Notes = error.Message :: held.Notes @ sender.Notes
                         }
                 }
+            Backlog = sender.Backlog
             Flush = sender.Flush
             Close =
                 fun () ->
@@ -193,6 +194,7 @@ let openBoth
                                 Notes = status.Notes @ sender.Notes
                         }
                     }
+                Backlog = sender.Backlog
                 Flush = sender.Flush
                 Close = fun () -> ValueTask(close ())
         })
@@ -238,6 +240,7 @@ let openForReading (settings: StoreSettings) (clock: TimeProvider) : Result<Stor
                     let! held = withLocal (fun local -> local.Status()) Sqlite.emptyStatus
                     return! reader.Status(found, held.Bytes, held.Notes)
                 }
+            Backlog = fun () -> Backlog.none
             Flush = Sqlite.whenSeen settings.QuestDb.Outbox clock
             Close =
                 fun () ->

@@ -1715,6 +1715,20 @@ type private Shipments(db: Connection, collector: string) =
         db.Prepare
             "SELECT kind, count(*), sum(rows), sum(length(content)), min(written) FROM outbox GROUP BY kind ORDER BY kind"
 
+    let unseen =
+        db.Prepare
+            "SELECT kind, count(*), sum(rows), sum(length(content)), min(written) FROM outbox
+             WHERE entry > coalesce((SELECT a.entry FROM outbox_applied a WHERE a.kind = outbox.kind), 0) GROUP BY kind ORDER BY kind"
+
+    let waitingOf (statement: Statement) =
+        statement.Rows(fun row -> {
+            Table = row.Text 0
+            Entries = row.Integer 1
+            Rows = row.Integer 2
+            Bytes = row.Integer 3
+            Since = row.Instant 4
+        })
+
     let trade =
         db.Prepare
             "SELECT e.name, m.name, k.name, coalesce(t.outcome, k.outcome, ''), t.side, t.price, t.size, t.transaction_hash,
@@ -2073,14 +2087,8 @@ type private Shipments(db: Connection, collector: string) =
             | "quarantine" -> openRejections entry batch
             | _ -> openMetrics entry batch
 
-    member _.Waiting() : Waiting list =
-        waiting.Rows(fun row -> {
-            Table = row.Text 0
-            Entries = row.Integer 1
-            Rows = row.Integer 2
-            Bytes = row.Integer 3
-            Since = row.Instant 4
-        })
+    member _.Waiting() : Waiting list = waitingOf waiting
+    member _.Unseen() : Waiting list = waitingOf unseen
 
 let private storeOf (reader: Reader) write (close: unit -> unit) : Store = {
     Name = "sqlite"
@@ -2097,6 +2105,7 @@ let private storeOf (reader: Reader) write (close: unit -> unit) : Store = {
     Links = reader.Links
     Quarantine = reader.Quarantine
     Status = reader.Status
+    Backlog = fun () -> Backlog.none
     Flush = fun _ -> Task.FromResult()
     Close =
         fun () ->
@@ -2264,6 +2273,7 @@ let private outboxOf path collector (alone: (unit -> unit) -> unit) (writer: Wri
         Read = fun table after upTo rows -> reading (fun () -> shipments.Read(table, after, upTo, rows))
         Open = fun table entry batch -> reading (fun () -> shipments.Open(table, entry, batch))
         Waiting = fun () -> reading shipments.Waiting
+        Unseen = fun () -> reading shipments.Unseen
         Release = fun table upTo -> alone (fun () -> writer.Release(table, upTo))
         IsApplied = fun table upTo -> alone (fun () -> outbox.IsApplied(table, upTo))
     },

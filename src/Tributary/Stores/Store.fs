@@ -137,6 +137,8 @@ type Store = {
     Links: unit -> Task<TradeLink list>
     Quarantine: unit -> Task<Rejection list>
     Status: unit -> Task<StoreStatus>
+    /// What waits for a store that is elsewhere, and what is wrong with that; cheap enough to be asked every second. Never throws.
+    Backlog: unit -> Backlog
     /// Ends when everything that was written can be read, which takes a while where the store is elsewhere.
     Flush: CancellationToken -> Task<unit>
     Close: unit -> ValueTask

@@ -151,6 +151,10 @@ type internal Sender
         if lock told (fun () -> told.Add words) then
             say words
 
+    let measured = obj ()
+    let mutable unseen: Waiting list voption = ValueNone
+    let mutable measuredAt = Instant.ofMicros 0L
+
     // Since when it takes nothing, and what was said of it since.
     let mutable away: Instant voption = ValueNone
     let saidAway = HashSet<string>()
@@ -1057,6 +1061,33 @@ type internal Sender
             if track.Health <> TableHealth.Sound then
                 TableHealth.explain track.Table track.Health
     ]
+
+    /// What waits, and what is wrong. A large outbox is not measured more often than every five seconds.
+    member this.Backlog() : Backlog =
+        lock measured (fun () ->
+            let at = now ()
+
+            if Instant.hasPassed (TimeSpan.FromSeconds 5.0) measuredAt at || unseen.IsNone then
+                measuredAt <- at
+
+                try
+                    unseen <- ValueSome(outbox.Unseen())
+                with :? SqliteException ->
+                    () // it is written to just now, or closed: what was known stands
+
+            let waiting = unseen |> ValueOption.defaultValue []
+
+            {
+                Rows = waiting |> List.sumBy _.Rows
+                Bytes = waiting |> List.sumBy _.Bytes
+                Since = waiting |> List.map _.Since |> List.sort |> List.tryHead |> ValueOption.ofOption
+                Troubles = [
+                    if this.IsAway then
+                        $"{name} takes no rows at present"
+
+                    yield! this.Notes
+                ]
+            })
 
     /// Stops where it is: what is not at the server waits for the next start.
     member _.StopAsync() : Task<unit> = task {
