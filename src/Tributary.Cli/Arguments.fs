@@ -12,6 +12,7 @@ type StartArguments =
     | [<Unique>] Exchange_Url of address: string
     | [<Unique>] Progress_Log of file: string
     | [<Unique>] For of duration: string
+    | [<Unique>] Dry_Run
 
     interface IArgParserTemplate with
         member this.Usage =
@@ -28,6 +29,8 @@ type StartArguments =
                 "ask this server instead of the exchange, such as a running 'tributary simulate'."
             | Progress_Log _ -> "append a line of JSON (job, watermark, rows) to this file after each commit."
             | For _ -> "stop by itself after so long, such as 30s, 5m or 1h30m."
+            | Dry_Run ->
+                "collect nothing: ask the collector that runs what these settings would change in it, and what needs a restart."
 
 type BackfillArguments =
     | [<AltCommandLine "-c"; Unique>] Config of path: string

@@ -2,7 +2,9 @@
 module Tributary.Cli.Commands
 
 open System
+open System.Collections.Generic
 open System.IO
+open System.Net.Http
 open System.Text.Json
 open System.Threading
 open System.Threading.Tasks
@@ -34,14 +36,15 @@ let private mistaken (mistakes: Mistake list) =
 
     refuse Exit.Configuration $"the configuration has {count}, listed above"
 
+/// Where the configuration is: a path that was given, or the folder `config` if it is there.
+let configIn (path: string option) =
+    match path with
+    | None when Directory.Exists "config" -> Some "config"
+    | path -> path
+
 /// The configuration in a path, or the folder `config` if it is there, or the defaults.
 let settingsFrom (path: string option) =
-    let place =
-        match path with
-        | None when Directory.Exists "config" -> Some "config"
-        | path -> path
-
-    match Setup.read place with
+    match Setup.read (configIn path) with
     | Ok settings -> settings
     | Error mistakes -> mistaken mistakes
 
@@ -98,63 +101,196 @@ let json value =
 
 // ---------------------------------------------------------------------------------------------------------------------------
 
+/// What `start` was told on its line, over what the files say.
+let private toldTo (arguments: ParseResults<StartArguments>) (settings: Settings) =
+    settings
+    |> askInstead (arguments.TryGetResult StartArguments.Exchange_Url)
+    |> storedIn (arguments.TryGetResult StartArguments.Store) (arguments.TryGetResult StartArguments.QuestDb)
+    |> Setup.picking (arguments.GetResults StartArguments.Market) (arguments.GetResults StartArguments.Event)
+
+/// Looks after the configuration of a collector that runs: what it can take on it does, at a SIGHUP or when a file changed. A mistaken
+/// configuration is refused whole.
+let private reloading
+    (interrupt: Interrupt)
+    (path: string)
+    (told: Settings -> Settings)
+    (log: ILogger)
+    (engine: Engine)
+    =
+    let gate = obj ()
+
+    let reload (always: bool) =
+        lock gate (fun () ->
+            match Setup.read (Some path) with
+            | Error mistakes ->
+                for mistake in mistakes do
+                    Log.reloadRefused log (Mistake.render mistake)
+            | Ok fresh ->
+                let fresh = told fresh
+
+                match Reload.changes (Settings.flat engine.Settings) (Settings.flat fresh) with
+                | [] ->
+                    if always then
+                        Log.reloadedNothing log
+                | changes ->
+                    for change in changes do
+                        Log.reloaded log (string change)
+
+                    engine.Follow fresh)
+
+    // Whether a file is another one: names, times and lengths. Watching folders misses files that are linked into them.
+    let stamp () =
+        let files =
+            if File.Exists path then
+                [ path ]
+            else
+                try
+                    [
+                        yield! Directory.GetFiles(path, "*.yaml")
+                        let markets = Path.Combine(path, "markets")
+
+                        if Directory.Exists markets then
+                            yield! Directory.GetFiles(markets, "*.yaml")
+                    ]
+                with :? IOException -> []
+
+        [
+            for file in List.sort files do
+                let info = FileInfo file
+                file, info.LastWriteTimeUtc, (if info.Exists then info.Length else -1L)
+        ]
+
+    let seen = ref (stamp ())
+
+    let look () =
+        let now = stamp ()
+
+        if now <> seen.Value then
+            seen.Value <- now
+            reload false
+
+    let timer =
+        new Timer((fun _ -> look ()), null, TimeSpan.FromSeconds 2.0, TimeSpan.FromSeconds 2.0)
+
+    let hangUp = interrupt.OnHangUp(fun () -> reload true)
+
+    {
+        new IDisposable with
+            member _.Dispose() =
+                hangUp.Dispose()
+                timer.Dispose()
+    }
+
+let private collect (common: Common) (arguments: ParseResults<StartArguments>) config (settings: Settings) =
+    task {
+        let runFor = arguments.TryGetResult StartArguments.For |> Option.map duration
+
+        if not (Setup.hasWork settings) then
+            refuse
+                Exit.Configuration
+                "there is nothing to collect: name markets in config/markets/*.yaml, switch discovery on, or use --market SLUG"
+
+        use logging = logFor common settings
+        let log = logging.CreateLogger "tributary"
+        use interrupt = new Interrupt()
+        let store = opened (Setup.openStore settings TimeProvider.System log)
+
+        let! engine =
+            Engine.StartAsync(
+                {
+                    Settings = settings
+                    Store = store
+                    Clock = TimeProvider.System
+                    Log = log
+                    Collector = Setup.collector
+                    ProgressLog = arguments.TryGetResult StartArguments.Progress_Log
+                    Polled = ignore
+                },
+                interrupt.Token
+            )
+
+        let! door =
+            Door.TryOpenAsync(settings.Http, Shown.ofEngine engine, log, interrupt.Token)
+
+        use _ =
+            match configIn config with
+            | Some path -> reloading interrupt path (toldTo arguments) log engine
+            | None -> interrupt.OnHangUp(fun () -> Log.reloadedNothing log)
+
+        try
+            let limit = runFor |> Option.defaultValue Timeout.InfiniteTimeSpan
+            let! ended = Task.WhenAny(Task.Delay(limit, interrupt.Token), engine.Died)
+            do! ended
+        with :? OperationCanceledException ->
+            ()
+
+        for door in Option.toList door do
+            do! (door :> IAsyncDisposable).DisposeAsync()
+
+        let! report = engine.StopAsync(TimeSpan.FromSeconds 20.0)
+
+        return
+            if report.Undrained.IsSome || engine.Died.IsCompleted then
+                Exit.Failed
+            else
+                interrupt.ExitCode
+    }
+
+/// What these settings would change in the collector that runs: asked at its door.
+let private dryRun (settings: Settings) : Task<int> = task {
+    match settings.Http.Listen with
+    | None -> return refuse Exit.Failed "the collector that runs is asked at http.listen, which is off"
+    | Some listen ->
+        use client = new HttpClient(Timeout = TimeSpan.FromSeconds 5.0)
+        let address = Uri $"http://{listen}/settings"
+
+        match settings.Http.Token |> Option.map Secret.reveal with
+        | Some(Ok token) ->
+            client.DefaultRequestHeaders.Authorization <- Headers.AuthenticationHeaderValue("Bearer", token)
+        | Some(Error message) -> refuse Exit.Configuration message
+        | None -> ()
+
+        let! answer = task {
+            try
+                let! response = client.GetAsync address
+                let! text = response.Content.ReadAsStringAsync()
+
+                return
+                    if response.IsSuccessStatusCode then
+                        match JsonSerializer.Deserialize<Dictionary<string, string>> text with
+                        | null -> Error "it answered nothing"
+                        | running -> Ok running
+                    else
+                        Error $"it answered {int response.StatusCode}"
+            with
+            | :? HttpRequestException as error -> return Error error.Message
+            | :? TaskCanceledException -> return Error "no answer within 5 s"
+            | :? JsonException -> return Error "its answer is not a collector's"
+        }
+
+        match answer with
+        | Error message -> return refuse Exit.Failed $"no collector can be asked at {address}: {message}"
+        | Ok running ->
+            let before =
+                Map.ofSeq (running |> Seq.map (fun (KeyValue(key, value)) -> key, value))
+
+            match Reload.changes before (Settings.flat settings) with
+            | [] -> Console.WriteLine "nothing would change"
+            | changes ->
+                for change in changes do
+                    Console.WriteLine(string change)
+
+            return Exit.Done
+}
+
 let start (common: Common) (arguments: ParseResults<StartArguments>) = task {
-    let settings =
-        settingsFrom (arguments.TryGetResult StartArguments.Config)
-        |> askInstead (arguments.TryGetResult StartArguments.Exchange_Url)
-        |> storedIn
-            (arguments.TryGetResult StartArguments.Store)
-            (arguments.TryGetResult StartArguments.QuestDb)
-        |> Setup.picking
-            (arguments.GetResults StartArguments.Market)
-            (arguments.GetResults StartArguments.Event)
+    let config = arguments.TryGetResult StartArguments.Config
+    let settings = settingsFrom config |> toldTo arguments
 
-    let runFor = arguments.TryGetResult StartArguments.For |> Option.map duration
-
-    if not (Setup.hasWork settings) then
-        refuse
-            Exit.Configuration
-            "there is nothing to collect: name markets in config/markets/*.yaml, switch discovery on, or use --market SLUG"
-
-    use logging = logFor common settings
-    let log = logging.CreateLogger "tributary"
-    use interrupt = new Interrupt()
-    let store = opened (Setup.openStore settings TimeProvider.System log)
-
-    let! engine =
-        Engine.StartAsync(
-            {
-                Settings = settings
-                Store = store
-                Clock = TimeProvider.System
-                Log = log
-                Collector = Setup.collector
-                ProgressLog = arguments.TryGetResult StartArguments.Progress_Log
-                Polled = ignore
-            },
-            interrupt.Token
-        )
-
-    let! door =
-        Door.TryOpenAsync(settings.Http, Shown.ofEngine engine, log, interrupt.Token)
-
-    try
-        let limit = runFor |> Option.defaultValue Timeout.InfiniteTimeSpan
-        let! ended = Task.WhenAny(Task.Delay(limit, interrupt.Token), engine.Died)
-        do! ended
-    with :? OperationCanceledException ->
-        ()
-
-    for door in Option.toList door do
-        do! (door :> IAsyncDisposable).DisposeAsync()
-
-    let! report = engine.StopAsync(TimeSpan.FromSeconds 20.0)
-
-    return
-        if report.Undrained.IsSome || engine.Died.IsCompleted then
-            Exit.Failed
-        else
-            interrupt.ExitCode
+    if arguments.Contains StartArguments.Dry_Run then
+        return! dryRun settings
+    else
+        return! collect common arguments config settings
 }
 
 // ---------------------------------------------------------------------------------------------------------------------------

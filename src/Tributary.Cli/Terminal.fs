@@ -124,6 +124,16 @@ type Interrupt() =
     ]
 
     member _.Token = stopping.Token
+
+    /// Calls this at each SIGHUP, where there is such a thing.
+    member _.OnHangUp(heard: unit -> unit) : IDisposable =
+        PosixSignalRegistration.Create(
+            PosixSignal.SIGHUP,
+            fun context ->
+                context.Cancel <- true
+                heard ()
+        )
+
     /// What a command that was stopped and drained cleanly exits with.
     member _.ExitCode = if byCtrlC then Exit.Interrupted else Exit.Done
 

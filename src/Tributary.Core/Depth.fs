@@ -350,6 +350,8 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
     let counts = DepthCounts()
     let orders = List<DepthOrder>()
     let tracked = Dictionary<string, Tracked>()
+    // Up to when the tokens that are not followed any more were proven: they may come back.
+    let left = Dictionary<string, struct (Instant * Instant)>()
     // By the name of the token; the books once more, so that the way to a book is short.
     let mutable byName: Tracked[] = Array.zeroCreate 1024
     let mutable books: (Book | null)[] = Array.zeroCreate 1024
@@ -1570,7 +1572,15 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             doubt t Verdict.Unverifiable Doubt.Missed cause good out
         | _ -> ()
 
-    /// A market is over: the last book of each of its tokens is stored, and nothing of them is followed any more. An open gap ends.
+    /// A token that was followed before in this run is followed again: meanwhile it was not, which is a gap.
+    member this.Return(token: TokenId, out: Batch) =
+        let mutable before = struct (Instant.ofMicros 0L, Instant.ofMicros 0L)
+
+        if left.Remove(string token, &before) then
+            let struct (since, good) = before
+            this.Resume(token, since, good, Cause.Stopped, out)
+
+    /// A market is over, or not wanted any more: the last book of each of its tokens is stored, and nothing of them is followed any more. An open gap ends.
     member _.Unfollow(market: Market, now: Instant, out: Batch) =
         for token in market.Tokens do
             match tracked.TryGetValue(string token) with
@@ -1590,6 +1600,11 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 t.Gap <- ValueNone
                 t.IsOver <- true
                 checkpoint t out
+
+                match t.GoodAt, t.GoodSince with
+                | ValueSome good, ValueSome since ->
+                    left[string token] <- struct (since, good + TimeSpan(10L * t.Unchanged))
+                | _ -> ()
 
                 for connection in [ t.Connection; t.Next ] do
                     if connection >= 0 then

@@ -94,14 +94,17 @@ module Universe =
         | ValueSome limit, ValueSome size -> size >= limit
         | ValueSome _, ValueNone -> false
 
+    let private fitsSlug (wanted: Discovery) (market: Market) =
+        wanted.Slugs.IsEmpty
+        || wanted.Slugs |> List.exists (fun pattern -> matches pattern market.Slug)
+
     /// Whether a market is one of those.
     let fits (wanted: Discovery) (market: Market) =
         isAtLeast wanted.MinVolume market.Volume
         && isAtLeast wanted.MinLiquidity market.Liquidity
         && (wanted.Tags.IsEmpty
             || wanted.Tags |> List.exists (fun tag -> Array.contains tag market.Tags))
-        && (wanted.Slugs.IsEmpty
-            || wanted.Slugs |> List.exists (fun pattern -> matches pattern market.Slug))
+        && fitsSlug wanted market
 
     /// What to ask so that a refresh sees everything wanted and everything that is active.
     let needs (picks: Picks) (universe: Universe) : Need list = [
@@ -134,8 +137,8 @@ module Universe =
         | Choice.Discovered -> true
         | _ -> false
 
-    /// Why each of these markets would be collected, or not. What is active stays as long as it is tradable, so that a
-    /// change of rank makes no hole; the places that are left go to the largest volume.
+    /// Why each of these markets would be collected, or not. What is active stays as long as it is tradable and its slug fits, so
+    /// that a change of rank makes no hole (an answer by id may leave out the tags); the places that are left go to the largest volume.
     let choose (picks: Picks) (active: Set<string>) (markets: Market list) : (Market * Choice) list =
         let wantedBy (market: Market) =
             if List.contains market.Slug picks.Excluded then
@@ -146,7 +149,10 @@ module Universe =
                 Choice.OfEvent market.Event
             else
                 match picks.Discovery with
-                | ValueSome wanted when fits wanted market || active.Contains(string market.Market) ->
+                | ValueSome wanted when
+                    fits wanted market
+                    || (active.Contains(string market.Market) && fitsSlug wanted market)
+                    ->
                     Choice.Discovered
                 | _ -> Choice.Unwanted
 

@@ -19,6 +19,8 @@ open Tributary
 /// What the HTTP door shows of a collector. All of it may be asked at any time, from any thread.
 [<NoComparison; NoEquality>]
 type Shown = {
+    /// Every setting that it runs with, by its path; secrets as their references.
+    Settings: unit -> Map<string, string>
     Pulse: unit -> Pulse
     Health: Pulse -> Health
     Measures: unit -> Family list
@@ -28,6 +30,7 @@ type Shown = {
 module Shown =
     /// A running engine.
     let ofEngine (engine: Engine) : Shown = {
+        Settings = fun () -> Settings.flat engine.Settings
         Pulse = engine.Pulse
         Health =
             fun pulse ->
@@ -162,7 +165,7 @@ type DoorOptions = {
     Token: string option
 }
 
-/// The collector's HTTP door: `/health/live`, `/health/ready`, `/status` and `/metrics`, to be read alone. Disposing it closes the socket.
+/// The collector's HTTP door: `/health/live`, `/health/ready`, `/status`, `/settings` and `/metrics`, to be read alone. Disposing it closes the socket.
 [<Sealed>]
 type Door private (app: WebApplication) =
     static let mostMarkets = 1_000
@@ -212,6 +215,7 @@ type Door private (app: WebApplication) =
         | "/status" ->
             let pulse = shown.Pulse()
             reply 200 (Answers.status pulse (shown.Health pulse))
+        | "/settings" -> reply 200 (Answers.json (shown.Settings()))
         | "/metrics" ->
             match Int32.TryParse(string context.Request.Query["markets"]) with
             | true, most when most > 0 ->
@@ -220,7 +224,7 @@ type Door private (app: WebApplication) =
             | _ when context.Request.Query.ContainsKey "markets" ->
                 wrong 400 "markets takes a number from 1 on"
             | _ -> answer context 200 Exposition.ContentType (Exposition.text (shown.Measures()))
-        | _ -> wrong 404 "there are /health/live, /health/ready, /status and /metrics here"
+        | _ -> wrong 404 "there are /health/live, /health/ready, /status, /settings and /metrics here"
 
     /// Listens; an `IOException` when the address is taken.
     static member StartAsync(options: DoorOptions, shown: Shown, ct: CancellationToken) : Task<Door> = task {

@@ -72,7 +72,7 @@ type StopReport = {
 [<NoComparison; NoEquality>]
 type internal Venue = {
     Settings: CollectorSettings
-    Picks: Picks
+    mutable Picks: Picks
     Asker: Asker
     Transport: Transport
     mutable Universe: Universe
@@ -191,6 +191,7 @@ type Engine
     (options: EngineOptions, venues: Venue list, meters: Meters, pool: BatchPool, progress: ProgressLog option)
     =
     let settings, clock, log = options.Settings, options.Clock, options.Log
+    let mutable running = settings
 
     let now () =
         Instant.ofDateTimeOffset (clock.GetUtcNow())
@@ -1385,6 +1386,20 @@ type Engine
             Flows = all.Count
             Broken = all |> Seq.filter _.Track.Broken.IsSome |> Seq.length
         }
+
+    member _.Settings = running
+
+    member _.Follow(settings: Settings) =
+        running <- Reload.takeOn running settings
+
+        for venue in venues do
+            for one in running.Collectors do
+                if one.Exchange = venue.Settings.Exchange then
+                    let picks = Setup.picks one
+
+                    if picks <> venue.Picks then
+                        venue.Picks <- picks
+                        hear (Signal.Refresh(now (), exchangeOf venue))
 
     member _.Pulse() : Pulse = pulse ()
     member _.Measures() : Family list = meters.Families()

@@ -78,6 +78,13 @@ type Engine =
     /// Resumes from the store, and begins. Returns when the first refresh of markets was ordered, not when it is done.
     static member StartAsync: options: EngineOptions * ct: CancellationToken -> Task<Engine>
 
+    /// What it runs with, and what it took on since.
+    member Settings: Settings
+
+    /// From now on collects the markets that these settings name and discover, and no others; whatever else they say is passed over. Markets that
+    /// stay are not touched: no poll of theirs is missed, and their live books go on.
+    member Follow: settings: Settings -> unit
+
     /// How it is doing now: cheap enough to be asked every second.
     member Pulse: unit -> Pulse
 

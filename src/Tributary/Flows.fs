@@ -177,10 +177,26 @@ type internal Flows(meters: Meters) =
         | true, flow -> ValueSome flow
         | _ -> ValueNone
 
-    /// A flow is collected no longer; an open gap ends with it.
+    /// A flow is collected no longer; an open gap ends with it. Should it come back in this run, it goes on as after a stop.
     member _.End(exchange, stream, market, token, at, batch) =
-        match flows.TryRemove(keyOf exchange stream market token) with
-        | true, flow -> flow.Ends(at, batch)
+        let key = keyOf exchange stream market token
+
+        match flows.TryRemove key with
+        | true, flow ->
+            flow.Ends(at, batch)
+
+            match flow.Track.Since, flow.Track.Good with
+            | ValueSome since, ValueSome good ->
+                let track =
+                    match stream with
+                    | Stream.Books -> Gaps.resume since good ValueNone
+                    | _ -> {
+                        Gaps.follow flow.Watermark with
+                            Since = ValueSome since
+                      }
+
+                earlier[key] <- Flow(exchange, stream, market, token, track, flow.Watermark, meters)
+            | _ -> ()
         | _ -> ()
 
     /// Takes up what an earlier run left. Books were not polled in between, which is a gap; trades are read from where it stopped. A

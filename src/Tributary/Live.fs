@@ -689,6 +689,9 @@ type internal Live
 
                 depth.Follow(market, options.ModeOf market)
 
+                for token in market.Tokens do
+                    depth.Return(token, out)
+
             let after, placed =
                 Shards.add (followed |> List.map (fun market -> List.ofArray market.Tokens)) shards
 

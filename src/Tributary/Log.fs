@@ -18,6 +18,15 @@ let doorClosed (log: ILogger) (address: string) (detail: string) =
         detail
     )
 
+let reloaded (log: ILogger) (change: string) =
+    log.LogInformation("Configuration: {Change}", change)
+
+let reloadedNothing (log: ILogger) =
+    log.LogInformation("Configuration: read again, and nothing that counts while running is different")
+
+let reloadRefused (log: ILogger) (mistake: string) =
+    log.LogError("The new configuration is refused, and the old one goes on: {Mistake}", mistake)
+
 let resumed (log: ILogger) (flows: int) (openGaps: int) =
     log.LogInformation("Resuming {Flows} flows with {OpenGaps} open gaps", flows, openGaps)
 
@@ -35,7 +44,7 @@ let marketAdded (log: ILogger) (slug: string) (market: string) =
     log.LogInformation("Collecting {Slug} ({Market})", slug, market)
 
 let marketClosed (log: ILogger) (slug: string) (market: string) =
-    log.LogInformation("{Slug} ({Market}) takes no more orders: its books are no longer polled", slug, market)
+    log.LogInformation("{Slug} ({Market}) takes no more orders, or is not wanted any more: its books are no longer collected", slug, market)
 
 let unknownSlug (log: ILogger) (slug: string) =
     log.LogWarning("No market or event is called {Slug}: check the spelling in the configuration", slug)

@@ -807,6 +807,34 @@ module Settings =
     let describe (settings: Settings) =
         String.concat "\n" (written settings).Lines + "\n"
 
+    /// Every setting by its path, as a file would have it; secrets as their references. Named markets and events are
+    /// `collectors.NAME.markets[SLUG]` and `collectors.NAME.markets[event:SLUG]`.
+    let flat (settings: Settings) : Map<string, string> =
+        let values =
+            (written settings).Keys
+            |> Seq.filter (fun key ->
+                key.Takes <> ""
+                && key.Takes <> "a list of maps"
+                && not (List.contains "[]" key.Path))
+            |> Seq.map (fun key -> String.concat "." key.Path, key.Value.Trim '"')
+
+        let lists = seq {
+            for one in settings.Collectors do
+                for pick in one.Markets do
+                    let name =
+                        match pick.Target with
+                        | PickTarget.Market slug -> slug
+                        | PickTarget.Event slug -> "event:" + slug
+
+                    $"collectors.{one.Exchange}.markets[{name}]",
+                    (if pick.Enabled then "enabled" else "not enabled")
+
+                for slugs, mode in one.Live.DepthOf do
+                    $"collectors.{one.Exchange}.live.depth_of[{slugs}]", depth.Print mode
+        }
+
+        Map.ofSeq (Seq.append values lists)
+
     /// Every key that there is, in the order of `describe`, with what it takes and its default.
     let internal keys (known: KnownExchange list) : Yaml.Key list =
         List.ofSeq (written (defaults known)).Keys

@@ -206,15 +206,21 @@ let ``a poll that was under way when its flow ended leaves no gap open`` () =
     equal (1L, 1L) (meters.Total Count.gapsOpened, meters.Total Count.gapsClosed)
 
 [<Test>]
-let ``a market that comes back begins anew`` () =
+let ``a market that comes back was not collected meanwhile`` () =
     let flows, _ = flows ()
     writes (isGood 1L (books flows (batch ()))) |> ignore
 
     writes (fun batch -> flows.End(exchange, Stream.Books, market "m", yes, seconds 3L, batch))
     |> ignore
 
-    let again = books flows (batch ())
-    equal [ 90L, openEnd, Cause.Late, false ] (writes (isMissed Cause.Late 90L again))
+    let began = batch ()
+    let again = books flows began
+
+    equal [ seconds 1L, ValueNone, Cause.Stopped ] [
+        for gap in began.Gaps -> gap.Since, gap.Until, gap.Cause
+    ]
+
+    equal [ 1L, 90L, Cause.Stopped, false ] (writes (isGood 90L again))
 
 [<Test>]
 let ``an answer that comes after its flow ended closes nothing twice`` () =

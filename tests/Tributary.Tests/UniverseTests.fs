@@ -324,3 +324,9 @@ let ``what was collected goes on as far as it is still wanted`` () =
         Universe.resume (discovering { all with Tags = [ "crypto" ] }) [ mk "a" 1 ]
 
     equal (Set.ofList [ "a" ]) resumed.Active
+
+    // Another pattern in the configuration, however, wants others.
+    let resumed =
+        Universe.resume (discovering { all with Slugs = [ "a*" ] }) [ mk "a" 1; mk "b" 1 ]
+
+    equal (Set.ofList [ "a" ]) resumed.Active
