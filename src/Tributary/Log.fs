@@ -44,7 +44,11 @@ let marketAdded (log: ILogger) (slug: string) (market: string) =
     log.LogInformation("Collecting {Slug} ({Market})", slug, market)
 
 let marketClosed (log: ILogger) (slug: string) (market: string) =
-    log.LogInformation("{Slug} ({Market}) takes no more orders, or is not wanted any more: its books are no longer collected", slug, market)
+    log.LogInformation(
+        "{Slug} ({Market}) takes no more orders, or is not wanted any more: its books are no longer collected",
+        slug,
+        market
+    )
 
 let unknownSlug (log: ILogger) (slug: string) =
     log.LogWarning("No market or event is called {Slug}: check the spelling in the configuration", slug)
