@@ -195,3 +195,24 @@ let rowRefused (log: ILogger) (store: string) (table: string) (reason: string) =
         table,
         reason
     )
+
+let alert (log: ILogger) (rule: string) isResolved (text: string) =
+    let level =
+        if isResolved then
+            LogLevel.Information
+        else
+            LogLevel.Warning
+
+    log.Log(level, "Alert {Rule}: {Text}", rule, text)
+
+let noticeFailed (log: ILogger) (sink: string) (rule: string) (detail: string) =
+    log.LogError("The {Sink} of alerts was not told of {Rule}: {Detail}", sink, rule, detail)
+
+let noticeDropped (log: ILogger) (sink: string) (rule: string) =
+    log.LogError("The {Sink} of alerts was not told of {Rule}: too many notices wait for it", sink, rule)
+
+let noticesLeft (log: ILogger) (sink: string) (count: int) =
+    log.LogWarning("{Count} notices were not sent to the {Sink} of alerts before the end", count, sink)
+
+let lookFailed (log: ILogger) (error: exn) =
+    log.LogError(error, "Alerts could not be judged, which is a bug of ours: {Message}", error.Message)

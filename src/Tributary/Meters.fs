@@ -118,6 +118,17 @@ module Count =
     let storeFailures =
         counter "store_failures" "Transactions that the store did not take; each is tried again."
 
+    let notices = counter "notices" "Alerts that were told, by rule and state."
+    let noticesSent = counter "notices_sent" "Notices that arrived, by sink."
+
+    let noticesFailed =
+        counter "notices_failed" "Notices that did not arrive, after all attempts, by sink."
+
+    let noticesDropped =
+        counter
+            "notices_dropped"
+            "Notices that nobody tried to send, because too many waited or the collector stopped, by sink."
+
 /// Every gauge. They are read when somebody looks.
 [<RequireQualifiedAccess>]
 module Gauge =

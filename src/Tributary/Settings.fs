@@ -111,6 +111,28 @@ module Secret =
                     }
     }
 
+    /// The address of a webhook: `http` or `https`, without a user, which nobody would send.
+    let internal tryWebhook (text: string) : Uri option =
+        match Uri.TryCreate(text, UriKind.Absolute) with
+        | true, NonNull uri when (uri.Scheme = "http" || uri.Scheme = "https") && uri.UserInfo = "" ->
+            Some uri
+        | _ -> None
+
+    /// The address of a webhook. It stands elsewhere, because whoever knows it can post there.
+    let internal webhook: Yaml.Kind<Secret> =
+        let kind = elsewhere "a webhook's URL"
+
+        {
+            kind with
+                Parse =
+                    fun scalar ->
+                        match kind.Parse scalar with
+                        | Ok { Source = Value text } when (tryWebhook text).IsNone ->
+                            Error
+                                $"expected a URL such as https://example.com/hook in {scalar.Written}; got something else, not shown"
+                        | parsed -> parsed
+        }
+
     /// A configuration string of QuestDB's clients. Its messages quote no password.
     let internal connection: Yaml.Kind<Secret> = {
         Noun = "a configuration string"
@@ -389,6 +411,125 @@ type HttpSettings = {
     Token: Secret option
 }
 
+/// Something that is or is not.
+type AlertStateSettings = {
+    /// Whether it is watched. Default true.
+    Enabled: bool
+    /// For how long it must hold before it fires.
+    For: TimeSpan
+}
+
+/// Something that lasts, or is off, for a time.
+type AlertTimeSettings = {
+    /// Whether it is watched. Default true.
+    Enabled: bool
+    /// For how long it must hold before it fires.
+    For: TimeSpan
+    /// More than this fires.
+    Threshold: TimeSpan
+}
+
+/// A size that must not be fallen below.
+type AlertSizeSettings = {
+    /// Whether it is watched. Default true.
+    Enabled: bool
+    /// For how long it must hold before it fires.
+    For: TimeSpan
+    /// Less than this fires.
+    Threshold: int64
+}
+
+/// A share of what was done in a window of time.
+type AlertShareSettings = {
+    /// Whether it is watched. Default true.
+    Enabled: bool
+    /// For how long it must hold before it fires.
+    For: TimeSpan
+    /// The share, 0 to 1, beyond which it fires.
+    Threshold: float
+    /// Over what time it is counted; before so long a run says nothing.
+    Window: TimeSpan
+    /// Of fewer in the window nothing is said.
+    AtLeast: int
+}
+
+/// Markets that are quieter than usual.
+type AlertQuietSettings = {
+    /// Whether it is watched. Default true.
+    Enabled: bool
+    /// For how long it must hold before it fires.
+    For: TimeSpan
+    /// After how many times its usual interval without a trade a market is too quiet.
+    Threshold: float
+    /// But not before so long.
+    AtLeast: TimeSpan
+}
+
+/// How a webhook wants to be told.
+[<RequireQualifiedAccess>]
+type WebhookFormat =
+    /// All that is known, as an object.
+    | Json
+    | Slack
+    | Discord
+
+/// An address to which each notice is posted.
+type WebhookSettings = {
+    /// Where to, as `${VARIABLE}`, or `file:PATH` whose content is the URL: whoever knows it can post there, so it never stands here itself.
+    /// Default none: nowhere.
+    Url: Secret option
+    /// `json` has `rule`, `subject`, `state`, `since`, `value`, `threshold`, `message` and `collector`; `slack` and `discord` are one text.
+    /// Default `Json`.
+    Format: WebhookFormat
+    /// How long one attempt may take; there are four, as long as it answers nothing, 429 or 5xx. Default 10 s.
+    Timeout: TimeSpan
+}
+
+/// A program that is run for each notice: the notice is an object of JSON on its standard input, and in its environment as
+/// `TRIBUTARY_ALERT_RULE`, `_SUBJECT`, `_STATE`, `_SINCE`, `_VALUE`, `_THRESHOLD`, `_MESSAGE` and `_COLLECTOR`.
+type CommandSettings = {
+    /// A path, or a name that is found in `PATH`. Default none.
+    Program: string option
+    /// They are shown as they are: a secret belongs into the environment, which the program inherits. Default none.
+    Arguments: string list
+    /// After so long it is killed, with all that it started. Default 30 s.
+    Timeout: TimeSpan
+}
+
+/// What one is told about, how often, and where. What fires and what is over is always logged.
+type AlertSettings = {
+    /// Whether anything is watched. Default true.
+    Enabled: bool
+    /// How often it is looked. Default 10 s.
+    Look: TimeSpan
+    /// What still holds is told again after so long. Default 4 h.
+    RepeatEvery: TimeSpan
+    /// At most so many notices in a window; more are held back and counted, and the next notice says how many. Default 20.
+    MaxNotices: int
+    /// The window of `max_notices`. Default 10 min.
+    Window: TimeSpan
+    /// A dead man's switch: nothing at all was received for so long.
+    NothingReceived: AlertTimeSettings
+    /// The store does not take what is collected (a full disk, a locked file), so nothing is asked.
+    StoreFailed: AlertStateSettings
+    /// QuestDB cannot be reached, or a table of it is suspended.
+    StoreTrouble: AlertStateSettings
+    /// Too little is free on the disk of the store.
+    FreeDisk: AlertSizeSettings
+    /// Rows wait for QuestDB, the oldest for longer than this.
+    Backlog: AlertTimeSettings
+    /// A smaller share of the polls of a stream was good.
+    Coverage: AlertShareSettings
+    /// A larger share of the requests failed.
+    RequestErrors: AlertShareSettings
+    /// This machine's clock and the exchange's differ by more.
+    ClockSkew: AlertTimeSettings
+    /// A market has no trade for many times its usual interval.
+    MarketQuiet: AlertQuietSettings
+    Webhook: WebhookSettings
+    Command: CommandSettings
+}
+
 /// Everything that can be configured.
 type Settings = {
     /// The name that this process writes into its gap rows. Default `main`.
@@ -402,6 +543,7 @@ type Settings = {
     Validation: ValidationSettings
     Intake: IntakeSettings
     Http: HttpSettings
+    Alerts: AlertSettings
     /// One for every known exchange, in the registry's order; an exchange that is not configured has no markets.
     Collectors: CollectorSettings list
 }
@@ -457,6 +599,66 @@ module Settings =
         }
     }
 
+    let private alerts: AlertSettings = {
+        Enabled = true
+        Look = seconds 10
+        RepeatEvery = hours 4
+        MaxNotices = 20
+        Window = seconds 600
+        NothingReceived = {
+            Enabled = true
+            For = TimeSpan.Zero
+            Threshold = seconds 120
+        }
+        StoreFailed = { Enabled = true; For = seconds 30 }
+        StoreTrouble = { Enabled = true; For = seconds 60 }
+        FreeDisk = {
+            Enabled = true
+            For = seconds 60
+            Threshold = 1_000_000_000L
+        }
+        Backlog = {
+            Enabled = true
+            For = TimeSpan.Zero
+            Threshold = seconds 600
+        }
+        Coverage = {
+            Enabled = true
+            For = seconds 60
+            Threshold = 0.95
+            Window = seconds 600
+            AtLeast = 20
+        }
+        RequestErrors = {
+            Enabled = true
+            For = seconds 60
+            Threshold = 0.2
+            Window = seconds 300
+            AtLeast = 20
+        }
+        ClockSkew = {
+            Enabled = true
+            For = seconds 60
+            Threshold = seconds 5
+        }
+        MarketQuiet = {
+            Enabled = true
+            For = TimeSpan.Zero
+            Threshold = 20.0
+            AtLeast = hours 1
+        }
+        Webhook = {
+            Url = None
+            Format = WebhookFormat.Json
+            Timeout = seconds 10
+        }
+        Command = {
+            Program = None
+            Arguments = []
+            Timeout = seconds 30
+        }
+    }
+
     /// The settings of an empty configuration.
     let defaults (known: KnownExchange list) : Settings = {
         Collector = "main"
@@ -498,6 +700,7 @@ module Settings =
             Listen = Some(System.Net.IPEndPoint(System.Net.IPAddress.Loopback, 9464))
             Token = None
         }
+        Alerts = alerts
         Collectors = known |> List.map collector
     }
 
@@ -611,6 +814,92 @@ module Settings =
     let private http (current: HttpSettings) (at: Yaml.Section) : HttpSettings = {
         Listen = at.Read("listen", endpoint, current.Listen)
         Token = at.TryRead("token", Secret.elsewhere "a token", current.Token)
+    }
+
+    let private upToADay least =
+        Yaml.duration |> Yaml.within least (days 1)
+
+    let private lasting (at: Yaml.Section) current =
+        at.Read("for", upToADay TimeSpan.Zero, current)
+
+    let private stateAlert (current: AlertStateSettings) (at: Yaml.Section) : AlertStateSettings = {
+        Enabled = at.Read("enabled", Yaml.flag, current.Enabled)
+        For = lasting at current.For
+    }
+
+    let private timeAlert (current: AlertTimeSettings) (at: Yaml.Section) : AlertTimeSettings = {
+        Enabled = at.Read("enabled", Yaml.flag, current.Enabled)
+        For = lasting at current.For
+        Threshold = at.Read("threshold", upToADay (seconds 1), current.Threshold)
+    }
+
+    let private sizeAlert (current: AlertSizeSettings) (at: Yaml.Section) : AlertSizeSettings = {
+        Enabled = at.Read("enabled", Yaml.flag, current.Enabled)
+        For = lasting at current.For
+        Threshold =
+            at.Read(
+                "threshold",
+                Yaml.bytes |> Yaml.within 1_000_000L 1_000_000_000_000_000L,
+                current.Threshold
+            )
+    }
+
+    let private shareAlert (current: AlertShareSettings) (at: Yaml.Section) : AlertShareSettings = {
+        Enabled = at.Read("enabled", Yaml.flag, current.Enabled)
+        For = lasting at current.For
+        Threshold = at.Read("threshold", Yaml.real |> Yaml.within 0.0 1.0, current.Threshold)
+        Window = at.Read("window", upToADay (seconds 10), current.Window)
+        AtLeast = at.Read("at_least", Yaml.whole |> upTo 1_000_000, current.AtLeast)
+    }
+
+    let private quietAlert (current: AlertQuietSettings) (at: Yaml.Section) : AlertQuietSettings = {
+        Enabled = at.Read("enabled", Yaml.flag, current.Enabled)
+        For = lasting at current.For
+        Threshold = at.Read("threshold", Yaml.real |> Yaml.within 2.0 1_000_000.0, current.Threshold)
+        AtLeast = at.Read("at_least", Yaml.duration |> Yaml.within (seconds 1) (days 30), current.AtLeast)
+    }
+
+    let private webhook (current: WebhookSettings) (at: Yaml.Section) : WebhookSettings = {
+        Url = at.TryRead("url", Secret.webhook, current.Url)
+        Format =
+            at.Read(
+                "format",
+                Yaml.choice [
+                    "json", WebhookFormat.Json
+                    "slack", WebhookFormat.Slack
+                    "discord", WebhookFormat.Discord
+                ],
+                current.Format
+            )
+        Timeout =
+            at.Read("timeout", Yaml.duration |> Yaml.within (milliseconds 100) (seconds 60), current.Timeout)
+    }
+
+    let private command (current: CommandSettings) (at: Yaml.Section) : CommandSettings = {
+        Program = at.TryRead("program", Yaml.text, current.Program)
+        Arguments = at.ReadAll("arguments", Yaml.text, current.Arguments)
+        Timeout =
+            at.Read("timeout", Yaml.duration |> Yaml.within (milliseconds 100) (seconds 600), current.Timeout)
+    }
+
+    let private alerting (current: AlertSettings) (at: Yaml.Section) : AlertSettings = {
+        Enabled = at.Read("enabled", Yaml.flag, current.Enabled)
+        Look = at.Read("look", Yaml.duration |> Yaml.within (seconds 1) (seconds 600), current.Look)
+        RepeatEvery =
+            at.Read("repeat_every", Yaml.duration |> Yaml.within (seconds 60) (days 30), current.RepeatEvery)
+        MaxNotices = at.Read("max_notices", Yaml.whole |> upTo 1_000, current.MaxNotices)
+        Window = at.Read("window", upToADay (seconds 10), current.Window)
+        NothingReceived = at.Within("nothing_received", timeAlert current.NothingReceived)
+        StoreFailed = at.Within("store_failed", stateAlert current.StoreFailed)
+        StoreTrouble = at.Within("store_trouble", stateAlert current.StoreTrouble)
+        FreeDisk = at.Within("free_disk", sizeAlert current.FreeDisk)
+        Backlog = at.Within("backlog", timeAlert current.Backlog)
+        Coverage = at.Within("coverage", shareAlert current.Coverage)
+        RequestErrors = at.Within("request_errors", shareAlert current.RequestErrors)
+        ClockSkew = at.Within("clock_skew", timeAlert current.ClockSkew)
+        MarketQuiet = at.Within("market_quiet", quietAlert current.MarketQuiet)
+        Webhook = at.Within("webhook", webhook current.Webhook)
+        Command = at.Within("command", command current.Command)
     }
 
     let private pick (current: MarketPick) (at: Yaml.Section) : MarketPick =
@@ -749,6 +1038,7 @@ module Settings =
         Validation = at.Within("validation", validation current.Validation)
         Intake = at.Within("intake", intake current.Intake)
         Http = at.Within("http", http current.Http)
+        Alerts = at.Within("alerts", alerting current.Alerts)
         Collectors =
             at.Within(
                 "collectors",

@@ -325,3 +325,52 @@ let cadences (settings: Settings) : Cadences = {
         settings.Collector
         |> Seq.fold (fun seed letter -> (seed ^^^ uint64 letter) * 0x100000001B3UL) 0xCBF29CE484222325UL
 }
+
+/// What is watched, in the order in which it is told.
+let alertPolicy (settings: AlertSettings) : AlertPolicy =
+    let watch isEnabled lasting rule = [
+        if isEnabled then
+            { Rule = rule; For = lasting }
+    ]
+
+    {
+        Watches = [
+            let silence = settings.NothingReceived
+            yield! AlertRule.NothingReceived silence.Threshold |> watch silence.Enabled silence.For
+
+            yield!
+                AlertRule.StoreFailed
+                |> watch settings.StoreFailed.Enabled settings.StoreFailed.For
+
+            yield!
+                AlertRule.StoreTrouble
+                |> watch settings.StoreTrouble.Enabled settings.StoreTrouble.For
+
+            let disk = settings.FreeDisk
+            yield! AlertRule.FreeDisk disk.Threshold |> watch disk.Enabled disk.For
+            let backlog = settings.Backlog
+            yield! AlertRule.Backlog backlog.Threshold |> watch backlog.Enabled backlog.For
+            let polls = settings.Coverage
+
+            yield!
+                AlertRule.Coverage(polls.Threshold, polls.Window, polls.AtLeast)
+                |> watch polls.Enabled polls.For
+
+            let errors = settings.RequestErrors
+
+            yield!
+                AlertRule.RequestErrors(errors.Threshold, errors.Window, errors.AtLeast)
+                |> watch errors.Enabled errors.For
+
+            let skew = settings.ClockSkew
+            yield! AlertRule.ClockSkew skew.Threshold |> watch skew.Enabled skew.For
+            let quiet = settings.MarketQuiet
+
+            yield!
+                AlertRule.MarketQuiet(quiet.Threshold, quiet.AtLeast)
+                |> watch quiet.Enabled quiet.For
+        ]
+        RepeatEvery = settings.RepeatEvery
+        MaxNotices = settings.MaxNotices
+        Window = settings.Window
+    }

@@ -409,6 +409,41 @@ let ``a secret in the wrong place is not shown either`` line =
     equal 1 found.Length
     Assert.That(found.Head, Does.Not.Contain "hunter2")
 
+let private webhook written =
+    loadIn (variables [ "HOOK", "https://hooks.example.com/T0/hunter2"; "KEY", "hunter2" ]) [
+        "a.yaml", text [ "alerts:"; "  webhook:"; $"    url: {written}" ]
+    ]
+
+[<Test>]
+let ``a webhook is used and never shown`` () =
+    let settings = webhook "${HOOK}" |> sound
+    let secret = settings.Alerts.Webhook.Url |> Option.get
+    equal (Ok "https://hooks.example.com/T0/hunter2") (Secret.reveal secret)
+
+    for shown in [ string secret; $"%A{settings}"; Settings.describe settings ] do
+        Assert.That(shown, Does.Contain "HOOK")
+        Assert.That(shown, Does.Not.Contain "hunter2")
+
+    equal None (webhook "${NONE:}" |> sound).Alerts.Webhook.Url
+
+[<TestCase("https://hooks.example.com/T0/hunter2")>]
+[<TestCase("https://hooks.example.com/T0/${KEY}")>]
+[<TestCase("${NONE:https://hooks.example.com/T0/hunter2}")>]
+let ``a webhook that stands in the file is a mistake that does not repeat it`` written =
+    equal
+        [
+            "a.yaml:3:10: a webhook's URL must not stand in this file; refer to it with ${VARIABLE} or file:PATH"
+        ]
+        (webhook written |> mistakes)
+
+[<Test>]
+let ``a variable that holds no URL is a mistake that does not repeat it`` () =
+    equal
+        [
+            "a.yaml:3:10: expected a URL such as https://example.com/hook in ${KEY}; got something else, not shown"
+        ]
+        (webhook "${KEY}" |> mistakes)
+
 [<Test>]
 let ``a key in an endpoint's path is shown as its variable, and reaches the endpoint`` () =
     let key = "0123456789abcdef0123456789abcdef"
@@ -512,6 +547,11 @@ let ``what describe writes, load reads: markets, discovery and secrets`` () =
                 "    lookback: 1d12h"
                 "    markets: [{slug: x}, {event: y, enabled: false}]"
                 "    discovery: {tags: [a, b], slugs: ['*-up?'], min_liquidity: 0.000001}"
+                "alerts:"
+                "  coverage: {enabled: false, for: 0s, threshold: 0.5, window: 1m, at_least: 1}"
+                "  free_disk: {threshold: 5GB}"
+                "  webhook: {url: 'file:/run/secrets/hook', format: discord}"
+                "  command: {program: tell, arguments: ['a b', '-x'], timeout: 5s}"
             ]
         ]
         |> sound
