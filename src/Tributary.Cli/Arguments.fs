@@ -101,6 +101,20 @@ type ValidateArguments =
             | Config _ -> "a folder of layers or one file; default: config."
             | Print -> "print the settings in force, secrets as references."
 
+/// What can be done about alerts.
+[<RequireQualifiedAccess>]
+type AlertsAction = | Test
+
+type AlertsArguments =
+    | [<MainCommand; ExactlyOnce>] Action of action: AlertsAction
+    | [<AltCommandLine "-c"; Unique>] Config of path: string
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Action _ -> "test: send one notice to the log and to every sink that is configured."
+            | Config _ -> "a folder of layers or one file; default: config, if it is there."
+
 type StatusArguments =
     | [<AltCommandLine "-c"; Unique>] Config of path: string
     | [<Unique>] Store of path: string
@@ -308,6 +322,7 @@ type Arguments =
     | [<CliPrefix(CliPrefix.None)>] Audit of ParseResults<AuditArguments>
     | [<CliPrefix(CliPrefix.None); CustomCommandLine "validate-config">] Validate_Config of
         ParseResults<ValidateArguments>
+    | [<CliPrefix(CliPrefix.None)>] Alerts of ParseResults<AlertsArguments>
     | [<CliPrefix(CliPrefix.None)>] Status of ParseResults<StatusArguments>
     | [<CliPrefix(CliPrefix.None)>] Book of ParseResults<BookArguments>
     | [<CliPrefix(CliPrefix.None)>] Tap of ParseResults<TapArguments>
@@ -330,6 +345,8 @@ type Arguments =
                 "say of each market and day whether all of its trades are stored, and why not; exit code 1 if anything is not complete."
             | Validate_Config _ ->
                 "check the configuration and name every mistake with its place; opens no socket; exit code 78 if any."
+            | Alerts _ ->
+                "'alerts test' sends a notice wherever alerts would go, and says of each place whether it arrived; exit code 1 if one did not."
             | Status _ ->
                 "what is in the store, market by market: rows, first, last, age, gaps, rates, and how the last runs went."
             | Book _ ->

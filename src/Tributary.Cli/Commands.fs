@@ -326,6 +326,43 @@ let validateConfig (_: Common) (arguments: ParseResults<ValidateArguments>) =
 
 // ---------------------------------------------------------------------------------------------------------------------------
 
+let alerts (common: Common) (arguments: ParseResults<AlertsArguments>) = task {
+    let settings = settingsFrom (arguments.TryGetResult AlertsArguments.Config)
+
+    match arguments.GetResult AlertsArguments.Action with
+    | AlertsAction.Test ->
+        use logging = logFor common settings
+        use interrupt = new Interrupt()
+
+        let! told =
+            Alerting.test
+                settings.Alerts
+                settings.Collector
+                TimeProvider.System
+                (logging.CreateLogger "tributary")
+                interrupt.Token
+
+        for sink, result in told do
+            match result with
+            | Ok() -> Console.WriteLine $"{sink}: ok"
+            | Error reason -> Console.WriteLine $"{sink}: {reason}"
+
+        if told.Length = 1 then
+            Console.WriteLine
+                "nobody else is told: alerts.webhook.url and alerts.command.program in the configuration say who"
+
+        if not settings.Alerts.Enabled then
+            Console.WriteLine "nothing is watched: alerts.enabled is false"
+
+        return
+            if told |> List.forall (fun (_, result) -> result.IsOk) then
+                Exit.Done
+            else
+                Exit.Failed
+}
+
+// ---------------------------------------------------------------------------------------------------------------------------
+
 /// Times as ISO texts, so that any reader understands them.
 let private iso (value: Instant voption) = value |> ValueOption.map Instant.text
 

@@ -69,6 +69,7 @@ let private expected = [
     "--log-level debug status --st", "--store"
     "status --log-level w", "warning"
     "completions ", "bash fish zsh"
+    "alerts t", "test"
 ]
 
 [<Test; Platform("Linux,MacOsX")>]
