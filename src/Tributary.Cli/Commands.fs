@@ -194,6 +194,7 @@ let private collect (common: Common) (arguments: ParseResults<StartArguments>) c
         let log = logging.CreateLogger "tributary"
         use interrupt = new Interrupt()
         let store = opened (Setup.openStore settings TimeProvider.System log)
+        use _ = Telemetry.start settings
 
         let! engine =
             Engine.StartAsync(

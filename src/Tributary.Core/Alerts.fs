@@ -15,6 +15,8 @@ type AlertRule =
     | FreeDisk of below: int64
     /// Rows wait longer than this for the store elsewhere.
     | Backlog of olderThan: TimeSpan
+    /// A hole of a stream is open for longer than this.
+    | GapsOpen of after: TimeSpan
     /// A smaller share of a stream's polls was good, of at least so many polls.
     | Coverage of below: float * window: TimeSpan * atLeast: int
     /// A larger share of the requests failed, of at least so many requests.
@@ -131,6 +133,7 @@ module Alerts =
         | AlertRule.StoreTrouble -> "store_trouble"
         | AlertRule.FreeDisk _ -> "free_disk"
         | AlertRule.Backlog _ -> "backlog"
+        | AlertRule.GapsOpen _ -> "gaps_open"
         | AlertRule.Coverage _ -> "coverage"
         | AlertRule.RequestErrors _ -> "request_errors"
         | AlertRule.ClockSkew _ -> "clock_skew"
@@ -268,6 +271,34 @@ module Alerts =
                 $"{pulse.Backlog.Rows} rows wait for the store elsewhere, the oldest for {span waits}"
 
             [ whole (waits > olderThan) waits.TotalSeconds olderThan.TotalSeconds message ]
+        | AlertRule.GapsOpen after -> [
+            let gaps =
+                pulse.Markets |> List.collect _.Gaps |> List.groupBy _.Stream |> Map.ofList
+
+            for stream in Stream.all do
+                match Map.tryFind stream gaps with
+                | None -> ()
+                | Some gaps ->
+                    let old = gaps |> List.filter (fun gap -> now - gap.Since > after)
+                    let oldest = gaps |> List.map _.Since |> List.min
+
+                    let causes =
+                        old
+                        |> List.map (fun gap -> string gap.Cause)
+                        |> List.distinct
+                        |> String.concat ", "
+
+                    let message =
+                        $"{old.Length} gaps of {stream} are open for more than {span after}, the oldest for {span (now - oldest)}: {causes}"
+
+                    about
+                        (AlertSubject.Stream stream)
+                        (string stream)
+                        (ValueSome(not old.IsEmpty))
+                        (now - oldest).TotalSeconds
+                        after.TotalSeconds
+                        message
+          ]
         | AlertRule.Coverage(below, window, atLeast) -> [
             for one in pulse.Streams do
                 let id = AlertSubject.Stream one.Stream

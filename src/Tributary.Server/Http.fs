@@ -22,6 +22,7 @@ type Shown = {
     /// Every setting that it runs with, by its path; secrets as their references.
     Settings: unit -> Map<string, string>
     Pulse: unit -> Pulse
+    Alerts: unit -> Alert list
     Health: Pulse -> Health
     Measures: unit -> Family list
 }
@@ -32,6 +33,7 @@ module Shown =
     let ofEngine (engine: Engine) : Shown = {
         Settings = fun () -> Settings.flat engine.Settings
         Pulse = engine.Pulse
+        Alerts = fun () -> engine.Alerts
         Health =
             fun pulse ->
                 Health.judge
@@ -73,13 +75,22 @@ module internal Answers =
         |}
 
     /// A pulse for machines.
-    let status (pulse: Pulse) (found: Health) =
+    let status (pulse: Pulse) (found: Health) (alerts: Alert list) =
         json {|
             collector = pulse.Collector
             at = Instant.text pulse.At
             started = Instant.text pulse.Started
             status = healthWord found
             reasons = reasons found
+            alerts = [
+                for alert in alerts ->
+                    {|
+                        rule = alert.Rule
+                        subject = alert.Subject
+                        since = Instant.text alert.Since
+                        message = alert.Message
+                    |}
+            ]
             last_received = iso pulse.LastReceived
             requests = pulse.Requests
             requests_failed = pulse.Failures
@@ -214,7 +225,7 @@ type Door private (app: WebApplication) =
             reply (if health.IsUnready then 503 else 200) (Answers.health health)
         | "/status" ->
             let pulse = shown.Pulse()
-            reply 200 (Answers.status pulse (shown.Health pulse))
+            reply 200 (Answers.status pulse (shown.Health pulse) (shown.Alerts()))
         | "/settings" -> reply 200 (Answers.json (shown.Settings()))
         | "/metrics" ->
             match Int32.TryParse(string context.Request.Query["markets"]) with

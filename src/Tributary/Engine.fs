@@ -1169,7 +1169,9 @@ type Engine
             Gauge.markets,
             fun () -> [
                 for venue in venues do
-                    struct ($"exchange={exchangeOf venue}", float venue.Universe.Known.Count)
+                    let exchange, universe = exchangeOf venue, venue.Universe
+                    struct ($"exchange={exchange},state=active", float universe.Active.Count)
+                    struct ($"exchange={exchange},state=closing", float universe.Closing.Count)
             ]
         )
 
@@ -1245,6 +1247,17 @@ type Engine
                 for cause in Schedule.paused scheduler.Schedule do
                     struct ($"cause={cause}", 1.0)
             ]
+        )
+
+    let alerting = Alerting.start settings.Alerts pulse clock meters log
+
+    do
+        meters.Watch(
+            Gauge.alerts,
+            fun () ->
+                alerting.Firing
+                |> List.countBy (fun alert -> $"rule={alert.Rule}")
+                |> List.map (fun (labels, count) -> struct (labels, float count))
         )
 
     let timers = [
@@ -1401,6 +1414,8 @@ type Engine
                         venue.Picks <- picks
                         hear (Signal.Refresh(now (), exchangeOf venue))
 
+    member _.Alerts: Alert list = alerting.Firing
+
     member _.Pulse() : Pulse = pulse ()
     member _.Measures() : Family list = meters.Families()
 
@@ -1410,6 +1425,8 @@ type Engine
         for timer in timers do
             timer.Dispose()
 
+        // That nothing comes any more is what was asked for.
+        do! (alerting :> IAsyncDisposable).DisposeAsync()
         hear Signal.Stop
         // What is under way may end by itself for a while; then it is told to.
         let! _ =

@@ -88,6 +88,9 @@ type Engine =
     /// How it is doing now: cheap enough to be asked every second.
     member Pulse: unit -> Pulse
 
+    /// The alerts that fire now.
+    member Alerts: Alert list
+
     /// Everything that is measured.
     member Measures: unit -> Family list
 

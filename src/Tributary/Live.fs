@@ -543,6 +543,7 @@ type internal Live
         add Count.states "verdict=mismatched" counts.Mismatched
         add Count.duplicates "stream=depth" counts.Repeats
         add Count.late "stream=depth" counts.Late
+        add Count.early "stream=depth" counts.Early
         add Count.unknownMessages "" frame.Unknown
         add Count.unusualMessages "" frame.Unusual
         add Count.gapsOpened "stream=depth" counts.GapsOpened

@@ -79,6 +79,9 @@ module Count =
     let gapsClosed = counter "gaps_closed" "Gaps that ended, by stream."
     let states = counter "book_states" "States of live books, by verdict."
 
+    let early =
+        counter "events_early" "Updates that came before the first book they were for, by stream."
+
     let late =
         counter "events_late" "Updates that were older than the book they were for, by stream."
 
@@ -138,7 +141,11 @@ module Gauge =
         Help = help
     }
 
-    let markets = gauge "markets" "Markets that are collected."
+    let markets =
+        gauge
+            "markets"
+            "Markets that are collected, by state: active, or closing, whose last trades may still come."
+
     let openGaps = gauge "gaps_open" "Gaps that are open, by stream and cause."
 
     let coverage =
@@ -175,6 +182,8 @@ module Gauge =
         gauge "clock_skew_seconds" "How far our clock is ahead of the exchange's, to about a second."
 
     let freeBytes = gauge "disk_free_bytes" "Bytes that are free where the store is."
+
+    let alerts = gauge "alerts_firing" "Alerts that fire at present, by rule."
 
     let paused =
         gauge "paused" "1 for each reason for which nothing is asked at present, by cause."

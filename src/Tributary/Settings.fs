@@ -518,6 +518,8 @@ type AlertSettings = {
     FreeDisk: AlertSizeSettings
     /// Rows wait for QuestDB, the oldest for longer than this.
     Backlog: AlertTimeSettings
+    /// A hole of a stream is open for longer than this.
+    GapsOpen: AlertTimeSettings
     /// A smaller share of the polls of a stream was good.
     Coverage: AlertShareSettings
     /// A larger share of the requests failed.
@@ -528,6 +530,13 @@ type AlertSettings = {
     MarketQuiet: AlertQuietSettings
     Webhook: WebhookSettings
     Command: CommandSettings
+}
+
+/// Measures and traces for OpenTelemetry.
+type TelemetrySettings = {
+    /// An OTLP receiver (HTTP, protobuf), to which measures go every ten seconds, and traces. The variables
+    /// `OTEL_EXPORTER_OTLP_HEADERS` and `OTEL_RESOURCE_ATTRIBUTES` count, too. Default none.
+    Otlp: Address option
 }
 
 /// Everything that can be configured.
@@ -543,6 +552,7 @@ type Settings = {
     Validation: ValidationSettings
     Intake: IntakeSettings
     Http: HttpSettings
+    Telemetry: TelemetrySettings
     Alerts: AlertSettings
     /// One for every known exchange, in the registry's order; an exchange that is not configured has no markets.
     Collectors: CollectorSettings list
@@ -622,6 +632,11 @@ module Settings =
             For = TimeSpan.Zero
             Threshold = seconds 600
         }
+        GapsOpen = {
+            Enabled = true
+            For = TimeSpan.Zero
+            Threshold = seconds 300
+        }
         Coverage = {
             Enabled = true
             For = seconds 60
@@ -700,6 +715,7 @@ module Settings =
             Listen = Some(System.Net.IPEndPoint(System.Net.IPAddress.Loopback, 9464))
             Token = None
         }
+        Telemetry = { Otlp = None }
         Alerts = alerts
         Collectors = known |> List.map collector
     }
@@ -811,6 +827,10 @@ module Settings =
         Yaml.kind "an address and a port, or off" " such as 127.0.0.1:9464" parse (fun found ->
             found |> Option.map string |> Option.defaultValue "off")
 
+    let private telemetry (current: TelemetrySettings) (at: Yaml.Section) : TelemetrySettings = {
+        Otlp = at.TryRead("otlp", Address.url, current.Otlp)
+    }
+
     let private http (current: HttpSettings) (at: Yaml.Section) : HttpSettings = {
         Listen = at.Read("listen", endpoint, current.Listen)
         Token = at.TryRead("token", Secret.elsewhere "a token", current.Token)
@@ -894,6 +914,7 @@ module Settings =
         StoreTrouble = at.Within("store_trouble", stateAlert current.StoreTrouble)
         FreeDisk = at.Within("free_disk", sizeAlert current.FreeDisk)
         Backlog = at.Within("backlog", timeAlert current.Backlog)
+        GapsOpen = at.Within("gaps_open", timeAlert current.GapsOpen)
         Coverage = at.Within("coverage", shareAlert current.Coverage)
         RequestErrors = at.Within("request_errors", shareAlert current.RequestErrors)
         ClockSkew = at.Within("clock_skew", timeAlert current.ClockSkew)
@@ -1038,6 +1059,7 @@ module Settings =
         Validation = at.Within("validation", validation current.Validation)
         Intake = at.Within("intake", intake current.Intake)
         Http = at.Within("http", http current.Http)
+        Telemetry = at.Within("telemetry", telemetry current.Telemetry)
         Alerts = at.Within("alerts", alerting current.Alerts)
         Collectors =
             at.Within(

@@ -350,6 +350,8 @@ let alertPolicy (settings: AlertSettings) : AlertPolicy =
             yield! AlertRule.FreeDisk disk.Threshold |> watch disk.Enabled disk.For
             let backlog = settings.Backlog
             yield! AlertRule.Backlog backlog.Threshold |> watch backlog.Enabled backlog.For
+            let gaps = settings.GapsOpen
+            yield! AlertRule.GapsOpen gaps.Threshold |> watch gaps.Enabled gaps.For
             let polls = settings.Coverage
 
             yield!

@@ -190,6 +190,44 @@ let ``a clock fires when it is wrong either way`` () =
             ])
 
 [<Test>]
+let ``a hole that is open for too long fires for its stream, with its cause, until it is closed`` () =
+    let policy = watching [ AlertRule.GapsOpen(s 60.0), 0.0 ]
+
+    let broken at (gaps: (Stream * float) list) =
+        let pulse = well at
+
+        {
+            pulse with
+                Markets = [
+                    {
+                        quiet "m1" 0.0 60.0 with
+                            Gaps = [
+                                for stream, since in gaps ->
+                                    {
+                                        Stream = stream
+                                        Token = ValueNone
+                                        Cause = Cause.Unreachable
+                                        Since = after since
+                                    }
+                            ]
+                    }
+                ]
+        }
+
+    let notices =
+        play policy [
+            broken 60.0 [ Stream.Books, 0.0 ]
+            broken 61.0 [ Stream.Books, 0.0; Stream.Depth, 50.0 ]
+            broken 62.0 [ Stream.Depth, 50.0 ]
+        ]
+
+    equal
+        [ "books", false; "books", true ]
+        (notices |> List.map (fun notice -> notice.Subject, notice.IsResolved))
+
+    Assert.That(notices.Head.Message, Does.Contain "unreachable")
+
+[<Test>]
 let ``coverage is judged by what was due and good in the window, stream by stream`` () =
     let policy = watching [ AlertRule.Coverage(0.9, s 60.0, 10), 0.0 ]
 

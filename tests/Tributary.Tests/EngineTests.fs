@@ -62,6 +62,8 @@ type internal Bench(options: SimulatorOptions) =
     member _.Polls = polls
 
     member val Cadence = cadence with get, set
+    /// What is changed in the settings of alerts.
+    member val Alerts: AlertSettings -> AlertSettings = id with get, set
 
     member this.OpenStore() =
         match Sqlite.openForWriting this.Path "main" Synchronous.Normal with
@@ -103,6 +105,7 @@ type internal Bench(options: SimulatorOptions) =
                 Settings = {
                     defaults with
                         Schedule = this.Cadence
+                        Alerts = this.Alerts defaults.Alerts
                         Collectors = collectors
                 }
                 Store = store

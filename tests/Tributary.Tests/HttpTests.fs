@@ -90,7 +90,7 @@ let ``metrics are Prometheus' text, and series of single markets come only when 
             [
                 "tributary_events_stored_total{exchange=\"polymarket\",stream=\"books\"}"
                 "tributary_request_seconds_bucket{exchange=\"polymarket\",endpoint=\"clob_books\",le=\"+Inf\"}"
-                "tributary_markets{exchange=\"polymarket\"} 3"
+                "tributary_markets{exchange=\"polymarket\",state=\"active\"} 3"
                 "process_cpu_seconds_total "
             ] do
             Assert.That(metrics, Does.Contain line)

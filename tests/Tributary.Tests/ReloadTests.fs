@@ -77,7 +77,7 @@ let ``what is taken on is the markets alone`` () =
 
 // ---- while it runs
 
-let private picking (slugs: string list) (collector: CollectorSettings) = {
+let internal picking (slugs: string list) (collector: CollectorSettings) = {
     collector with
         Markets =
             slugs
@@ -96,7 +96,7 @@ let private picking (slugs: string list) (collector: CollectorSettings) = {
         }
 }
 
-let private slugsOf (bench: Bench) = task {
+let internal slugsOf (bench: Bench) = task {
     let settings =
         Setup.askingAt bench.Simulator.Address (Settings.defaults Setup.known)
 
