@@ -130,6 +130,24 @@ type StatusArguments =
                 "the QuestDB to look into, instead of the configured store; or file:PATH of the string when it holds a password."
             | Json -> "one JSON document instead of tables."
 
+type DoctorArguments =
+    | [<AltCommandLine "-c"; Unique>] Config of path: string
+    | [<Unique>] Store of path: string
+    | [<Unique>] Exchange_Url of address: string
+    | [<Unique; CustomCommandLine "--questdb">] QuestDb of connection: string
+    | [<Unique>] Json
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Config _ -> "a folder of layers or one file; default: config, if it is there."
+            | Store _ -> "look at this SQLite file, instead of the configured store."
+            | Exchange_Url _ ->
+                "look at this server instead of the exchange, such as a running 'tributary simulate'."
+            | QuestDb _ ->
+                "look at this QuestDB, instead of the configured store; with --store, at both; or file:PATH of the string when it holds a password."
+            | Json -> "one JSON document instead of lines, at the end."
+
 type BookArguments =
     | [<MainCommand; ExactlyOnce>] Token of token: string
     | [<Unique>] At of time: string
@@ -323,6 +341,7 @@ type Arguments =
     | [<CliPrefix(CliPrefix.None); CustomCommandLine "validate-config">] Validate_Config of
         ParseResults<ValidateArguments>
     | [<CliPrefix(CliPrefix.None)>] Alerts of ParseResults<AlertsArguments>
+    | [<CliPrefix(CliPrefix.None)>] Doctor of ParseResults<DoctorArguments>
     | [<CliPrefix(CliPrefix.None)>] Status of ParseResults<StatusArguments>
     | [<CliPrefix(CliPrefix.None)>] Book of ParseResults<BookArguments>
     | [<CliPrefix(CliPrefix.None)>] Tap of ParseResults<TapArguments>
@@ -347,6 +366,8 @@ type Arguments =
                 "check the configuration and name every mistake with its place; opens no socket; exit code 78 if any."
             | Alerts _ ->
                 "'alerts test' sends a notice wherever alerts would go, and says of each place whether it arrived; exit code 1 if one did not."
+            | Doctor _ ->
+                "check everything that collecting needs: configuration, exchange, clock, disk, store, QuestDB; each finding says what to do; changes nothing; exit code 1 if anything failed, 78 if the configuration is invalid."
             | Status _ ->
                 "what is in the store, market by market: rows, first, last, age, gaps, rates, and how the last runs went."
             | Book _ ->

@@ -41,6 +41,7 @@ let private run (arguments: ParseResults<Arguments>) =
     | Audit arguments -> Auditing.audit common arguments
     | Validate_Config arguments -> Commands.validateConfig common arguments
     | Alerts arguments -> Commands.alerts common arguments
+    | Doctor arguments -> Examining.doctor common arguments
     | Status arguments -> Commands.status common arguments
     | Book arguments -> Books.book common arguments
     | Tap arguments -> Tapping.tap common arguments

@@ -166,6 +166,21 @@ type HostSetting = {
     Serves: string
 }
 
+/// A cheap question that shows whether an exchange answers at one of its places.
+[<NoComparison; NoEquality>]
+type Probe = {
+    /// The setting that holds the base address, such as `clob_url`.
+    Host: string
+    /// Path and query below the base address.
+    Path: string
+    /// A JSON body makes it a POST.
+    Body: string voption
+    /// Collecting needs an answer there; otherwise only what `Serves` of the place says does.
+    IsNeeded: bool
+    /// The moments that the exchange's clock may have shown when it answered; nothing where the answer does not tell.
+    Time: ReadOnlyMemory<byte> -> Interval voption
+}
+
 /// What a recorded value is, judged by its shape alone.
 [<RequireQualifiedAccess>]
 type Shape =

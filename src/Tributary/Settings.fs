@@ -1072,13 +1072,12 @@ module Settings =
 
     // ---- the doors
 
-    /// Settings from the texts of the layers, the first the weakest, each with the name of its file; or every mistake in
-    /// them, by file and line. Lists of `markets` add up over the layers, all else is replaced.
-    let load
+    /// As `load`, and beside the mistakes the settings without them: what is wrong has its default.
+    let internal loadDespite
         (known: KnownExchange list)
         (environment: string -> string option)
         (files: (string * string) list)
-        =
+        : struct (Settings * Mistake list) =
         let mistakes = ResizeArray<Mistake>()
 
         let report (place: Yaml.Place) message =
@@ -1099,13 +1098,21 @@ module Settings =
 
         let settings, _ = Yaml.Section.Root report tree (schema (defaults known))
 
-        if mistakes.Count = 0 then
-            Ok settings
-        else
-            mistakes
-            |> Seq.sortBy (fun mistake -> mistake.File, mistake.Line, mistake.Column)
-            |> List.ofSeq
-            |> Error
+        struct (settings,
+                mistakes
+                |> Seq.sortBy (fun mistake -> mistake.File, mistake.Line, mistake.Column)
+                |> List.ofSeq)
+
+    /// Settings from the texts of the layers, the first the weakest, each with the name of its file; or every mistake in
+    /// them, by file and line. Lists of `markets` add up over the layers, all else is replaced.
+    let load
+        (known: KnownExchange list)
+        (environment: string -> string option)
+        (files: (string * string) list)
+        =
+        match loadDespite known environment files with
+        | struct (settings, []) -> Ok settings
+        | struct (_, mistakes) -> Error mistakes
 
     let private written (settings: Settings) =
         let nowhere: Yaml.Place = { File = ""; Line = 0; Column = 0 }

@@ -33,6 +33,13 @@ let readOf (known: KnownExchange list) (path: string option) : Result<Settings, 
 /// The configuration in a file or a folder, or the defaults when there is no path; otherwise every mistake in it.
 let read (path: string option) : Result<Settings, Mistake list> = readOf known path
 
+/// The configuration in a file or a folder, what is wrong in it as if nothing had been said there, and every mistake.
+let readDespite (path: string option) : struct (Settings * Mistake list) =
+    match path |> Option.map (Settings.read environment) with
+    | None -> struct (Settings.defaults known, [])
+    | Some(Ok files) -> Settings.loadDespite known environment files
+    | Some(Error mistakes) -> struct (Settings.defaults known, mistakes)
+
 /// As `check`, when these exchanges are all that there are.
 let checkOf (known: KnownExchange list) (settings: Settings) : Result<Settings, Mistake list> =
     let written = Settings.describe settings

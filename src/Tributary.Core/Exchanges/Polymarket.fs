@@ -2,6 +2,8 @@
 [<RequireQualifiedAccess>]
 module Tributary.Exchanges.Polymarket
 
+open System
+open System.Buffers.Text
 open Tributary
 
 // Requests in any ten seconds (polymarket-api.md section 7).
@@ -71,6 +73,56 @@ let private onFault options (request: Request) fault =
         PolymarketTrades.refused options follows state status
     | Walk.History state, Fault.Refused(status, _) -> PolymarketHistory.refused state status
     | _ -> ValueNone
+
+/// `/time` answers the seconds since 1970 as a bare number: it is behind by up to one.
+let private timeOf (body: ReadOnlyMemory<byte>) : Interval voption =
+    let mutable second, read = 0L, 0
+
+    if
+        Utf8Parser.TryParse(body.Span.TrimEnd("\r\n "B.AsSpan()), &second, &read)
+        && second > 0L
+        && second < 10_000_000_000L
+    then
+        ValueSome {
+            Since = Instant.ofSeconds second
+            Until = Instant.ofSeconds (second + 1L)
+        }
+    else
+        ValueNone
+
+let private untimed (_: ReadOnlyMemory<byte>) : Interval voption = ValueNone
+
+/// A question for each place that answers questions.
+let probes: Probe list = [
+    {
+        Host = "gamma_url"
+        Path = "/markets/keyset?limit=1"
+        Body = ValueNone
+        IsNeeded = true
+        Time = untimed
+    }
+    {
+        Host = "clob_url"
+        Path = "/time"
+        Body = ValueNone
+        IsNeeded = true
+        Time = timeOf
+    }
+    {
+        Host = "data_url"
+        Path = "/trades?limit=1"
+        Body = ValueNone
+        IsNeeded = true
+        Time = untimed
+    }
+    {
+        Host = "rpc_url"
+        Path = ""
+        Body = ValueSome """{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}"""
+        IsNeeded = false
+        Time = untimed
+    }
+]
 
 /// The collector under the given options.
 let collector (options: AskOptions) : Collector = {

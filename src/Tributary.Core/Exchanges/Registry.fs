@@ -16,3 +16,9 @@ let all: (string * (AskOptions -> Collector)) list = [ "polymarket", Polymarket.
 
 let tryFind name =
     all |> List.tryFind (fun (known, _) -> known = name) |> Option.map snd
+
+/// The questions that show whether an exchange answers, by its name; none for one that is not registered.
+let probes (name: string) : Probe list =
+    match name with
+    | "polymarket" -> Polymarket.probes
+    | _ -> []

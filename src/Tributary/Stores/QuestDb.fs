@@ -12,7 +12,8 @@ open Microsoft.Extensions.Logging
 open Tributary
 open Tributary.Stores
 
-let private connection (settings: QuestDbSettings) : Result<ConnectionOptions, OpenFault> =
+/// Where the server is, or why that cannot be known.
+let internal connection (settings: QuestDbSettings) : Result<ConnectionOptions, OpenFault> =
     let shown = string settings.Connection
 
     match Secret.reveal settings.Connection with

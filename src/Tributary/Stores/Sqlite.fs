@@ -2117,7 +2117,7 @@ let private storeOf (reader: Reader) write (close: unit -> unit) : Store = {
 // ---- opening
 
 /// The application and the version that a file is marked with, and whether there is anything in it.
-let private marks (db: Connection) =
+let internal marks (db: Connection) =
     struct (db.Number "PRAGMA application_id",
             int (db.Number "PRAGMA user_version"),
             db.Number "SELECT count(*) FROM sqlite_schema" > 0L)
@@ -2183,7 +2183,7 @@ let openForReading (path: string) : Result<Store, OpenFault> =
         | :? UnauthorizedAccessException as error -> Error(refusal path error)
 
 // What the system answers when somebody else holds a lock: EAGAIN on Linux and macOS, sharing and lock violations on Windows.
-let private lockedResults = [ 11; 35; 0x80070020; 0x80070021 ]
+let internal lockedResults = [ 11; 35; 0x80070020; 0x80070021 ]
 
 /// Holds `<path>.lock`, so that a second writer is told. The system lets go of it when the process ends, however it ends.
 let private lockFile (path: string) =

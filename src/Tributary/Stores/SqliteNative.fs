@@ -142,6 +142,8 @@ type internal Statement(db: sqlite3, sql: string) =
 type internal Access =
     /// Nothing is ever written through this connection.
     | Read
+    /// As `Read`, of a file that nobody writes to meanwhile: not even the files beside it that readers share are made.
+    | Still
     /// The file is made when it is not there.
     | Write
 
@@ -155,10 +157,17 @@ type internal Connection(path: string, access: Access) =
             raw.SQLITE_OPEN_NOMUTEX
             ||| match access with
                 | Access.Read -> raw.SQLITE_OPEN_READONLY
+                | Access.Still -> raw.SQLITE_OPEN_READONLY ||| raw.SQLITE_OPEN_URI
                 | Access.Write -> raw.SQLITE_OPEN_READWRITE ||| raw.SQLITE_OPEN_CREATE
 
+        let name =
+            match access with
+            | Access.Still -> Uri(IO.Path.GetFullPath path).AbsoluteUri + "?immutable=1"
+            | Access.Read
+            | Access.Write -> path
+
         let mutable opened = Unchecked.defaultof<sqlite3>
-        let result = raw.sqlite3_open_v2 (path, &opened, flags, null)
+        let result = raw.sqlite3_open_v2 (name, &opened, flags, null)
 
         if result <> raw.SQLITE_OK then
             let failure = SqliteException(result, raw.sqlite3_errstr(result).utf8_to_string())
@@ -190,6 +199,11 @@ type internal Connection(path: string, access: Access) =
     member _.Number(sql: string) =
         use statement = new Statement(handle, sql)
         if statement.Step() then statement.Integer 0 else 0L
+
+    /// Ends any statement that is still running when `isOver` says so: it throws with `SQLITE_INTERRUPT`.
+    member _.InterruptWhen(isOver: unit -> bool) =
+        let asked = delegate_progress (fun _ -> if isOver () then 1 else 0)
+        raw.sqlite3_progress_handler (handle, 10_000, asked, null)
 
     /// The rowid of the last row that was inserted.
     member _.LastRow = raw.sqlite3_last_insert_rowid handle

@@ -181,75 +181,7 @@ type internal Sender
         ()
     }
 
-    let text (value: JsonElement) =
-        match value.ValueKind with
-        | JsonValueKind.String -> string (value.GetString())
-        | JsonValueKind.Undefined
-        | JsonValueKind.Null -> ""
-        | _ -> value.GetRawText()
-
-    let number (value: JsonElement) =
-        match Int64.TryParse(text value) with
-        | true, number -> number
-        | _ -> 0L
-
-    let isTrue (value: JsonElement) = value.ValueKind = JsonValueKind.True
-
-    /// The tables of the server with their ids, by name.
-    let describeTables ct = task {
-        use! answer = server.Ask("SELECT * FROM tables()", ct)
-
-        return
-            Map.ofList [
-                for row in answer.Rows do
-                    let get column = answer.Value(row, column)
-                    // Older servers say `name`.
-                    let called =
-                        if answer.Has "table_name" then
-                            text (get "table_name")
-                        else
-                            text (get "name")
-
-                    let hours =
-                        let amount = int (number (get "ttlValue"))
-
-                        match (text (get "ttlUnit")).TrimEnd('S', 's').ToUpperInvariant() with
-                        | "HOUR" -> amount
-                        | "DAY" -> 24 * amount
-                        | "WEEK" -> 7 * 24 * amount
-                        | "MONTH" -> 30 * 24 * amount
-                        | "YEAR" -> 365 * 24 * amount
-                        | _ -> 0
-
-                    let found: Schema.FoundTable = {
-                        Id = number (get "id")
-                        IsWal = isTrue (get "walEnabled")
-                        HasDedup = isTrue (get "dedup")
-                        PartitionBy = text (get "partitionBy")
-                        Columns = []
-                    }
-
-                    called.ToLowerInvariant(), struct (found, hours)
-            ]
-    }
-
-    let describeColumns (table: string) ct : Task<Schema.FoundColumn list> = task {
-        use! answer = server.Ask($"SELECT * FROM table_columns('{table}')", ct)
-
-        return [
-            for row in answer.Rows do
-                let get column = answer.Value(row, column)
-
-                let column: Schema.FoundColumn = {
-                    Name = text (get "column")
-                    Type = text (get "type")
-                    IsDesignated = isTrue (get "designated")
-                    IsKey = isTrue (get "upsertKey")
-                }
-
-                column
-        ]
-    }
+    let describeTables ct = Catalogue.tables server ct
 
     /// Makes the tables that are missing, and judges those that are there.
     let prepareTables protocol ct : Task<Map<string, Schema.Verdict>> = task {
@@ -267,7 +199,7 @@ type internal Sender
             match Map.tryFind table.Name after with
             | None -> () // dropped this very moment: the next look tells
             | Some(struct (found, hours)) ->
-                let! columns = describeColumns table.Name ct
+                let! columns = Catalogue.columns server table.Name ct
                 let verdict = Schema.compare protocol table { found with Columns = columns }
 
                 if verdict.Refusals.IsEmpty then
@@ -434,18 +366,18 @@ type internal Sender
             Map.ofList [
                 for row in answer.Rows do
                     let get column = answer.Value(row, column)
-                    let table = (text (get "name")).ToLowerInvariant()
+                    let table = (Catalogue.text (get "name")).ToLowerInvariant()
 
                     match Map.tryFind table ids with
                     | Some(struct (found, _)) ->
                         table,
                         {
                             Id = found.Id
-                            Suspended = isTrue (get "suspended")
-                            WriterTxn = number (get "writerTxn")
-                            SequencerTxn = number (get "sequencerTxn")
-                            ErrorTag = text (get "errorTag")
-                            ErrorMessage = text (get "errorMessage")
+                            Suspended = Catalogue.isTrue (get "suspended")
+                            WriterTxn = Catalogue.number (get "writerTxn")
+                            SequencerTxn = Catalogue.number (get "sequencerTxn")
+                            ErrorTag = Catalogue.text (get "errorTag")
+                            ErrorMessage = Catalogue.text (get "errorMessage")
                         }
                     | None -> ()
             ]
@@ -617,7 +549,7 @@ type internal Sender
             match Map.tryFind table tables with
             | None -> return false
             | Some(struct (found, _)) ->
-                let! columns = describeColumns table ct
+                let! columns = Catalogue.columns server table ct
 
                 let wanted =
                     Tables.all known.Protocol options.Decimals

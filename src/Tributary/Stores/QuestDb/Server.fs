@@ -374,6 +374,36 @@ type internal Server(options: ConnectionOptions, clock: TimeProvider) =
                         )
     }
 
+    /// The server's version, such as `9.4.4`; `before 9.0` when it does not tell.
+    member this.Version(ct: CancellationToken) : Task<string> = task {
+        let! struct (status, body) = this.Get("settings", ct)
+        use body = body
+
+        if status <> 200 then
+            return "before 9.0"
+        else
+            try
+                use! document = JsonDocument.ParseAsync(body, cancellationToken = ct)
+
+                return
+                    match document.RootElement.TryGetProperty "config" with
+                    | true, config ->
+                        match config.TryGetProperty "release.version" with
+                        | true, version -> version.ToString()
+                        | _ -> "of an unknown version"
+                    | _ -> "before 9.0"
+            with
+            | :? JsonException
+            | :? InvalidOperationException ->
+                return
+                    raise (
+                        QuestDbException(
+                            $"what answers at {this.Address.Authority} is not QuestDB: its settings are not JSON; check addr",
+                            true
+                        )
+                    )
+    }
+
     /// Runs a statement. Dispose of the answer.
     member this.Ask(sql: string, ct: CancellationToken) : Task<Answered> = task {
         let! struct (status, body) =
