@@ -290,6 +290,9 @@ public enum GapCause
 
     /// <summary>A proof disagreed.</summary>
     Mismatch,
+
+    /// <summary>It was there, and was older than it is to be kept: it was deleted.</summary>
+    Expired,
 }
 
 /// <summary>Which flow of a market a gap is in.</summary>

@@ -148,6 +148,16 @@ type DoctorArguments =
                 "look at this QuestDB, instead of the configured store; with --store, at both; or file:PATH of the string when it holds a password."
             | Json -> "one JSON document instead of lines, at the end."
 
+type CompactArguments =
+    | [<AltCommandLine "-c"; Unique>] Config of path: string
+    | [<Unique>] Store of path: string
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Config _ -> "where the store and its retention are configured; default: config, if it is there."
+            | Store _ -> "the SQLite file to compact, instead of the configured store."
+
 type BookArguments =
     | [<MainCommand; ExactlyOnce>] Token of token: string
     | [<Unique>] At of time: string
@@ -343,6 +353,7 @@ type Arguments =
     | [<CliPrefix(CliPrefix.None)>] Alerts of ParseResults<AlertsArguments>
     | [<CliPrefix(CliPrefix.None)>] Doctor of ParseResults<DoctorArguments>
     | [<CliPrefix(CliPrefix.None)>] Status of ParseResults<StatusArguments>
+    | [<CliPrefix(CliPrefix.None)>] Compact of ParseResults<CompactArguments>
     | [<CliPrefix(CliPrefix.None)>] Book of ParseResults<BookArguments>
     | [<CliPrefix(CliPrefix.None)>] Tap of ParseResults<TapArguments>
     | [<CliPrefix(CliPrefix.None)>] Markets of ParseResults<MarketsArguments>
@@ -370,6 +381,8 @@ type Arguments =
                 "check everything that collecting needs: configuration, exchange, clock, disk, store, QuestDB; each finding says what to do; changes nothing; exit code 1 if anything failed, 78 if the configuration is invalid."
             | Status _ ->
                 "what is in the store, market by market: rows, first, last, age, gaps, rates, and how the last runs went."
+            | Compact _ ->
+                "delete what is older than store.retention keeps, and make the SQLite file as small as what is in it; not while a collector writes to it."
             | Book _ ->
                 "a token's order book as it was at any moment of a recording, with its verdict, or why it is not known; exit code 1 if it is not."
             | Tap _ -> "watch what the exchange tells, decoded, a line an event; nothing is stored."

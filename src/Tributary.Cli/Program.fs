@@ -43,6 +43,7 @@ let private run (arguments: ParseResults<Arguments>) =
     | Alerts arguments -> Commands.alerts common arguments
     | Doctor arguments -> Examining.doctor common arguments
     | Status arguments -> Commands.status common arguments
+    | Compact arguments -> Compacting.compact common arguments
     | Book arguments -> Books.book common arguments
     | Tap arguments -> Tapping.tap common arguments
     | Markets arguments -> Commands.markets common arguments

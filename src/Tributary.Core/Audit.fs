@@ -157,6 +157,8 @@ module Audit =
         /// Blocks that the chain's endpoint did not give.
         Refused: Interval list
         Unreadable: Interval list
+        /// It was stored, and deleted when it was old.
+        Expired: Interval list
         /// The chain was read, and met what nobody can read.
         Strange: Interval list
         StrangeCount: int64
@@ -183,6 +185,14 @@ module Audit =
 
         let unreadable =
             history |> List.filter (fun gap -> gap.Cause = Cause.Undecodable) |> intervalsOf
+
+        let expired =
+            gaps
+            |> List.filter (fun gap ->
+                gap.Cause = Cause.Expired
+                && (gap.Stream = Stream.Trades || gap.Stream = Stream.History)
+                && gap.Healed.IsNone)
+            |> intervalsOf
 
         let read = [
             for one in coverage do
@@ -215,7 +225,10 @@ module Audit =
             |> Intervals.except truncated
 
         {
-            Whole = Intervals.union sound wholeApi |> Intervals.except unreadable
+            Whole =
+                Intervals.union sound wholeApi
+                |> Intervals.except unreadable
+                |> Intervals.except expired
             Partly =
                 ofApi
                 |> List.filter (fun (limit, _) -> limit.Omits <> "")
@@ -223,6 +236,7 @@ module Audit =
             Truncated = truncated
             Refused = refused
             Unreadable = unreadable
+            Expired = expired
             Strange = ofChain |> List.filter (fun (_, one) -> one.Unknown > 0L) |> all
             StrangeCount = ofChain |> List.sumBy (fun (_, one) -> one.Unknown)
             Horizon =
@@ -262,6 +276,10 @@ module Audit =
                     $"%.1f{count / 3_600.0} h"
 
             let reasons = [
+                match take known.Expired with
+                | [] -> ()
+                | part -> $"expired: older than it is kept ({seconds part})"
+
                 match take known.Truncated with
                 | [] -> ()
                 | part -> $"truncated ({seconds part})"

@@ -580,6 +580,8 @@ type Cause =
     | Starved
     /// A proof disagreed.
     | Mismatch
+    /// It was there, and was older than it is to be kept: we deleted it. No failure, and nobody else can know it.
+    | Expired
 
     override this.ToString() =
         match this with
@@ -599,6 +601,7 @@ type Cause =
         | Disconnect -> "disconnect"
         | Starved -> "starved"
         | Mismatch -> "mismatch"
+        | Expired -> "expired"
 
 [<RequireQualifiedAccess>]
 module Cause =
@@ -620,6 +623,7 @@ module Cause =
         Cause.Disconnect
         Cause.Starved
         Cause.Mismatch
+        Cause.Expired
     ]
 
     let tryParse text =

@@ -262,6 +262,21 @@ type QuestDbSettings = {
     Look: TimeSpan
 }
 
+/// After what time rows are deleted from the SQLite file, data set by data set. What is deleted is a gap of cause `expired`. Markets, gaps,
+/// quarantine, checkpoints and prices always stay, and in QuestDB `ttl` rules.
+type RetentionSettings = {
+    /// Changes of books. They go up to a whole book that stays, so that every later book can be rebuilt. Default none: never.
+    OrderbookDeltas: TimeSpan option
+    /// Whole books. Those from which changes that are kept begin stay, and all behind them. Default none: never.
+    OrderbookSnapshots: TimeSpan option
+    /// Volumes, liquidity and open interest; the newest of each market stay. Default none: never.
+    MarketStats: TimeSpan option
+    /// Counters and gauges; the newest of each stays. Default none: never.
+    CollectionMetrics: TimeSpan option
+    /// Trades, and what links them; in whole days (UTC). Default none: never.
+    Trades: TimeSpan option
+}
+
 /// Where events are stored.
 type StoreSettings = {
     /// `sqlite` (the default), `questdb`, `both`, or `memory`, which forgets.
@@ -274,6 +289,7 @@ type StoreSettings = {
     GroupTime: TimeSpan
     /// At most so many rows share a transaction. Default 10 000.
     GroupRows: int
+    Retention: RetentionSettings
     QuestDb: QuestDbSettings
 }
 
@@ -685,6 +701,13 @@ module Settings =
             Synchronous = Synchronous.Full
             GroupTime = milliseconds 100
             GroupRows = 10_000
+            Retention = {
+                OrderbookDeltas = None
+                OrderbookSnapshots = None
+                MarketStats = None
+                CollectionMetrics = None
+                Trades = None
+            }
             QuestDb = {
                 Connection = Secret.ofText "http::addr=localhost:9000;"
                 Outbox = "data/outbox.db"
@@ -765,6 +788,18 @@ module Settings =
         Look = at.Read("look", Yaml.duration |> Yaml.within (milliseconds 10) (hours 1), current.Look)
     }
 
+    let private retention (current: RetentionSettings) (at: Yaml.Section) : RetentionSettings =
+        let read key current =
+            at.TryRead(key, Yaml.duration |> Yaml.within (hours 1) (days 36_500), current)
+
+        {
+            OrderbookDeltas = read "orderbook_deltas" current.OrderbookDeltas
+            OrderbookSnapshots = read "orderbook_snapshots" current.OrderbookSnapshots
+            MarketStats = read "market_stats" current.MarketStats
+            CollectionMetrics = read "collection_metrics" current.CollectionMetrics
+            Trades = read "trades" current.Trades
+        }
+
     let private store (current: StoreSettings) (at: Yaml.Section) : StoreSettings = {
         Kind =
             at.Read(
@@ -782,6 +817,7 @@ module Settings =
         GroupTime =
             at.Read("group_time", Yaml.duration |> Yaml.within TimeSpan.Zero (seconds 10), current.GroupTime)
         GroupRows = at.Read("group_rows", Yaml.whole |> upTo 1_000_000, current.GroupRows)
+        Retention = at.Within("retention", retention current.Retention)
         QuestDb = at.Within("questdb", questdb current.QuestDb)
     }
 

@@ -64,6 +64,7 @@ let ``every setting that is given arrives`` () =
             Synchronous = Synchronous.Normal
             GroupTime = TimeSpan.FromSeconds 1.5
             GroupRows = 5
+            Retention = (Settings.defaults []).Store.Retention
             QuestDb = (Settings.defaults []).Store.QuestDb
         }
         settings.Store
@@ -285,6 +286,7 @@ let private table = [
     "collectors: {kalshi: {}}", "1:14: unknown key 'kalshi'; the keys here are: polymarket"
     "log_level: loud", "1:12: expected one of trace, debug, info, warning, error; got 'loud'"
     "schedule: {books: 0s}", "1:19: expected a duration from 100ms to 1d; got '0s'"
+    "store: {retention: {trades: 30m}}", "1:29: expected a duration from 1h to 36500d; got '30m'"
     "schedule: {books: 10}", "1:19: expected a duration such as 10s, 5m or 1h; got '10'"
     "schedule: {books: -5s}", "1:19: expected a duration such as 10s, 5m or 1h; got '-5s'"
     "schedule: {books: 999999999d}", "1:19: expected a duration such as 10s, 5m or 1h; got '999999999d'"

@@ -76,6 +76,7 @@ let create () : Store =
                     Notes = []
                 }
         Backlog = fun () -> Backlog.none
+        Expire = fun _ _ _ -> Task.FromResult(Ok [])
         Flush = fun _ -> Task.FromResult()
         Close = fun () -> ValueTask()
     }

@@ -638,6 +638,7 @@ module Documents =
         Quarantine = fun () -> all<Rejection> documents "quarantine"
         Status = fun () -> status documents
         Backlog = fun () -> Backlog.none
+        Expire = fun _ _ _ -> Task.FromResult(Ok [])
         Flush = fun _ -> Task.FromResult()
         Close = documents.Close
     }

@@ -373,6 +373,7 @@ let create (collector: string) : Store =
         Quarantine = fun () -> alone tables.Quarantine
         Status = fun () -> alone tables.Status
         Backlog = fun () -> Backlog.none
+        Expire = fun _ _ _ -> Task.FromResult(Ok [])
         Flush = fun _ -> Task.FromResult()
         Close = fun () -> ValueTask()
     }

@@ -158,6 +158,7 @@ let openForWriting
                         }
                 }
             Backlog = sender.Backlog
+            Expire = fun _ _ _ -> Task.FromResult(Ok [])
             Flush = sender.Flush
             Close =
                 fun () ->
@@ -242,6 +243,7 @@ let openForReading (settings: StoreSettings) (clock: TimeProvider) : Result<Stor
                     return! reader.Status(found, held.Bytes, held.Notes)
                 }
             Backlog = fun () -> Backlog.none
+            Expire = fun _ _ _ -> Task.FromResult(Ok [])
             Flush = Sqlite.whenSeen settings.QuestDb.Outbox clock
             Close =
                 fun () ->

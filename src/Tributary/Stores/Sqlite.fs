@@ -2090,7 +2090,7 @@ type private Shipments(db: Connection, collector: string) =
     member _.Waiting() : Waiting list = waitingOf waiting
     member _.Unseen() : Waiting list = waitingOf unseen
 
-let private storeOf (reader: Reader) write (close: unit -> unit) : Store = {
+let private storeOf (reader: Reader) write expire (close: unit -> unit) : Store = {
     Name = "sqlite"
     Write = write
     Checkpoints = reader.Checkpoints
@@ -2106,6 +2106,7 @@ let private storeOf (reader: Reader) write (close: unit -> unit) : Store = {
     Quarantine = reader.Quarantine
     Status = reader.Status
     Backlog = fun () -> Backlog.none
+    Expire = expire
     Flush = fun _ -> Task.FromResult()
     Close =
         fun () ->
@@ -2161,7 +2162,7 @@ let openForReading (path: string) : Result<Store, OpenFault> =
                     let refuse _ _ =
                         Task.FromResult(Error(StoreFault.Failed $"{path} was opened for reading only"))
 
-                    Ok(storeOf reader refuse ignore)
+                    Ok(storeOf reader refuse (fun _ _ _ -> Task.FromResult(Ok [])) ignore)
                 | SqliteSchema.ApplicationId, _, _
                 | 0L, 0, false ->
                     (db :> IDisposable).Dispose()
@@ -2345,7 +2346,31 @@ let private startWriting path (held: FileStream) collector shipping clock (db: C
         finally
             gate.Exit()
 
-    storeOf reader write close, outbox
+    // Its statements are only made where something is to be deleted.
+    let expiry = lazy (SqliteExpiry(db, collector))
+
+    let expire (retention: RetentionSettings) (now: Instant) (ct: CancellationToken) = task {
+        if not shipping.IsRows && SqliteExpiry.IsWanted retention then
+            try
+                let! expired =
+                    expiry.Value.Run(
+                        retention,
+                        now,
+                        (fun work ->
+                            let mutable deleted = 0L
+                            alone (fun () -> deleted <- work ())
+                            deleted),
+                        ct
+                    )
+
+                return Ok expired
+            with :? SqliteException as error ->
+                return Error(faultOf path error)
+        else
+            return Ok []
+    }
+
+    storeOf reader write expire close, outbox
 
 /// As `openForWriting`, for a file that holds what waits for a store that is elsewhere, too.
 let internal openShipping
@@ -2390,3 +2415,112 @@ let internal openShipping
 let openForWriting (path: string) (collector: string) (synchronous: Synchronous) : Result<Store, OpenFault> =
     openShipping path collector synchronous Shipping.Off TimeProvider.System
     |> Result.map fst
+
+/// VACUUM may give rows other rowids, says its manual, and the outbox refers to some rows by theirs. This library keeps those of tables
+/// that have an index, as ours have; it is asked before anything rests on it.
+let private keepsRowIds () =
+    use db = new Connection(":memory:", Access.Write)
+
+    db.Execute
+        "CREATE TABLE a (b INTEGER NOT NULL UNIQUE) STRICT;
+         INSERT INTO a (rowid, b) VALUES (2, 1), (5, 2), (9, 3), (1000, 4); DELETE FROM a WHERE b = 1; VACUUM"
+
+    db.Number "SELECT sum(rowid * b) FROM a" = 2L * 5L + 3L * 9L + 4L * 1000L
+
+let private sizeOnDisk (path: string) =
+    [ path; path + "-wal" ]
+    |> List.sumBy (fun file -> if File.Exists file then FileInfo(file).Length else 0L)
+
+/// Deletes what is older than it is kept, makes the file as small as what is in it, and gathers what SQLite needs to know to ask it well. A
+/// store of an earlier version is taken forward before. It holds the writer's lock meanwhile. A process that ends in the middle of it,
+/// however it ends, leaves a whole file. Throws only when cancelled.
+let compact
+    (path: string)
+    (collector: string)
+    (retention: RetentionSettings)
+    (now: Instant)
+    (ct: CancellationToken)
+    : Task<Result<Compacted, CompactFault>> = task {
+    let work (db: Connection) : Task<Result<Compacted, CompactFault>> = task {
+        let used =
+            (db.Number "PRAGMA page_count" - db.Number "PRAGMA freelist_count")
+            * db.Number "PRAGMA page_size"
+
+        let folder = string (Path.GetDirectoryName(Path.GetFullPath path))
+        let free = DriveInfo(folder).AvailableFreeSpace
+        // The new pages stand in a file of their own first, and then in the log.
+        let needed = 2L * used + 4_000_000L
+
+        if free < needed then
+            return Error(CompactFault.NoRoom(path, needed, free))
+        elif not (keepsRowIds ()) && db.Number "SELECT count(*) FROM outbox" > 0L then
+            return
+                Error(
+                    CompactFault.Failed(
+                        StoreFault.Failed
+                            $"rows of {path} wait for another store, and compacting would lose which: let 'tributary start' send them first"
+                    )
+                )
+        else
+            let before = sizeOnDisk path
+            db.Execute(settings Synchronous.Full)
+            SqliteSchema.migrate SqliteSchema.steps SqliteSchema.views db
+            db.InterruptWhen(fun () -> ct.IsCancellationRequested)
+
+            let! expired =
+                if SqliteExpiry.IsWanted retention then
+                    SqliteExpiry(db, collector).Run(retention, now, (fun step -> step ()), ct)
+                else
+                    Task.FromResult []
+
+            ct.ThrowIfCancellationRequested()
+            // In memory the copy would have to fit there, and the system's folder may be small.
+            let quoted = folder.Replace("'", "''")
+            db.Execute $"PRAGMA temp_store = FILE; PRAGMA temp_store_directory = '{quoted}'"
+
+            try
+                db.Execute "PRAGMA wal_checkpoint(TRUNCATE)"
+                db.Execute "VACUUM"
+            finally
+                db.Execute "PRAGMA temp_store_directory = ''"
+
+            db.Execute "PRAGMA analysis_limit = 1000; ANALYZE; PRAGMA wal_checkpoint(TRUNCATE)"
+
+            return
+                Ok {
+                    Expired = expired
+                    Before = before
+                    After = sizeOnDisk path
+                }
+    }
+
+    let unopened fault = Error(CompactFault.Unopened fault)
+
+    if not (File.Exists path) then
+        return unopened (OpenFault.Unreachable(path, "there is no such file"))
+    else
+        match lockFile path with
+        | Error(OpenFault.InUse(path, _)) ->
+            return
+                unopened (OpenFault.InUse(path, "a collector writes to it; stop that one, and compact then"))
+        | Error fault -> return unopened fault
+        | Ok held ->
+            use _ = held
+
+            try
+                use db = new Connection(path, Access.Write)
+
+                match marks db with
+                | SqliteSchema.ApplicationId, found, _ when found > SqliteSchema.version ->
+                    return unopened (tooNew path found)
+                | SqliteSchema.ApplicationId, _, _ -> return! work db
+                | _ -> return unopened (foreign path)
+            with
+            | :? SqliteException as error when
+                error.Primary = raw.SQLITE_INTERRUPT && ct.IsCancellationRequested
+                ->
+                return raise (OperationCanceledException ct)
+            | :? SqliteException as error when error.Primary = raw.SQLITE_NOTADB ->
+                return unopened (refusal path error)
+            | :? SqliteException as error -> return Error(CompactFault.Failed(faultOf path error))
+}

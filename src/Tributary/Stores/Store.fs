@@ -108,6 +108,40 @@ type StoreStatus = {
 /// A gap, and the name of the collector that saw it.
 type RecordedGap = { Collector: string; Gap: Gap }
 
+/// How many rows of a table were deleted because they were older than they are kept.
+type Expired = { Table: string; Rows: int64 }
+
+/// What compacting a file did.
+type Compacted = {
+    Expired: Expired list
+    /// The size of the file, with its log, in bytes.
+    Before: int64
+    After: int64
+}
+
+/// Why a file was not compacted. It is whole, and as it was but for rows that were deleted because they were old.
+[<RequireQualifiedAccess>]
+type CompactFault =
+    /// It cannot be opened, or somebody writes to it.
+    | Unopened of OpenFault
+    /// So many bytes are needed beside it while that is done, and so many are free.
+    | NoRoom of path: string * needed: int64 * free: int64
+    | Failed of StoreFault
+
+    /// One sentence for a person.
+    override this.ToString() =
+        let size (bytes: int64) =
+            if bytes >= 1_000_000_000L then
+                $"%.1f{float bytes / 1e9} GB"
+            else
+                $"%.1f{float bytes / 1e6} MB"
+
+        match this with
+        | Unopened fault -> string fault
+        | NoRoom(path, needed, free) ->
+            $"compacting {path} needs {size needed} beside it for a while, and {size free} are free: make room first"
+        | Failed fault -> string fault
+
 /// A place where batches become durable. Append twice, store once: rows are told apart by what they say (a trade's identity; a
 /// book's token, time and hash; a delta's token, time, ordinal, side and price; a price's token, time and kind), and a repeat changes nothing
 /// (a gap that is closed or healed, and a checkpoint, are the only things ever updated). One contract test runs against every store; `Memory` is the reference.
@@ -139,6 +173,9 @@ type Store = {
     Status: unit -> Task<StoreStatus>
     /// What waits for a store that is elsewhere, and what is wrong with that; cheap enough to be asked every second. Never throws.
     Backlog: unit -> Backlog
+    /// Deletes what is older, at this moment, than it is kept, a little at a time, so that writes go on in between; what was deleted is a
+    /// gap of cause `Expired`. Answers the tables that lost rows. A store that forgets by itself, or never, deletes nothing.
+    Expire: RetentionSettings -> Instant -> CancellationToken -> Task<Result<Expired list, StoreFault>>
     /// Ends when everything that was written can be read, which takes a while where the store is elsewhere.
     Flush: CancellationToken -> Task<unit>
     Close: unit -> ValueTask
