@@ -1263,6 +1263,8 @@ type Engine
     let timers = [
         // A store that does not take the counters yet is not given more.
         regularly "counters" (TimeSpan.FromSeconds 60.0) storeCounts
+        regularly "retention" Retention.every (fun () ->
+            Retention.run options.Store settings.Store.Retention clock log asking.Token)
         if lives.Count > 0 then
             regularly "links" (TimeSpan.FromSeconds 5.0) (settle Links.settle)
     ]

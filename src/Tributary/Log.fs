@@ -40,6 +40,12 @@ let stopped (log: ILogger) (rows: int64) (took: TimeSpan) =
 let undrained (log: ILogger) (detail: string) =
     log.LogError("Stopped before everything was stored: {Detail}. The next start records the gap", detail)
 
+let expired (log: ILogger) (table: string) (rows: int64) =
+    log.LogInformation("{Rows} rows of {Table} were older than they are kept, and are deleted", rows, table)
+
+let notExpired (log: ILogger) (detail: string) =
+    log.LogWarning("Old rows are not deleted now, and will be later: {Detail}", detail)
+
 let marketAdded (log: ILogger) (slug: string) (market: string) =
     log.LogInformation("Collecting {Slug} ({Market})", slug, market)
 

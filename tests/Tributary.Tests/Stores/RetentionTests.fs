@@ -421,6 +421,35 @@ let ``writes go on while old rows are deleted`` () =
     })
 
 [<Test>]
+let ``a collector says what went, and what could not go is tried again later`` () =
+    temporary (fun folder -> task {
+        let store = openAt (Path.Combine(folder, "store.db"))
+        fillUp store 5_000
+        let words = EngineTests.Words()
+
+        let keep = {
+            never with
+                Trades = Some(TimeSpan.FromDays 1.0)
+        }
+
+        let run (store: Store) =
+            Retention.run store keep TimeProvider.System words CancellationToken.None
+
+        do! run store
+        do! run store
+        equal [ "5000 rows of trades were older than they are kept, and are deleted" ] words.All
+
+        do!
+            run {
+                store with
+                    Expire = fun _ _ _ -> Task.FromResult(Error(StoreFault.Locked "by somebody"))
+            }
+
+        equal 1 (words.With "Old rows are not deleted now").Length
+        do! store.Close()
+    })
+
+[<Test>]
 let ``what another store has not taken yet is not deleted`` () =
     temporary (fun folder -> task {
         let! server = startFake id
