@@ -540,3 +540,25 @@ collectors:
 
         Assert.That((output + errors).ToLowerInvariant(), Does.Not.Contain "hush")
     })
+
+[<Test>]
+let ``questions go through the proxy, which looks the names up itself`` () =
+    temporary (fun folder -> task {
+        do!
+            serving [ answering "[]" ] (fun proxy heard -> task {
+                let settings =
+                    Settings.defaults Setup.known
+                    |> Setup.askingAt (Uri "http://exchange.invalid")
+                    |> Setup.storingAt (Path.Combine(folder, "store.db"))
+                    |> Setup.onFirst (fun collector -> {
+                        collector with
+                            Proxy = Some(Secret.ofText (string proxy))
+                            Live = { collector.Live with Enabled = false }
+                    })
+
+                let! seen = looked settings
+                equal Grade.Ok (one "exchange gamma_url" seen).Grade
+                equal [] (of' "name gamma_url" seen)
+                Assert.That(Seq.length heard, Is.GreaterThanOrEqualTo 4)
+            })
+    })
