@@ -103,6 +103,20 @@ type ValidateArguments =
 
 /// What can be done about alerts.
 [<RequireQualifiedAccess>]
+type TopArguments =
+    | [<AltCommandLine "-c"; Unique>] Config of path: string
+    | [<Unique>] Url of address: string
+    | [<Unique>] Every of duration: string
+    | [<Unique>] Once
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Config _ -> "where http.listen and http.token are; default: config, if it is there."
+            | Url _ -> "watch the collector at this address instead, such as http://127.0.0.1:9464."
+            | Every _ -> "ask this often; default 1s."
+            | Once -> "print how it is now, and end."
+
 type AlertsAction = | Test
 
 type AlertsArguments =
@@ -350,6 +364,7 @@ type Arguments =
     | [<CliPrefix(CliPrefix.None)>] Audit of ParseResults<AuditArguments>
     | [<CliPrefix(CliPrefix.None); CustomCommandLine "validate-config">] Validate_Config of
         ParseResults<ValidateArguments>
+    | [<CliPrefix(CliPrefix.None)>] Top of ParseResults<TopArguments>
     | [<CliPrefix(CliPrefix.None)>] Alerts of ParseResults<AlertsArguments>
     | [<CliPrefix(CliPrefix.None)>] Doctor of ParseResults<DoctorArguments>
     | [<CliPrefix(CliPrefix.None)>] Status of ParseResults<StatusArguments>
@@ -375,6 +390,8 @@ type Arguments =
                 "say of each market and day whether all of its trades are stored, and why not; exit code 1 if anything is not complete."
             | Validate_Config _ ->
                 "check the configuration and name every mistake with its place; opens no socket; exit code 78 if any."
+            | Top _ ->
+                "watches the collector that runs: markets, rates, ages, verdicts, gaps; in a pipe a line each time."
             | Alerts _ ->
                 "'alerts test' sends a notice wherever alerts would go, and says of each place whether it arrived; exit code 1 if one did not."
             | Doctor _ ->

@@ -4,7 +4,6 @@ module Tributary.Cli.Commands
 open System
 open System.Collections.Generic
 open System.IO
-open System.Net.Http
 open System.Text.Json
 open System.Threading
 open System.Threading.Tasks
@@ -239,49 +238,31 @@ let private collect (common: Common) (arguments: ParseResults<StartArguments>) c
 
 /// What these settings would change in the collector that runs: asked at its door.
 let private dryRun (settings: Settings) : Task<int> = task {
-    match settings.Http.Listen with
-    | None -> return refuse Exit.Failed "the collector that runs is asked at http.listen, which is off"
-    | Some listen ->
-        use client = new HttpClient(Timeout = TimeSpan.FromSeconds 5.0)
-        let address = Uri $"http://{listen}/settings"
+    let! answer = Running.ask settings.Http (TimeSpan.FromSeconds 5.0) "/settings"
 
-        match settings.Http.Token |> Option.map Secret.reveal with
-        | Some(Ok token) ->
-            client.DefaultRequestHeaders.Authorization <- Headers.AuthenticationHeaderValue("Bearer", token)
-        | Some(Error message) -> refuse Exit.Configuration message
-        | None -> ()
-
-        let! answer = task {
+    let running =
+        answer
+        |> Result.bind (fun text ->
             try
-                let! response = client.GetAsync address
-                let! text = response.Content.ReadAsStringAsync()
+                match JsonSerializer.Deserialize<Dictionary<string, string>> text with
+                | null -> Error "it answered nothing"
+                | running -> Ok running
+            with :? JsonException ->
+                Error "its answer is not a collector's")
 
-                return
-                    if response.IsSuccessStatusCode then
-                        match JsonSerializer.Deserialize<Dictionary<string, string>> text with
-                        | null -> Error "it answered nothing"
-                        | running -> Ok running
-                    else
-                        Error $"it answered {int response.StatusCode}"
-            with
-            | :? HttpRequestException as error -> return Error error.Message
-            | :? TaskCanceledException -> return Error "no answer within 5 s"
-            | :? JsonException -> return Error "its answer is not a collector's"
-        }
+    match running with
+    | Error message -> return refuse Exit.Failed $"no collector can be asked at http.listen: {message}"
+    | Ok running ->
+        let before =
+            Map.ofSeq (running |> Seq.map (fun (KeyValue(key, value)) -> key, value))
 
-        match answer with
-        | Error message -> return refuse Exit.Failed $"no collector can be asked at {address}: {message}"
-        | Ok running ->
-            let before =
-                Map.ofSeq (running |> Seq.map (fun (KeyValue(key, value)) -> key, value))
+        match Reload.changes before (Settings.flat settings) with
+        | [] -> Console.WriteLine "nothing would change"
+        | changes ->
+            for change in changes do
+                Console.WriteLine(string change)
 
-            match Reload.changes before (Settings.flat settings) with
-            | [] -> Console.WriteLine "nothing would change"
-            | changes ->
-                for change in changes do
-                    Console.WriteLine(string change)
-
-            return Exit.Done
+        return Exit.Done
 }
 
 let start (common: Common) (arguments: ParseResults<StartArguments>) = task {
@@ -367,7 +348,9 @@ let alerts (common: Common) (arguments: ParseResults<AlertsArguments>) = task {
 /// Times as ISO texts, so that any reader understands them.
 let private iso (value: Instant voption) = value |> ValueOption.map Instant.text
 
-let private statusJson (now: Instant) (path: string) (status: StoreStatus) = {|
+let private statusJson (now: Instant) (path: string) (status: StoreStatus) (running: string option) = {|
+    // As the collector says it; null when none runs, or another store was asked about.
+    running = running |> Option.map (fun answer -> JsonDocument.Parse(answer).RootElement)
     store = path
     at = Instant.text now
     bytes = status.Bytes
@@ -420,17 +403,21 @@ let private rate (rows: int64) (first: Instant voption) (last: Instant voption) 
     | ValueSome first, ValueSome last when last > first -> $"%.1f{float rows / (last - first).TotalMinutes}"
     | _ -> "-"
 
-let status (_: Common) (arguments: ParseResults<StatusArguments>) = task {
-    let settings =
-        // Whoever names the store needs no configuration, not even a sound one.
-        match
-            arguments.TryGetResult StatusArguments.Store, arguments.TryGetResult StatusArguments.QuestDb
-        with
-        | Some _, Some _ -> refuse Exit.Usage "status looks into one store: --store or --questdb"
-        | Some path, None -> Setup.storingAt path (Settings.defaults Setup.known)
-        | None, questdb ->
-            settingsFrom (arguments.TryGetResult StatusArguments.Config)
-            |> storedIn None questdb
+/// What the store holds, and above it how the collector is that runs, if one was asked.
+let private showStatus
+    isJson
+    (settings: Settings)
+    (running: Running.Collector option)
+    (answer: string option)
+    = task {
+    // Before the store is opened, which may be another one than the collector was told on its line.
+    if not isJson then
+        for running in Option.toList running do
+            Views.head 400 (Views.Looks.start running)
+            |> List.filter ((<>) "")
+            |> List.iter Console.WriteLine
+
+            Console.WriteLine()
 
     let path = storeName settings
     let store = opened (Setup.openStoreToRead settings)
@@ -438,8 +425,8 @@ let status (_: Common) (arguments: ParseResults<StatusArguments>) = task {
     do! store.Close()
     let now = Instant.ofDateTimeOffset (TimeProvider.System.GetUtcNow())
 
-    if arguments.Contains StatusArguments.Json then
-        json (statusJson now path status)
+    if isJson then
+        json (statusJson now path status answer)
     else
         let stamp (value: Instant voption) =
             match value with
@@ -521,9 +508,44 @@ let status (_: Common) (arguments: ParseResults<StatusArguments>) = task {
 
             for metric in status.Metrics do
                 let labels = if metric.Labels = "" then "" else $" ({metric.Labels})"
-                Console.WriteLine $"  {metric.Name}{labels}: %.0f{metric.Value}"
+                Console.WriteLine $"  {metric.Name}{labels}: %.6g{metric.Value}"
 
     return Exit.Done
+}
+
+/// The same for `top`, when nobody runs.
+let storedStatus (settings: Settings) : Task<int> = showStatus false settings None None
+
+let status (_: Common) (arguments: ParseResults<StatusArguments>) : Task<int> = task {
+    let isNamed =
+        arguments.Contains StatusArguments.Store
+        || arguments.Contains StatusArguments.QuestDb
+
+    let settings =
+        // Whoever names the store needs no configuration, not even a sound one.
+        match
+            arguments.TryGetResult StatusArguments.Store, arguments.TryGetResult StatusArguments.QuestDb
+        with
+        | Some _, Some _ -> refuse Exit.Usage "status looks into one store: --store or --questdb"
+        | Some path, None -> Setup.storingAt path (Settings.defaults Setup.known)
+        | None, questdb ->
+            settingsFrom (arguments.TryGetResult StatusArguments.Config)
+            |> storedIn None questdb
+
+    // Whoever names a store wants to know of that one, which is not the one that the configured collector writes to.
+    let! answer = task {
+        if isNamed then
+            return Error ""
+        else
+            return! Running.ask settings.Http (TimeSpan.FromSeconds 1.0) "/status"
+    }
+
+    return!
+        showStatus
+            (arguments.Contains StatusArguments.Json)
+            settings
+            (answer |> Result.bind Running.parse |> Result.toOption)
+            (Result.toOption answer)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ let private run (arguments: ParseResults<Arguments>) =
     | Backfill arguments -> Backfilling.backfill common arguments
     | Audit arguments -> Auditing.audit common arguments
     | Validate_Config arguments -> Commands.validateConfig common arguments
+    | Top arguments -> Watching.top common arguments
     | Alerts arguments -> Commands.alerts common arguments
     | Doctor arguments -> Examining.doctor common arguments
     | Status arguments -> Commands.status common arguments

@@ -62,6 +62,16 @@ module Backlog =
         Troubles = []
     }
 
+/// The last failure of an endpoint, after all retries.
+type EndpointError = {
+    Endpoint: string
+    At: Instant
+    Detail: string
+}
+
+/// What a limit leaves at present.
+type LimitPulse = { Limit: string; Left: int64 }
+
 /// How a collector is doing at a moment: what health, alerts, the status page and the live view are made of. Counts go up from the start of the
 /// collector, so that two pulses give the rates between them.
 type Pulse = {
@@ -81,6 +91,10 @@ type Pulse = {
     /// Live connections that are open, and those that are wanted.
     Connected: int
     Connections: int
+    /// Of every limit of every exchange.
+    Limits: LimitPulse list
+    /// The last of each endpoint that ever failed in this run, newest first.
+    Errors: EndpointError list
     Backlog: Backlog
     /// How far our clock is ahead of the exchange's, to about a second; nothing before the first answer.
     Skew: TimeSpan voption

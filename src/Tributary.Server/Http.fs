@@ -98,6 +98,21 @@ module internal Answers =
             connections_open = pulse.Connected
             clock_skew_seconds = pulse.Skew |> ValueOption.map _.TotalSeconds
             disk_free_bytes = pulse.FreeBytes
+            limits = [
+                for limit in pulse.Limits ->
+                    {|
+                        limit = limit.Limit
+                        left = limit.Left
+                    |}
+            ]
+            errors = [
+                for error in pulse.Errors ->
+                    {|
+                        endpoint = error.Endpoint
+                        at = Instant.text error.At
+                        detail = error.Detail
+                    |}
+            ]
             streams = [
                 for stream in pulse.Streams ->
                     {|

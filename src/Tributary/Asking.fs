@@ -113,6 +113,7 @@ type internal Asker
                     let fault = failure.Fault
                     let isNews = troubled.TryAdd(request.Endpoint, ())
                     Log.requestFailed log isNews request.Endpoint request.Path (Fault.explain fault)
+                    meters.Failed(request.Endpoint, transport.Now, Fault.explain fault)
                     meters.Add(Count.faults, $"endpoint={request.Endpoint},cause={Fault.cause fault}")
 
                     match fault with

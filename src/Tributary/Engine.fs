@@ -1154,6 +1154,15 @@ type Engine
             Failures = meters.Total(Count.requests, (fun labels -> not (labels.Contains "outcome=ok")))
             Connected = connected
             Connections = wanted
+            Limits = [
+                for venue in venues do
+                    for struct (limit, left) in venue.Transport.Headroom do
+                        {
+                            Limit = $"{exchangeOf venue} {limit}"
+                            Left = left
+                        }
+            ]
+            Errors = meters.Errors
             Backlog = options.Store.Backlog()
             Skew = skew ()
             FreeBytes = freeBytes ()

@@ -382,6 +382,7 @@ type private Shared() =
     member val Counts = ConcurrentDictionary<struct (string * string * string), Counting>()
     member val Timings = ConcurrentDictionary<struct (string * string * string), Timing>()
     member val Gauges = ConcurrentDictionary<Measure, unit -> struct (string * float) list>()
+    member val Errors = ConcurrentDictionary<string, EndpointError>()
     /// Microseconds since 1970; 0 for never.
     member val HeardAt = ref 0L
 
@@ -440,6 +441,19 @@ type Meters private (shared: Shared, prefix: string) =
         match Volatile.Read &shared.HeardAt.contents with
         | 0L -> ValueNone
         | micros -> ValueSome(Instant.ofMicros micros)
+
+    /// A request of an endpoint failed, after all retries.
+    member _.Failed(endpoint: string, at: Instant, detail: string) =
+        shared.Errors[endpoint] <-
+            {
+                Endpoint = endpoint
+                At = at
+                Detail = detail
+            }
+
+    /// The last failure of each endpoint, newest first.
+    member _.Errors: EndpointError list =
+        shared.Errors.Values |> Seq.sortByDescending _.At |> List.ofSeq
 
     /// The sum over the labels that are wanted.
     member _.Total(measure: Measure, isWanted: string -> bool) =

@@ -304,6 +304,9 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
             | :? InvalidDataException as error -> return failed (Fault.Undecodable(0, error.Message))
         }
 
+    /// The moment, by the clock that everything here goes by.
+    member _.Now = now ()
+
     /// How far our clock is ahead of the exchange's, to about a second; nothing before the first answer.
     member _.Skew = skew
 
