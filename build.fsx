@@ -233,6 +233,15 @@ let docs () =
         "FullyQualifiedName~ReferenceTests|FullyQualifiedName~SignalsTests.the"
     ]
 
+/// The page of a collector in a browser, view by view, and where the pictures of it are.
+let screenshots () =
+    start "tests" "Tributary.Tests" "Tributary.Tests" [
+        "--filter"
+        "FullyQualifiedName~WebTests.every"
+        "--output"
+        "Detailed"
+    ]
+
 /// One sentence about what `dotnet publish` said when it failed for want of something; nothing when that was something else.
 let wanting runtime (lines: string list) =
     let found pattern =
@@ -472,6 +481,9 @@ let targets = [
     "kill -9 a collector or its database a hundred times (or as often as told), then account for every row",
     killQuestDb
     "docs", "make what is made from the code in docs anew: settings, tables, faults", (fun _ -> docs ())
+    "screenshots",
+    "show the page of a collector in Chromium, and keep pictures of every view",
+    (fun _ -> screenshots ())
     "pack",
     "make the packages, and the program as one file, in artifacts/; --runtime RID, such as linux-arm64",
     pack

@@ -12,6 +12,7 @@ type StartArguments =
     | [<Unique>] Exchange_Url of address: string
     | [<Unique>] Progress_Log of file: string
     | [<Unique>] For of duration: string
+    | [<Unique>] Web
     | [<Unique>] Dry_Run
 
     interface IArgParserTemplate with
@@ -29,6 +30,8 @@ type StartArguments =
                 "ask this server instead of the exchange, such as a running 'tributary simulate'."
             | Progress_Log _ -> "append a line of JSON (job, watermark, rows) to this file after each commit."
             | For _ -> "stop by itself after so long, such as 30s, 5m or 1h30m."
+            | Web ->
+                "show a page for people at http.listen (127.0.0.1:9464): overview, markets, live depth, coverage, gaps."
             | Dry_Run ->
                 "collect nothing: ask the collector that runs what these settings would change in it, and what needs a restart."
 

@@ -209,8 +209,18 @@ let private collect (common: Common) (arguments: ParseResults<StartArguments>) c
                 interrupt.Token
             )
 
+        let web =
+            if settings.Http.Web || arguments.Contains StartArguments.Web then
+                match Web.Open(engine, TimeProvider.System) with
+                | Ok web -> Some web
+                | Error message ->
+                    Log.pageClosed log message
+                    None
+            else
+                None
+
         let! door =
-            Door.TryOpenAsync(settings.Http, Shown.ofEngine engine, log, interrupt.Token)
+            Door.TryOpenAsync(settings.Http, Shown.ofEngine engine, web, log, interrupt.Token)
 
         use _ =
             match configIn config with
@@ -226,6 +236,9 @@ let private collect (common: Common) (arguments: ParseResults<StartArguments>) c
 
         for door in Option.toList door do
             do! (door :> IAsyncDisposable).DisposeAsync()
+
+        for web in Option.toList web do
+            do! (web :> IAsyncDisposable).DisposeAsync()
 
         let! report = engine.StopAsync(TimeSpan.FromSeconds 20.0)
 

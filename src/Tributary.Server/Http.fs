@@ -4,8 +4,6 @@ open System
 open System.Net
 open System.Security.Cryptography
 open System.Text
-open System.Text.Encodings.Web
-open System.Text.Json
 open System.Threading
 open System.Threading.Tasks
 open Microsoft.AspNetCore.Builder
@@ -16,171 +14,6 @@ open Microsoft.Extensions.Hosting
 open Microsoft.Extensions.Logging
 open Tributary
 
-/// What the HTTP door shows of a collector. All of it may be asked at any time, from any thread.
-[<NoComparison; NoEquality>]
-type Shown = {
-    /// Every setting that it runs with, by its path; secrets as their references.
-    Settings: unit -> Map<string, string>
-    Pulse: unit -> Pulse
-    Alerts: unit -> Alert list
-    Health: Pulse -> Health
-    Measures: unit -> Family list
-}
-
-[<RequireQualifiedAccess>]
-module Shown =
-    /// A running engine.
-    let ofEngine (engine: Engine) : Shown = {
-        Settings = fun () -> Settings.flat engine.Settings
-        Pulse = engine.Pulse
-        Alerts = fun () -> engine.Alerts
-        Health =
-            fun pulse ->
-                Health.judge
-                    Health.defaults
-                    engine.Died.IsCompleted
-                    engine.Ready.IsCompletedSuccessfully
-                    pulse
-        Measures = engine.Measures
-    }
-
-/// What the answers say.
-module internal Answers =
-    let private options =
-        JsonSerializerOptions(WriteIndented = true, Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping)
-
-    let json value =
-        JsonSerializer.Serialize(value, options) + "\n"
-
-    let private iso (value: Instant voption) = value |> ValueOption.map Instant.text
-
-    let private reasons (health: Health) = [
-        for reason in health.Reasons ->
-            {|
-                code = Health.word reason.Complaint
-                detail = reason.Detail
-            |}
-    ]
-
-    let healthWord health =
-        match health with
-        | Health.Ready -> "ready"
-        | Health.Degraded _ -> "degraded"
-        | Health.Unready _ -> "unready"
-
-    let health (found: Health) =
-        json {|
-            status = healthWord found
-            reasons = reasons found
-        |}
-
-    /// A pulse for machines.
-    let status (pulse: Pulse) (found: Health) (alerts: Alert list) =
-        json {|
-            collector = pulse.Collector
-            at = Instant.text pulse.At
-            started = Instant.text pulse.Started
-            status = healthWord found
-            reasons = reasons found
-            alerts = [
-                for alert in alerts ->
-                    {|
-                        rule = alert.Rule
-                        subject = alert.Subject
-                        since = Instant.text alert.Since
-                        message = alert.Message
-                    |}
-            ]
-            last_received = iso pulse.LastReceived
-            requests = pulse.Requests
-            requests_failed = pulse.Failures
-            connections = pulse.Connections
-            connections_open = pulse.Connected
-            clock_skew_seconds = pulse.Skew |> ValueOption.map _.TotalSeconds
-            disk_free_bytes = pulse.FreeBytes
-            limits = [
-                for limit in pulse.Limits ->
-                    {|
-                        limit = limit.Limit
-                        left = limit.Left
-                    |}
-            ]
-            errors = [
-                for error in pulse.Errors ->
-                    {|
-                        endpoint = error.Endpoint
-                        at = Instant.text error.At
-                        detail = error.Detail
-                    |}
-            ]
-            streams = [
-                for stream in pulse.Streams ->
-                    {|
-                        stream = string stream.Stream
-                        polls_due = stream.Due
-                        polls_good = stream.Good
-                    |}
-            ]
-            outbox = {|
-                rows = pulse.Backlog.Rows
-                bytes = pulse.Backlog.Bytes
-                since = iso pulse.Backlog.Since
-                troubles = pulse.Backlog.Troubles
-            |}
-            markets = [
-                for market in pulse.Markets ->
-                    {|
-                        exchange = string market.Exchange
-                        market = string market.Market
-                        slug = market.Slug
-                        last_trade = iso market.LastTrade
-                        trade_interval_seconds = market.TradeInterval |> ValueOption.map _.TotalSeconds
-                        last_book = iso market.LastBook
-                        verdict = market.Verdict |> ValueOption.map Verdict.text
-                        trades = market.Trades
-                        books = market.Books
-                        deltas = market.Deltas
-                        gaps = [
-                            for gap in market.Gaps ->
-                                {|
-                                    stream = string gap.Stream
-                                    token = gap.Token |> ValueOption.map string
-                                    cause = string gap.Cause
-                                    since = Instant.text gap.Since
-                                |}
-                        ]
-                    |}
-            ]
-        |}
-
-    // ---- series of single markets: only as many as were asked for
-
-    let private ofMarket name help pick (markets: MarketPulse list) : Family = {
-        Measure = {
-            Name = name
-            Kind = MeasureKind.Counter
-            Help = help
-        }
-        Readings = [
-            for market in markets ->
-                struct ($"exchange={market.Exchange},slug={market.Slug}",
-                        Measured.Number(float (pick market: int64)))
-        ]
-    }
-
-    /// The busiest markets, so many at most.
-    let markets (most: int) (pulse: Pulse) : Family list =
-        let chosen =
-            pulse.Markets
-            |> List.sortByDescending (fun market -> market.Trades + market.Books + market.Deltas)
-            |> List.truncate most
-
-        [
-            ofMarket "market_trades" "Trades stored, of the busiest markets." _.Trades chosen
-            ofMarket "market_books" "Whole books stored, of the busiest markets." _.Books chosen
-            ofMarket "market_deltas" "Changes of books stored, of the busiest markets." _.Deltas chosen
-        ]
-
 /// How the HTTP door listens.
 type DoorOptions = {
     /// Default 127.0.0.1: this machine alone.
@@ -189,6 +22,8 @@ type DoorOptions = {
     Port: int
     /// Whoever asks must send `Authorization: Bearer TOKEN`; nothing: nobody must.
     Token: string option
+    /// The page at `/`; nothing: there is none.
+    Web: Web option
 }
 
 /// The collector's HTTP door: `/health/live`, `/health/ready`, `/status`, `/settings` and `/metrics`, to be read alone. Disposing it closes the socket.
@@ -199,7 +34,6 @@ type Door private (app: WebApplication) =
     static let answer (context: HttpContext) (code: int) (kind: string) (body: string) : Task =
         context.Response.StatusCode <- code
         context.Response.ContentType <- kind
-        context.Response.Headers.CacheControl <- "no-store"
         context.Response.WriteAsync body
 
     static let isAdmitted (token: string option) (context: HttpContext) =
@@ -215,7 +49,31 @@ type Door private (app: WebApplication) =
                 ReadOnlySpan(hash (string context.Request.Headers.Authorization))
             )
 
-    static let handle (shown: Shown) (token: string option) (context: HttpContext) : Task =
+    /// Of a door for this machine alone, another name in a browser's address is somebody else's trick to get in.
+    static let isHome (options: DoorOptions) (context: HttpContext) =
+        not (IPAddress.IsLoopback options.Address)
+        || (match context.Request.Host.Host with
+            | "localhost"
+            | "127.0.0.1"
+            | "[::1]"
+            | "::1"
+            | "" -> true
+            | host ->
+                match IPAddress.TryParse host with
+                | true, NonNull address -> IPAddress.IsLoopback address
+                | _ -> false)
+
+    static let guard (context: HttpContext) =
+        let headers = context.Response.Headers
+
+        headers.ContentSecurityPolicy <-
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+
+        headers.XContentTypeOptions <- "nosniff"
+        headers["Referrer-Policy"] <- "no-referrer"
+        headers.CacheControl <- "no-store"
+
+    static let handle (shown: Shown) (options: DoorOptions) (context: HttpContext) : Task =
         let path = string context.Request.Path
 
         let reply code body =
@@ -228,10 +86,16 @@ type Door private (app: WebApplication) =
             HttpMethods.IsGet context.Request.Method
             || HttpMethods.IsHead context.Request.Method
 
+        guard context
+
         match path with
+        | _ when not (isHome options context) ->
+            wrong 421 "this door is for this machine: ask 127.0.0.1 or localhost"
+        // The page's files hold nothing of the collector: what they ask for needs the token.
+        | path when options.Web.IsSome && isRead && Web.IsFile path -> Web.File(path, context)
         // Says nothing but that somebody is there, so it needs no token.
         | "/health/live" when isRead -> reply 200 (Answers.json {| status = "live" |})
-        | _ when not (isAdmitted token context) ->
+        | _ when not (isAdmitted options.Token context) ->
             context.Response.Headers.WWWAuthenticate <- "Bearer"
             wrong 401 "this needs 'Authorization: Bearer TOKEN', with the token of http.token"
         | _ when not isRead -> wrong 405 "there is nothing to change here: GET alone"
@@ -241,6 +105,7 @@ type Door private (app: WebApplication) =
         | "/status" ->
             let pulse = shown.Pulse()
             reply 200 (Answers.status pulse (shown.Health pulse) (shown.Alerts()))
+        | path when options.Web.IsSome && path.StartsWith "/web/" -> options.Web.Value.Handle(path, context)
         | "/settings" -> reply 200 (Answers.json (shown.Settings()))
         | "/metrics" ->
             match Int32.TryParse(string context.Request.Query["markets"]) with
@@ -250,7 +115,9 @@ type Door private (app: WebApplication) =
             | _ when context.Request.Query.ContainsKey "markets" ->
                 wrong 400 "markets takes a number from 1 on"
             | _ -> answer context 200 Exposition.ContentType (Exposition.text (shown.Measures()))
-        | _ -> wrong 404 "there are /health/live, /health/ready, /status, /settings and /metrics here"
+        | _ ->
+            let page = if options.Web.IsSome then "/, " else ""
+            wrong 404 $"there are {page}/health/live, /health/ready, /status, /settings and /metrics here"
 
     /// Listens; an `IOException` when the address is taken.
     static member StartAsync(options: DoorOptions, shown: Shown, ct: CancellationToken) : Task<Door> = task {
@@ -265,7 +132,7 @@ type Door private (app: WebApplication) =
 
         builder.Services.AddSingleton<IHostLifetime, Simulator.NoLifetime>() |> ignore
         let app = builder.Build()
-        app.Run(RequestDelegate(handle shown options.Token))
+        app.Run(RequestDelegate(handle shown options))
         do! app.StartAsync ct
         return new Door(app)
     }
@@ -273,7 +140,7 @@ type Door private (app: WebApplication) =
     /// The door that the settings want: nothing when they want none, or when it cannot be opened, which is said in the log and stops
     /// nothing else.
     static member TryOpenAsync
-        (settings: HttpSettings, shown: Shown, log: ILogger, ct: CancellationToken)
+        (settings: HttpSettings, shown: Shown, web: Web option, log: ILogger, ct: CancellationToken)
         : Task<Door option> = task {
         match settings.Listen, settings.Token |> Option.map Secret.reveal with
         | None, _ -> return None
@@ -288,6 +155,7 @@ type Door private (app: WebApplication) =
                             Address = listen.Address
                             Port = listen.Port
                             Token = token |> Option.bind Result.toOption
+                            Web = web
                         },
                         shown,
                         ct

@@ -11,6 +11,9 @@ let started (log: ILogger) (collector: string) (store: string) =
 let doorOpened (log: ILogger) (address: Uri) =
     log.LogInformation("Health, status and metrics at {Address}", address)
 
+let pageClosed (log: ILogger) (detail: string) =
+    log.LogWarning("There is no page: {Detail}", detail)
+
 let doorClosed (log: ILogger) (address: string) (detail: string) =
     log.LogWarning(
         "There is no HTTP door at {Address}: {Detail}. Collecting goes on without it; http.listen takes another port",

@@ -425,6 +425,8 @@ type HttpSettings = {
     Listen: System.Net.IPEndPoint option
     /// What whoever asks must send as `Authorization: Bearer TOKEN`: `${VARIABLE}`, or `file:PATH`. Default none: nobody must.
     Token: Secret option
+    /// A page for people at `/`: overview, markets, live depth, coverage, gaps. Default false.
+    Web: bool
 }
 
 /// Something that is or is not.
@@ -737,6 +739,7 @@ module Settings =
         Http = {
             Listen = Some(System.Net.IPEndPoint(System.Net.IPAddress.Loopback, 9464))
             Token = None
+            Web = false
         }
         Telemetry = { Otlp = None }
         Alerts = alerts
@@ -870,6 +873,7 @@ module Settings =
     let private http (current: HttpSettings) (at: Yaml.Section) : HttpSettings = {
         Listen = at.Read("listen", endpoint, current.Listen)
         Token = at.TryRead("token", Secret.elsewhere "a token", current.Token)
+        Web = at.Read("web", Yaml.flag, current.Web)
     }
 
     let private upToADay least =

@@ -20,6 +20,7 @@ let private opened token engine : Task<Door> =
             Address = IPAddress.Loopback
             Port = 0
             Token = token
+            Web = None
         },
         Shown.ofEngine engine,
         CancellationToken.None
@@ -59,7 +60,7 @@ let private text (name: string) (json: JsonElement) =
 
 [<Test>]
 let ``a collector that is well says so, and what it does`` () =
-    with' None (fun _ client -> task {
+    with' None (fun bench client -> task {
         let! live = document client "health/live"
         equal "live" (text "status" live)
         let! status = document client "status"
@@ -72,10 +73,14 @@ let ``a collector that is well says so, and what it does`` () =
             Assert.That(market.GetProperty("books").GetInt64(), Is.GreaterThanOrEqualTo 2L)
             equal "verified" (text "verdict" market)
 
-        let! ready = client.GetAsync "health/ready"
-        let! body = ready.Content.ReadAsStringAsync()
-        equal HttpStatusCode.OK ready.StatusCode
-        Assert.That(body, Does.Contain "\"status\": \"ready\"")
+        // A machine that is busy may be late with a poll.
+        let isReady () =
+            use response = client.GetAsync("health/ready").Result
+
+            response.StatusCode = HttpStatusCode.OK
+            && response.Content.ReadAsStringAsync().Result.Contains "\"status\": \"ready\""
+
+        do! bench.Until("it is ready", isReady)
     })
 
 [<Test>]
@@ -149,8 +154,7 @@ let ``an exchange that does not answer makes it degraded, not dead, until it ans
                 for reason in status.GetProperty("reasons").EnumerateArray() -> text "code" reason
             ]
 
-        let ready = reasons ()
-        equal ("ready", []) ready
+        do! bench.Until("it is ready", fun () -> reasons () = ("ready", []))
         bench.Simulator.Faults <- Set.ofList [ FaultSwitch.ServerError ]
 
         do!
@@ -176,8 +180,10 @@ let ``a port that is taken stops nothing`` () : Task = task {
             {
                 Listen = Some(IPEndPoint(IPAddress.Loopback, first.Address.Port))
                 Token = None
+                Web = false
             },
             Shown.ofEngine engine,
+            None,
             NullLogger.Instance,
             CancellationToken.None
         )

@@ -216,6 +216,7 @@ let ``a command asks the collector that runs, with its token, and else the store
                     Address = IPAddress.Loopback
                     Port = port
                     Token = Some "open sesame"
+                    Web = None
                 },
                 Shown.ofEngine engine,
                 CancellationToken.None
@@ -296,6 +297,7 @@ let ``on a terminal of 80 by 24 it draws until q, and gives the screen back`` ()
                 Address = IPAddress.Loopback
                 Port = 0
                 Token = None
+                Web = None
             },
             Shown.ofEngine engine,
             CancellationToken.None
