@@ -233,11 +233,11 @@ let docs () =
         "FullyQualifiedName~ReferenceTests|FullyQualifiedName~SignalsTests.the"
     ]
 
-/// The page of a collector in a browser, view by view, and where the pictures of it are.
+/// The page of a collector in a browser, view by view, and `top` on a terminal; the test says where the pictures are.
 let screenshots () =
     start "tests" "Tributary.Tests" "Tributary.Tests" [
         "--filter"
-        "FullyQualifiedName~WebTests.every"
+        "FullyQualifiedName~WebTests.every|FullyQualifiedName~TopTests.on"
         "--output"
         "Detailed"
     ]
@@ -482,7 +482,7 @@ let targets = [
     killQuestDb
     "docs", "make what is made from the code in docs anew: settings, tables, faults", (fun _ -> docs ())
     "screenshots",
-    "show the page of a collector in Chromium, and keep pictures of every view",
+    "show the page of a collector in Chromium and top on a terminal, and keep pictures of them",
     (fun _ -> screenshots ())
     "pack",
     "make the packages, and the program as one file, in artifacts/; --runtime RID, such as linux-arm64",
