@@ -104,8 +104,6 @@ type ValidateArguments =
             | Config _ -> "a folder of layers or one file; default: config."
             | Print -> "print the settings in force, secrets as references."
 
-/// What can be done about alerts.
-[<RequireQualifiedAccess>]
 type TopArguments =
     | [<AltCommandLine "-c"; Unique>] Config of path: string
     | [<Unique>] Url of address: string
@@ -120,6 +118,8 @@ type TopArguments =
             | Every _ -> "ask this often; default 1s."
             | Once -> "print how it is now, and end."
 
+/// What can be done about alerts.
+[<RequireQualifiedAccess>]
 type AlertsAction = | Test
 
 type AlertsArguments =

@@ -58,7 +58,11 @@ let parse (text: string) : Result<Collector, string> =
         use document = JsonDocument.Parse text
 
         let get (name: string) (json: JsonElement) = json.GetProperty name
-        let text name json = string ((get name json).GetString())
+        // What an exchange names may hold what a terminal obeys.
+        let clean (text: string | null) =
+            String.filter (Char.IsControl >> not) (string text)
+
+        let text name json = clean ((get name json).GetString())
         let number name json = (get name json).GetInt64()
 
         let optional read name (json: JsonElement) =
@@ -84,7 +88,7 @@ let parse (text: string) : Result<Collector, string> =
             Skew = optional _.GetDouble() "clock_skew_seconds" root
             FreeBytes = optional _.GetInt64() "disk_free_bytes" root
             Waiting = number "rows" (get "outbox" root)
-            Troubles = list "troubles" (fun item -> string (item.GetString())) (get "outbox" root)
+            Troubles = list "troubles" (fun item -> clean (item.GetString())) (get "outbox" root)
             Limits =
                 list "limits" (fun item -> text "limit" item, number "left" item) root
                 |> List.sortBy snd

@@ -360,8 +360,12 @@ type Engine
     // What an earlier run left of live books that have not begun in this one: by token.
     let earlierDepth = Dictionary<string, struct (Instant * Instant * Cause)>()
 
+    // Little is left on the disk: books, which are the bulk, are not collected, so that trades can be for longest.
+    let mutable isTight = false
+
     let follow (venue: Venue) (markets: Market list) =
         liveOf venue.Asker.Collector.Exchange
+        |> ValueOption.filter (fun _ -> not isTight)
         |> ValueOption.iter (fun live ->
             live.Follow markets
 
@@ -835,6 +839,10 @@ type Engine
             try
                 let! struct (results, fault) =
                     match job.Stream with
+                    | Stream.Books when isTight -> task {
+                        do! missRest Cause.StoreFailed
+                        return struct ([], ValueNone)
+                      }
                     | Stream.Books -> pollBooks venue job due markets account
                     | Stream.Trades -> pollTrades venue job due account
                     | Stream.Markets -> refresh venue
@@ -1092,6 +1100,29 @@ type Engine
             | :? ArgumentException
             | :? UnauthorizedAccessException -> ValueNone
 
+    /// Looks at the disk. Live books that are let go are gaps from their last proven state on, as those of a market that comes back.
+    let guardDisk () = task {
+        match freeBytes () with
+        | ValueSome free when not isTight && free < settings.Store.MinFree ->
+            isTight <- true
+            Log.diskTight log (float free / 1e6)
+
+            for venue in venues do
+                liveOf (exchangeOf venue)
+                |> ValueOption.iter (fun live -> live.Unfollow(List.ofSeq venue.Universe.Known.Values))
+        // Not to and fro at the edge.
+        | ValueSome free when isTight && free > settings.Store.MinFree + settings.Store.MinFree / 5L ->
+            isTight <- false
+            Log.diskFree log (float free / 1e6)
+
+            for venue in venues do
+                follow venue [
+                    for market in venue.Universe.Active do
+                        venue.Universe.Known[market]
+                ]
+        | _ -> ()
+    }
+
     let connections () =
         let all = lives.Values |> Seq.map _.Connections |> List.ofSeq
 
@@ -1272,6 +1303,7 @@ type Engine
     let timers = [
         // A store that does not take the counters yet is not given more.
         regularly "counters" (TimeSpan.FromSeconds 60.0) storeCounts
+        regularly "disk" (TimeSpan.FromSeconds 5.0) guardDisk
         regularly "retention" Retention.every (fun () ->
             Retention.run options.Store settings.Store.Retention clock log asking.Token)
         if lives.Count > 0 then

@@ -147,6 +147,15 @@ let storeFailed (log: ILogger) (store: string) (detail: string) =
         detail
     )
 
+let diskTight (log: ILogger) (free: float) =
+    log.LogError(
+        "{Free:0} MB are free where the store is (store.min_free): books are not collected any more, and that is a gap; trades are, as long as there is room",
+        free
+    )
+
+let diskFree (log: ILogger) (free: float) =
+    log.LogInformation("{Free:0} MB are free where the store is: books are collected again", free)
+
 let storeRecovered (log: ILogger) (store: string) (took: TimeSpan) =
     log.LogInformation(
         "{Store} takes data again after {Seconds:0.0} s: polling goes on",

@@ -289,6 +289,9 @@ type StoreSettings = {
     GroupTime: TimeSpan
     /// At most so many rows share a transaction. Default 10 000.
     GroupRows: int
+    /// With fewer bytes free on the disk of the store books are not collected any more, which is a gap of cause `store_failed` or `stopped`; trades
+    /// are, until nothing is left. Default 200 MB.
+    MinFree: int64
     Retention: RetentionSettings
     QuestDb: QuestDbSettings
 }
@@ -703,6 +706,7 @@ module Settings =
             Synchronous = Synchronous.Full
             GroupTime = milliseconds 100
             GroupRows = 10_000
+            MinFree = 200_000_000L
             Retention = {
                 OrderbookDeltas = None
                 OrderbookSnapshots = None
@@ -820,6 +824,7 @@ module Settings =
         GroupTime =
             at.Read("group_time", Yaml.duration |> Yaml.within TimeSpan.Zero (seconds 10), current.GroupTime)
         GroupRows = at.Read("group_rows", Yaml.whole |> upTo 1_000_000, current.GroupRows)
+        MinFree = at.Read("min_free", Yaml.bytes |> Yaml.within 0L 1_000_000_000_000_000L, current.MinFree)
         Retention = at.Within("retention", retention current.Retention)
         QuestDb = at.Within("questdb", questdb current.QuestDb)
     }

@@ -62,6 +62,8 @@ type internal Bench(options: SimulatorOptions) =
     member _.Polls = polls
 
     member val Cadence = cadence with get, set
+    /// What is changed in the settings of the store.
+    member val Stored: StoreSettings -> StoreSettings = id with get, set
     /// What is changed in the settings of alerts.
     member val Alerts: AlertSettings -> AlertSettings = id with get, set
 
@@ -106,6 +108,7 @@ type internal Bench(options: SimulatorOptions) =
                     defaults with
                         Schedule = this.Cadence
                         Alerts = this.Alerts defaults.Alerts
+                        Store = this.Stored defaults.Store
                         Collectors = collectors
                 }
                 Store = store

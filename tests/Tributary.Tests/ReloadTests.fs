@@ -231,7 +231,7 @@ let ``a file that changes and a SIGHUP are taken on, a mistake is refused with i
     let folder = Directory.CreateTempSubdirectory("tributary-reload-").FullName
     let file = Path.Combine(folder, "config.yaml")
 
-    let write (more: string) (slugs: string list) =
+    let writeTo (file: string) (more: string) (slugs: string list) =
         let markets =
             slugs |> List.map (fun slug -> $"{{slug: {slug}}}") |> String.concat ", "
 
@@ -240,7 +240,9 @@ let ``a file that changes and a SIGHUP are taken on, a mistake is refused with i
             $"http: {{listen: '127.0.0.1:{port}'}}\n{more}\ncollectors:\n  polymarket:\n    markets: [{markets}]\n"
         )
 
-    let arguments = [
+    let write = writeTo file
+
+    let argumentsWith (file: string) = [
         KillTests.program "Tributary.Cli"
         "start"
         "--config"
@@ -255,7 +257,12 @@ let ``a file that changes and a SIGHUP are taken on, a mistake is refused with i
     let said = System.Collections.Concurrent.ConcurrentQueue<string>()
 
     let info =
-        ProcessStartInfo("dotnet", arguments, RedirectStandardError = true, RedirectStandardOutput = true)
+        ProcessStartInfo(
+            "dotnet",
+            argumentsWith file,
+            RedirectStandardError = true,
+            RedirectStandardOutput = true
+        )
 
     use running = Process.Start info |> Option.ofObj |> Option.get
     running.ErrorDataReceived.Add(fun line -> line.Data |> Option.ofObj |> Option.iter said.Enqueue)
@@ -279,8 +286,9 @@ let ``a file that changes and a SIGHUP are taken on, a mistake is refused with i
         do! expect "Health, status and metrics"
 
         // A dry run asks the one that runs, and changes nothing.
-        write "schedule: {books: 7s}" [ slugs[0]; slugs[1] ]
-        use asking = KillTests.launch (arguments @ [ "--dry-run" ])
+        let next = Path.Combine(folder, "next.yaml")
+        writeTo next "schedule: {books: 7s}" [ slugs[0]; slugs[1] ]
+        use asking = KillTests.launch (argumentsWith next @ [ "--dry-run" ])
         let! answer = asking.StandardOutput.ReadToEndAsync()
         do! asking.WaitForExitAsync()
         equal 0 asking.ExitCode
@@ -293,6 +301,7 @@ let ``a file that changes and a SIGHUP are taken on, a mistake is refused with i
             (answer.Trim().Split('\n') |> List.ofArray)
 
         // The file is seen by itself.
+        write "schedule: {books: 7s}" [ slugs[0]; slugs[1] ]
         do! expect $"Collecting {slugs[1]}"
         do! expect "schedule.books: 10s is now 7s; needs a restart"
 

@@ -64,6 +64,7 @@ let ``every setting that is given arrives`` () =
             Synchronous = Synchronous.Normal
             GroupTime = TimeSpan.FromSeconds 1.5
             GroupRows = 5
+            MinFree = (Settings.defaults []).Store.MinFree
             Retention = (Settings.defaults []).Store.Retention
             QuestDb = (Settings.defaults []).Store.QuestDb
         }

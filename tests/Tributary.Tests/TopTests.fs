@@ -171,6 +171,18 @@ let ``an answer that is none is an error, and unknown members are passed over`` 
     equal (Error "its answer is not a collector's") (Running.parse "<html>")
     equal (Error "its answer is not a collector's") (Running.parse "{}")
 
+[<Test>]
+let ``what an exchange names cannot command a terminal`` () =
+    let answer =
+        """{"collector":"main","at":"2026-11-01T00:00:00Z","started":"2026-11-01T00:00:00Z","status":"ready","reasons":[],"alerts":[],
+            "requests":0,"requests_failed":0,"connections":0,"connections_open":0,"limits":[],"errors":[],
+            "outbox":{"rows":0,"troubles":[]},
+            "markets":[{"slug":"a\u001b[2Jb","trades":0,"books":0,"deltas":0,"gaps":[]}]}"""
+
+    match Running.parse answer with
+    | Ok collector -> equal [ "a[2Jb" ] (collector.Markets |> List.map _.Slug)
+    | Error message -> failwith message
+
 let private freePort () =
     use listener = new TcpListener(IPAddress.Loopback, 0)
     listener.Start()
