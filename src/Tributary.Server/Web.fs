@@ -302,11 +302,18 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
         }
 
         let heard = engine.Subscribe(10_000, isOfMarket)
-        let! first = books market
-        do! send "books" first
+
+        use _ = {
+            new IDisposable with
+                member _.Dispose() = engine.Unsubscribe heard
+        }
+
         let mutable isOver = false
 
         try
+            let! first = books market
+            do! send "books" first
+
             while not isOver do
                 use soon = CancellationTokenSource.CreateLinkedTokenSource ct
                 soon.CancelAfter(TimeSpan.FromSeconds 15.0)

@@ -1425,6 +1425,12 @@ type Engine
         readers[channel] <- isWanted.Invoke
         channel.Reader
 
+    member _.Unsubscribe(reader: ChannelReader<MarketEvent>) =
+        for channel in readers.Keys do
+            if obj.ReferenceEquals(channel.Reader, reader) then
+                readers.TryRemove channel |> ignore
+                channel.Writer.TryComplete() |> ignore
+
     member this.Subscribe(capacity: int) =
         this.Subscribe(capacity, (fun _ -> true))
 

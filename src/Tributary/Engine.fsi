@@ -110,6 +110,9 @@ type Engine =
     /// As the other, of the events that are wanted; the others do not count.
     member Subscribe: capacity: int * isWanted: Func<MarketEvent, bool> -> ChannelReader<MarketEvent>
 
+    /// The reader is told nothing more, and what it has not read is let go.
+    member Unsubscribe: reader: ChannelReader<MarketEvent> -> unit
+
     /// Nothing is asked until `Resume`; what falls due meanwhile becomes gaps of cause `Paused`.
     member Pause: unit -> unit
     member Resume: unit -> unit

@@ -225,7 +225,7 @@ async function draw() {
   for (const link of document.querySelectorAll("nav a"))
     if (link.hash === "#/" + (name ?? "")) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   if (name === "market") {
-    if (shown !== location.hash) { shown = location.hash; stop(); await market(decodeURIComponent(slug)).catch(failed); }
+    if (shown !== location.hash) { shown = location.hash; stop(); market(decodeURIComponent(slug)).catch(failed); }
     return;
   }
   if (shown !== location.hash) stop();
@@ -245,7 +245,9 @@ async function look() {
     const text = status.status + (status.reasons.length ? ": " + status.reasons.map(reason => reason.detail).join("; ") : "");
     if ($("health").textContent !== text) $("health").textContent = text;
     $("health").className = status.status === "ready" ? "good" : status.status === "degraded" ? "some" : "none";
-    if (looks.length === 1 || !location.hash.startsWith("#/market/") && !main.contains(document.activeElement)) await draw();
+    // Whoever is at a control keeps it: what is shown is drawn anew when they leave it.
+    const isBusy = main.contains(document.activeElement) && document.activeElement !== main;
+    if (looks.length === 1 || !location.hash.startsWith("#/market/") && !isBusy) await draw();
   } catch (error) {
     $("health").textContent = "no answer from the collector: " + error.message;
     $("health").className = "none";
