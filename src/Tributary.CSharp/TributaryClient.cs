@@ -496,16 +496,24 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
         Func<Tributary.MarketEvent, bool> isWanted,
         [EnumeratorCancellation] CancellationToken ct)
     {
-        var reader = subscribed
-            ?? (await _running.Task.WaitAsync(ct).ConfigureAwait(false)).Subscribe(_options.StreamCapacity, isWanted);
+        var engine = await _running.Task.WaitAsync(ct).ConfigureAwait(false);
+        var reader = subscribed ?? engine.Subscribe(_options.StreamCapacity, isWanted);
 
-        while (await HasMoreAsync(reader, ct).ConfigureAwait(false))
+        try
         {
-            while (reader.TryRead(out var happened))
+            while (await HasMoreAsync(reader, ct).ConfigureAwait(false))
             {
-                ct.ThrowIfCancellationRequested();
-                yield return Event(happened);
+                while (reader.TryRead(out var happened))
+                {
+                    ct.ThrowIfCancellationRequested();
+                    yield return Event(happened);
+                }
             }
+        }
+        finally
+        {
+            // Whoever stops listening is told nothing more.
+            engine.Unsubscribe(reader);
         }
     }
 

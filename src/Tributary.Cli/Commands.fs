@@ -162,11 +162,15 @@ let private reloading
     let seen = ref (stamp ())
 
     let look () =
-        let now = stamp ()
+        try
+            let now = stamp ()
 
-        if now <> seen.Value then
-            seen.Value <- now
-            reload false
+            if now <> seen.Value then
+                seen.Value <- now
+                reload false
+        with :? UnauthorizedAccessException as error ->
+            // Nothing that goes wrong here may end a collector.
+            Log.reloadRefused log error.Message
 
     let timer =
         new Timer((fun _ -> look ()), null, TimeSpan.FromSeconds 2.0, TimeSpan.FromSeconds 2.0)

@@ -128,7 +128,12 @@ let ask (settings: HttpSettings) (patience: TimeSpan) (path: string) : Task<Resu
     | None, _ -> return Error "http.listen is off"
     | _, Some(Error message) -> return Error message
     | Some listen, token ->
-        use client = new HttpClient(Timeout = patience)
+        // Straight to the door: neither a proxy nor wherever it might send us is to see the token.
+        use client =
+            new HttpClient(
+                new SocketsHttpHandler(UseProxy = false, AllowAutoRedirect = false),
+                Timeout = patience
+            )
 
         match token with
         | Some(Ok token) ->

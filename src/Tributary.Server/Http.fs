@@ -49,9 +49,10 @@ type Door private (app: WebApplication) =
                 ReadOnlySpan(hash (string context.Request.Headers.Authorization))
             )
 
-    /// Of a door for this machine alone, another name in a browser's address is somebody else's trick to get in.
+    /// Of a door for this machine alone, another name in a browser's address is somebody else's trick to get in; a token keeps them out anyway.
     static let isHome (options: DoorOptions) (context: HttpContext) =
-        not (IPAddress.IsLoopback options.Address)
+        options.Token.IsSome
+        || not (IPAddress.IsLoopback options.Address)
         || (match context.Request.Host.Host with
             | "localhost"
             | "127.0.0.1"

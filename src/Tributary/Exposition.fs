@@ -27,10 +27,8 @@ let private escaped (text: string) =
 /// `key=value,…` as `{key="value",…}`, and one pair more where there is one.
 let private labels (pairs: string) (more: string) =
     let inside =
-        pairs.Split(',', System.StringSplitOptions.RemoveEmptyEntries)
-        |> Array.map (fun pair ->
-            let at = pair.IndexOf '='
-            $"{pair.Substring(0, at)}=\"{escaped (pair.Substring(at + 1))}\"")
+        Labels.pairs pairs
+        |> Array.map (fun (struct (key, value)) -> $"{key}=\"{escaped value}\"")
         |> fun pairs -> if more = "" then pairs else Array.append pairs [| more |]
         |> String.concat ","
 

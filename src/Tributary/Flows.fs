@@ -149,6 +149,16 @@ type internal Flows(meters: Meters) =
     // What an earlier run left of flows that have not begun in this one.
     let earlier = ConcurrentDictionary<struct (ExchangeId * Stream * string), Flow>()
 
+    /// What is known of a flow that was read from one moment to another, and not since: books were not polled in between, which is a gap;
+    /// trades are read from where it stopped.
+    static let left stream (since: Instant) (watermark: Instant) =
+        match stream with
+        | Stream.Books -> Gaps.resume since watermark ValueNone
+        | _ -> {
+            Gaps.follow watermark with
+                Since = ValueSome since
+          }
+
     static let keyOf exchange stream (market: MarketId) (token: TokenId voption) =
         match token with
         | ValueSome token -> struct (exchange, stream, string token)
@@ -185,22 +195,23 @@ type internal Flows(meters: Meters) =
         | true, flow ->
             flow.Ends(at, batch)
 
-            match flow.Track.Since, flow.Track.Good with
-            | ValueSome since, ValueSome good ->
-                let track =
-                    match stream with
-                    | Stream.Books -> Gaps.resume since good ValueNone
-                    | _ -> {
-                        Gaps.follow flow.Watermark with
-                            Since = ValueSome since
-                      }
-
-                earlier[key] <- Flow(exchange, stream, market, token, track, flow.Watermark, meters)
+            // Of one that was never good there is nothing to go on from.
+            match flow.Track.Since with
+            | ValueSome since when flow.Watermark.Micros > 0L ->
+                earlier[key] <-
+                    Flow(
+                        exchange,
+                        stream,
+                        market,
+                        token,
+                        left stream since flow.Watermark,
+                        flow.Watermark,
+                        meters
+                    )
             | _ -> ()
         | _ -> ()
 
-    /// Takes up what an earlier run left. Books were not polled in between, which is a gap; trades are read from where it stopped. A
-    /// gap that is open goes on as it is, also when nothing was ever good.
+    /// Takes up what an earlier run left. A gap that is open goes on as it is, also when nothing was ever good.
     member _.Resume(checkpoints: Checkpoint list, openGaps: Gap list) =
         let take exchange stream market token track watermark =
             earlier[keyOf exchange stream market token] <-
@@ -211,20 +222,12 @@ type internal Flows(meters: Meters) =
         let openGaps = openGaps |> List.filter (fun gap -> Stream.isPolled gap.Stream)
 
         for checkpoint in checkpoints do
-            let track =
-                match checkpoint.Stream with
-                | Stream.Books -> Gaps.resume checkpoint.Since checkpoint.Watermark ValueNone
-                | _ -> {
-                    Gaps.follow checkpoint.Watermark with
-                        Since = ValueSome checkpoint.Since
-                  }
-
             take
                 checkpoint.Exchange
                 checkpoint.Stream
                 checkpoint.Market
                 checkpoint.Token
-                track
+                (left checkpoint.Stream checkpoint.Since checkpoint.Watermark)
                 checkpoint.Watermark
 
         for gap in openGaps do

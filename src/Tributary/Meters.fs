@@ -25,15 +25,19 @@ type Measure = {
     Help: string
 }
 
+[<RequireQualifiedAccess>]
+module internal Measure =
+    let make kind name help = {
+        Name = name
+        Kind = kind
+        Help = help
+    }
+
 /// Every counter: one vocabulary for all components. What a counter is counted by is said in labels, `key=value` pairs separated by commas;
 /// the exchange is one of them where there is one.
 [<RequireQualifiedAccess>]
 module Count =
-    let private counter name help = {
-        Name = name
-        Kind = MeasureKind.Counter
-        Help = help
-    }
+    let private counter = Measure.make MeasureKind.Counter
 
     let requests = counter "requests" "Requests sent, by endpoint and outcome."
 
@@ -54,11 +58,6 @@ module Count =
         counter "duplicates" "Rows that were read again, by stream: every follow re-reads a window."
 
     let quarantined = counter "events_quarantined" "Rows and bodies kept in quarantine."
-
-    let dropped =
-        counter
-            "events_dropped"
-            "Rows that gave way to newer ones because the outbox was full; each lies in a gap."
 
     let faults =
         counter "faults" "Faults that remained after all retries, by endpoint and cause."
@@ -135,11 +134,7 @@ module Count =
 /// Every gauge. They are read when somebody looks.
 [<RequireQualifiedAccess>]
 module Gauge =
-    let private gauge name help = {
-        Name = name
-        Kind = MeasureKind.Gauge
-        Help = help
-    }
+    let private gauge = Measure.make MeasureKind.Gauge
 
     let markets =
         gauge
@@ -191,11 +186,7 @@ module Gauge =
 /// Every duration.
 [<RequireQualifiedAccess>]
 module Took =
-    let private duration name help = {
-        Name = name
-        Kind = MeasureKind.Duration
-        Help = help
-    }
+    let private duration = Measure.make MeasureKind.Duration
 
     let request =
         duration "request_seconds" "From sending a request to having read its answer, by endpoint."
@@ -255,21 +246,23 @@ type Family = {
     Readings: struct (string * Measured) list
 }
 
-/// A label pair for .NET's metrics.
-type private Tag = KeyValuePair<string, obj | null>
-
 [<RequireQualifiedAccess>]
-module private Labels =
+module internal Labels =
     let join (one: string) (other: string) =
         if one = "" then other
         elif other = "" then one
         else $"{one},{other}"
 
-    let tags (labels: string) : Tag[] =
+    /// `key=value,…` as pairs.
+    let pairs (labels: string) : struct (string * string)[] =
         labels.Split(',', StringSplitOptions.RemoveEmptyEntries)
         |> Array.map (fun pair ->
             let at = pair.IndexOf '='
-            Tag(pair.Substring(0, at), pair.Substring(at + 1)))
+            struct (pair.Substring(0, at), pair.Substring(at + 1)))
+
+    let tags (labels: string) : KeyValuePair<string, obj | null>[] =
+        pairs labels
+        |> Array.map (fun (struct (key, value)) -> KeyValuePair(key, value))
 
 /// .NET's instruments, by the name that listeners ask for. They end with their owner.
 [<Sealed>]
@@ -333,7 +326,8 @@ type internal Timing(measure: Measure, labels: string, instrument: Histogram<flo
         60.0
     |]
 
-    let gate = Lock()
+    // NOTE: not a `Lock`, which F#'s `lock` would take for any object, and so for another lock than its own.
+    let gate = obj ()
     let counts: int64[] = Array.zeroCreate (bounds.Length + 1)
     let durations = Durations()
     let mutable sum = 0.0
@@ -348,11 +342,11 @@ type internal Timing(measure: Measure, labels: string, instrument: Histogram<flo
         while bucket < bounds.Length && seconds > bounds[bucket] do
             bucket <- bucket + 1
 
-        gate.Enter()
+        Monitor.Enter gate
         counts[bucket] <- counts[bucket] + 1L
         sum <- sum + seconds
         durations.Add took
-        gate.Exit()
+        Monitor.Exit gate
 
         if instrument.Enabled then
             instrument.Record(seconds, tags)
@@ -514,14 +508,8 @@ type Meters private (shared: Shared, prefix: string) =
 /// What the process costs, under the names that Prometheus has for it everywhere.
 [<RequireQualifiedAccess>]
 module internal Machine =
-    let private measure kind name help = {
-        Name = name
-        Kind = kind
-        Help = help
-    }
-
-    let private counter = measure MeasureKind.Counter
-    let private gauge = measure MeasureKind.Gauge
+    let private counter = Measure.make MeasureKind.Counter
+    let private gauge = Measure.make MeasureKind.Gauge
     let private one (value: float) = [ struct ("", value) ]
 
     let watch (meters: Meters) =

@@ -107,14 +107,7 @@ module internal Webhook =
     let private faultOf (clock: TimeProvider) (response: HttpResponseMessage) =
         let status = int response.StatusCode
 
-        let wait =
-            match response.Headers.RetryAfter with
-            | null -> ValueNone
-            | value ->
-                match Option.ofNullable value.Delta, Option.ofNullable value.Date with
-                | Some wait, _ -> ValueSome wait
-                | None, Some moment -> ValueSome(max TimeSpan.Zero (moment - clock.GetUtcNow()))
-                | None, None -> ValueNone
+        let wait = RetryAfter.find clock response
 
         if status >= 200 && status < 300 then
             ValueNone

@@ -64,6 +64,19 @@ module internal Proxy =
 
         proxy
 
+/// How long a server wants to be left alone.
+[<RequireQualifiedAccess>]
+module internal RetryAfter =
+    /// Both forms of the header: seconds, or a date.
+    let find (clock: TimeProvider) (response: HttpResponseMessage) : TimeSpan voption =
+        match response.Headers.RetryAfter with
+        | null -> ValueNone
+        | value ->
+            match Option.ofNullable value.Delta, Option.ofNullable value.Date with
+            | Some wait, _ -> ValueSome wait
+            | None, Some moment -> ValueSome(max TimeSpan.Zero (moment - clock.GetUtcNow()))
+            | None, None -> ValueNone
+
 /// Requests to bytes over HTTP: pooled connections, decompression, shared limits, retries by verdict.
 [<Sealed>]
 type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, log: ILogger) =
@@ -129,16 +142,6 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                 Content = new StringContent(body, Encoding.UTF8, "application/json")
             )
 
-    /// Both forms: seconds, or a date.
-    let retryAfter (response: HttpResponseMessage) =
-        match response.Headers.RetryAfter with
-        | null -> ValueNone
-        | value ->
-            match Option.ofNullable value.Delta, Option.ofNullable value.Date with
-            | Some wait, _ -> ValueSome wait
-            | None, Some moment -> ValueSome(max TimeSpan.Zero (moment - clock.GetUtcNow()))
-            | None, None -> ValueNone
-
     /// A member of an error's body, when that is a JSON object with such a member.
     let read name (body: ReadOnlyMemory<byte>) (value: Json.JsonElement -> 'T voption) =
         try
@@ -177,7 +180,7 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
         let status = int response.StatusCode
 
         if status = 429 then
-            retryAfter response
+            RetryAfter.find clock response
             |> ValueOption.orElseWith (fun () ->
                 read "retry_after_seconds" body (fun seconds ->
                     if seconds.ValueKind = Json.JsonValueKind.Number then
