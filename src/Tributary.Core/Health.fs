@@ -87,6 +87,13 @@ module Health =
 
     let private seconds (span: TimeSpan) = $"%.0f{span.TotalSeconds} s"
 
+    /// Whether too little is free to go on with everything. Once it was, a fifth more is wanted, so that it does not go to and fro at the edge.
+    let isTight (least: int64) (wasTight: bool) (free: int64) =
+        if wasTight then
+            free <= least + least / 5L
+        else
+            free < least
+
     /// Judges a pulse. Without markets, silence is what was asked for.
     let judge (rules: HealthRules) (isDead: bool) (isReady: bool) (pulse: Pulse) : Health =
         let reasons = [

@@ -365,7 +365,6 @@ type Engine
 
     let follow (venue: Venue) (markets: Market list) =
         liveOf venue.Asker.Collector.Exchange
-        |> ValueOption.filter (fun _ -> not isTight)
         |> ValueOption.iter (fun live ->
             live.Follow markets
 
@@ -1012,6 +1011,7 @@ type Engine
                         Compare =
                             fun tokens ->
                                 live.Value
+                                |> ValueOption.filter (fun _ -> not isTight)
                                 |> ValueOption.iter (fun live -> start "compare" (compare venue live tokens))
                         Announced =
                             fun slug ->
@@ -1100,26 +1100,23 @@ type Engine
             | :? ArgumentException
             | :? UnauthorizedAccessException -> ValueNone
 
-    /// Looks at the disk. Live books that are let go are gaps from their last proven state on, as those of a market that comes back.
+    /// Looks at the disk, and lets go of books when little is left.
     let guardDisk () = task {
         match freeBytes () with
-        | ValueSome free when not isTight && free < settings.Store.MinFree ->
-            isTight <- true
-            Log.diskTight log (float free / 1e6)
+        | ValueSome free when Health.isTight settings.Store.MinFree isTight free <> isTight ->
+            isTight <- not isTight
+            let megabytes = float free / 1e6
 
-            for venue in venues do
-                liveOf (exchangeOf venue)
-                |> ValueOption.iter (fun live -> live.Unfollow(List.ofSeq venue.Universe.Known.Values))
-        // Not to and fro at the edge.
-        | ValueSome free when isTight && free > settings.Store.MinFree + settings.Store.MinFree / 5L ->
-            isTight <- false
-            Log.diskFree log (float free / 1e6)
+            if isTight then
+                Log.diskTight log megabytes
+            else
+                Log.diskFree log megabytes
 
-            for venue in venues do
-                follow venue [
-                    for market in venue.Universe.Active do
-                        venue.Universe.Known[market]
-                ]
+            for live in lives.Values do
+                if isTight then
+                    live.Hold Cause.StoreFailed
+                else
+                    live.Release()
         | _ -> ()
     }
 

@@ -307,6 +307,8 @@ type internal Live
     let mutable judged = Instant.ofMicros 0L
     let mutable ticked = Instant.ofMicros 0L
     let mutable isStopping = false
+    // Why no connection is to be open at present.
+    let mutable held: Cause voption = ValueNone
     let told = Dictionary<string, int64>()
     let heard = meters.Counter(Count.eventsReceived, "stream=depth")
     let aged = meters.Timing(Took.receive, "stream=depth")
@@ -329,7 +331,7 @@ type internal Live
     let connectDue (at: Instant) =
         let mutable i = 0
 
-        while i < due.Count do
+        while held.IsNone && i < due.Count do
             let struct (number, moment) = due[i]
 
             if moment <= at && at - lastConnect >= TimeSpan.FromMilliseconds 100.0 then
@@ -417,13 +419,15 @@ type internal Live
         match wires.TryGetValue number with
         | true, wire ->
             wires.Remove number |> ignore
+            let cause = ValueOption.defaultValue cause held
             meters.Add(Count.disconnects, $"cause={cause}")
 
             if not isStopping then
                 depth.Lost(number, cause, at, out)
 
                 if not (retiring.Remove number) then
-                    Log.disconnected log (string exchange) number detail
+                    if held.IsNone then
+                        Log.disconnected log (string exchange) number detail
 
                     let count =
                         match failures.TryGetValue number with
@@ -728,6 +732,17 @@ type internal Live
         lock gate (fun () ->
             for i in 0 .. batch.Books.Count - 1 do
                 depth.Polled(&batch.Books[i], batch, batch.Books[i].Received, out))
+
+    /// Closes every connection, and opens none until `Release`: what is not heard meanwhile is a gap of this cause, from the last proven state on.
+    member _.Hold(cause: Cause) =
+        lock gate (fun () ->
+            held <- ValueSome cause
+
+            for wire in wires.Values do
+                wire.Stop())
+
+    /// Connections are opened again.
+    member _.Release() = lock gate (fun () -> held <- ValueNone)
 
     /// Connections that are open, and those that there are to be.
     member _.Connections: struct (int * int) =

@@ -86,6 +86,15 @@ let ``before the disk is full books are not collected, which is a gap, and trade
 
         do! bench.Until("no books are polled", areBroken)
 
+        // The hole is told while it is open.
+        let isTold () =
+            markets ()
+            |> List.forall (fun market ->
+                market.Gaps
+                |> List.exists (fun gap -> gap.Stream = Stream.Depth && gap.Cause = Cause.StoreFailed))
+
+        do! bench.Until("no live book is known", isTold)
+
         let books, trades =
             total (fun market -> market.Books + market.Deltas), total _.Trades
 
@@ -103,7 +112,7 @@ let ``before the disk is full books are not collected, which is a gap, and trade
             let! gaps = reading.Gaps Query.everything
             do! reading.Close()
 
-            for stream, cause in [ Stream.Books, Cause.StoreFailed; Stream.Depth, Cause.Stopped ] do
+            for stream, cause in [ Stream.Books, Cause.StoreFailed; Stream.Depth, Cause.StoreFailed ] do
                 let own =
                     gaps
                     |> List.filter (fun one -> one.Gap.Stream = stream && one.Gap.Cause = cause)

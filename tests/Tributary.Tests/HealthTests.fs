@@ -145,6 +145,18 @@ let ``just within what is tolerated it is ready`` () =
         ] do
         equal Health.Ready (judge pulse)
 
+[<TestCase(false, 100L, false)>]
+[<TestCase(false, 99L, true)>]
+[<TestCase(true, 100L, true)>]
+[<TestCase(true, 120L, true)>]
+[<TestCase(true, 121L, false)>]
+let ``a disk is tight below the least, and again free a fifth above``
+    (before: bool)
+    (free: int64)
+    (after: bool)
+    =
+    equal after (Health.isTight 100L before free)
+
 [<Test>]
 let ``silence counts from the start when nothing ever came`` () =
     equal [ "silent" ] (words (judge { well with LastReceived = ValueNone }))

@@ -217,6 +217,14 @@ let ``a command asks the collector that runs, with its token, and else the store
         }
 
     use _ = bench
+    // Seldom, so that no poll is late on a busy machine.
+    bench.Cadence <- {
+        Books = TimeSpan.FromSeconds 10.0
+        Trades = TimeSpan.FromSeconds 10.0
+        Markets = TimeSpan.FromSeconds 10.0
+        Jitter = 0.0
+    }
+
     let! engine = bench.Start()
     let port = freePort ()
     let folder = Directory.CreateTempSubdirectory("tributary-top-").FullName
@@ -249,8 +257,7 @@ let ``a command asks the collector that runs, with its token, and else the store
         let right = config "TOP_TOKEN"
         let! once, complaints, code = run folder [ "top"; "--once"; "--config"; right ]
         Assert.That(code, Is.Zero, complaints)
-        // A machine that is busy may be late with a poll.
-        Assert.That(once, Does.Match "^main: (ready|degraded), ")
+        Assert.That(once, Does.StartWith "main: ready, ")
         Assert.That(once, Does.Not.Contain "\u001b")
         Assert.That(once, Does.Not.Contain "sesame")
 
@@ -259,7 +266,7 @@ let ``a command asks the collector that runs, with its token, and else the store
             (once.Split('\n') |> Array.filter _.Contains(" verified ") |> Array.length)
 
         let! status, _, _ = run folder [ "status"; "--config"; right ]
-        Assert.That(status, Does.Match "^main: (ready|degraded), ")
+        Assert.That(status, Does.StartWith "main: ready, ")
         Assert.That(status, Does.Contain "3 markets, ")
         let! asJson, _, _ = run folder [ "status"; "--json"; "--config"; right ]
         use document = JsonDocument.Parse asJson
