@@ -5,7 +5,6 @@
 
 open System
 open System.Threading
-open Microsoft.Extensions.Logging.Abstractions
 open Tributary
 open Shared
 
@@ -43,7 +42,7 @@ let outcome =
             (Setup.rules configured.Validation)
             store
             TimeProvider.System
-            NullLogger.Instance
+            Logs.none
             {
                 BackfillOrder.everything [ Selection.Slug slug ] with
                     Since = since

@@ -7,7 +7,6 @@ open System.IO.Compression
 open System.Security.Cryptography
 open System.Text.Json
 open System.Threading.Tasks
-open Microsoft.Extensions.Logging.Abstractions
 open Tributary
 open Tributary.Stores
 
@@ -71,7 +70,7 @@ let private using (opened: Result<Store, OpenFault>) (work: Store -> Task<'a>) :
 
 /// The store that `--store` names, or the configuration, to write to.
 let storing (settings: Settings) work =
-    using (Setup.openStore settings TimeProvider.System NullLogger.Instance) work
+    using (Setup.openStore settings TimeProvider.System Logs.none) work
 
 /// The same to read, also while a collector writes to it.
 let reading (settings: Settings) work =

@@ -163,7 +163,7 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
             foreach (var market in await store.Markets.Invoke(null!).WaitAsync(ct).ConfigureAwait(false))
                 _slugs[market.Market] = market.Slug;
 
-            var what = EngineOptions.Create(_settings, store, _options.TimeProvider, LogOf(_options));
+            var what = EngineOptions.Create(_settings, store, _options.TimeProvider, LogsOf(_options));
 
             if (_options.Exchange is { } exchange)
                 what = what.Collecting(ExchangeDoor.Open(exchange));
@@ -478,7 +478,7 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
                 Setup.rules(settings.Validation),
                 store,
                 options.TimeProvider,
-                LogOf(options),
+                LogsOf(options),
                 order,
                 new Forward(progress),
                 ct).ConfigureAwait(false);
@@ -616,7 +616,7 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
     private static Store Open(TributaryOptions options, Settings settings) =>
         options.Store is { } own
             ? StoreDoor.Open(own, settings.Collector)
-            : Opened(Setup.openStore(settings, TimeProvider.System, LogOf(options)));
+            : Opened(Setup.openStore(settings, TimeProvider.System, LogsOf(options)));
 
     private static Store Opened(FSharpResult<Store, OpenFault> opened) =>
         opened.IsOk
@@ -627,8 +627,8 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
 
     private static ValueTask CloseAsync(Store store) => store.Close.Invoke(null!);
 
-    private static ILogger LogOf(TributaryOptions options) =>
-        (options.LoggerFactory ?? NullLoggerFactory.Instance).CreateLogger("tributary");
+    private static ILoggerFactory LogsOf(TributaryOptions options) =>
+        options.LoggerFactory ?? NullLoggerFactory.Instance;
 
     private static TributaryException Fault(AskFault fault) =>
         new(

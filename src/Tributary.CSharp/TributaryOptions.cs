@@ -68,7 +68,7 @@ public sealed record TributaryOptions
     /// <summary>How long stopping may take until everything is stored. Default 20 s.</summary>
     public TimeSpan StopLimit { get; init; } = TimeSpan.FromSeconds(20);
 
-    /// <summary>Where log lines go, under the category <c>tributary</c>. Default nowhere.</summary>
+    /// <summary>Where log lines go, under the categories <c>Tributary.Engine</c>, <c>.Requests</c>, <c>.Live</c>, <c>.Store</c> and <c>.Alerts</c>. Default nowhere.</summary>
     public ILoggerFactory? LoggerFactory { get; init; }
 
     /// <summary>The clock. Default the system's.</summary>

@@ -285,8 +285,7 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
     | ValueSome why -> eprintfn $"{why}"
     | ValueNone -> ()
 
-    use logging = logFor common settings
-    let log = logging.CreateLogger "tributary"
+    use logs = logFor common settings
     use interrupt = new Interrupt()
     let asJson = arguments.Contains BackfillArguments.Json
 
@@ -302,13 +301,13 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
                 return checkpoints
         }
 
-        match! Backfill.plan collector checkpoints TimeProvider.System log order interrupt.Token with
+        match! Backfill.plan collector checkpoints TimeProvider.System logs order interrupt.Token with
         | Error fault -> return refuse Exit.Failed (string fault)
         | Ok plan ->
             if asJson then json (planJson plan) else planTable plan
             return Exit.Done
     else
-        let store = opened (Setup.openStore settings TimeProvider.System log)
+        let store = opened (Setup.openStore settings TimeProvider.System logs)
         let clock = Stopwatch.StartNew()
         let overall = Overall clock
 
@@ -320,7 +319,7 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
                         (Setup.rules settings.Validation)
                         store
                         TimeProvider.System
-                        log
+                        logs
                         order
                         {
                             new IProgress<BackfillProgress> with

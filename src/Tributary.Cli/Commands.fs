@@ -48,7 +48,9 @@ let settingsFrom (path: string option) =
     | Error mistakes -> mistaken mistakes
 
 let logFor (common: Common) (settings: Settings) =
-    logger (Option.defaultValue settings.LogLevel common.Level) settings.LogFormat common.Verbose
+    match common.Level with
+    | Some level -> logger level Map.empty settings.LogFormat common.Verbose
+    | None -> logger settings.LogLevel settings.LogLevels settings.LogFormat common.Verbose
 
 let askInstead (address: string option) (settings: Settings) =
     match address with
@@ -193,10 +195,10 @@ let private collect (common: Common) (arguments: ParseResults<StartArguments>) c
                 Exit.Configuration
                 "there is nothing to collect: name markets in config/markets/*.yaml, switch discovery on, or use --market SLUG"
 
-        use logging = logFor common settings
-        let log = logging.CreateLogger "tributary"
+        use logs = logFor common settings
+        let log = logs.CreateLogger(Logs.category Logs.Engine)
         use interrupt = new Interrupt()
-        let store = opened (Setup.openStore settings TimeProvider.System log)
+        let store = opened (Setup.openStore settings TimeProvider.System logs)
         use _ = Telemetry.start settings
 
         let! engine =
@@ -205,7 +207,7 @@ let private collect (common: Common) (arguments: ParseResults<StartArguments>) c
                     Settings = settings
                     Store = store
                     Clock = TimeProvider.System
-                    Log = log
+                    Logs = logs
                     Collector = Setup.collector
                     ProgressLog = arguments.TryGetResult StartArguments.Progress_Log
                     Polled = ignore
@@ -224,7 +226,7 @@ let private collect (common: Common) (arguments: ParseResults<StartArguments>) c
                 None
 
         let! door =
-            Door.TryOpenAsync(settings.Http, Shown.ofEngine engine, web, log, interrupt.Token)
+            Door.TryOpenAsync(settings.Http, Shown.ofEngine engine, web, logs, interrupt.Token)
 
         use _ =
             match configIn config with
@@ -330,16 +332,11 @@ let alerts (common: Common) (arguments: ParseResults<AlertsArguments>) = task {
 
     match arguments.GetResult AlertsArguments.Action with
     | AlertsAction.Test ->
-        use logging = logFor common settings
+        use logs = logFor common settings
         use interrupt = new Interrupt()
 
         let! told =
-            Alerting.test
-                settings.Alerts
-                settings.Collector
-                TimeProvider.System
-                (logging.CreateLogger "tributary")
-                interrupt.Token
+            Alerting.test settings.Alerts settings.Collector TimeProvider.System logs interrupt.Token
 
         for sink, result in told do
             match result with
@@ -620,10 +617,10 @@ let markets (common: Common) (arguments: ParseResults<MarketsArguments>) = task 
             Exit.Usage
             "nothing was asked: search with --tag, --slug, --min-volume or --min-liquidity, look up with --market or --event, or name markets in the configuration"
 
-    use logging = logFor common settings
+    use logs = logFor common settings
     use interrupt = new Interrupt()
 
-    match! Ask.markets collector TimeProvider.System (logging.CreateLogger "tributary") interrupt.Token with
+    match! Ask.markets collector TimeProvider.System logs interrupt.Token with
     | Error message -> return refuse Exit.Failed message
     | Ok found ->
         let chosen (choice: Choice) =

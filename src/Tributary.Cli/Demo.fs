@@ -73,8 +73,8 @@ let private only (truth: Accounting.Truth) (store: Store) : Store =
     }
 
 /// Waits until the server shows what it took; whatever the collector could not send before it stopped goes out first.
-let private countIn (settings: Settings) (log: ILogger) (truth: Accounting.Truth) = task {
-    let store = opened (Setup.openStore settings TimeProvider.System log)
+let private countIn (settings: Settings) (logs: ILoggerFactory) (truth: Accounting.Truth) = task {
+    let store = opened (Setup.openStore settings TimeProvider.System logs)
     use patience = new CancellationTokenSource(TimeSpan.FromMinutes 2.0)
 
     try
@@ -168,7 +168,7 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
         |> fun settings -> { settings with Schedule = demoCadence }
 
     // Faults that were ordered need no word in the log each; the summary counts them.
-    use logging =
+    use logs =
         logFor
             {
                 common with
@@ -177,15 +177,14 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
             settings
 
     let polls = ConcurrentQueue<Polled>()
-    let log = logging.CreateLogger "tributary"
 
     let! engine =
         Engine.StartAsync(
             {
                 Settings = settings
-                Store = opened (Setup.openStore settings clock log)
+                Store = opened (Setup.openStore settings clock logs)
                 Clock = clock
-                Log = log
+                Logs = logs
                 Collector = Setup.collector
                 ProgressLog = None
                 Polled = polls.Enqueue
@@ -293,7 +292,7 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
         Accounting.save folder truth
 
         if kind = "questdb" then
-            return! countIn settings log truth
+            return! countIn settings logs truth
         else
             let! code = recount folder
 
@@ -301,7 +300,7 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
                 return code
             else
                 Console.WriteLine "The same in QuestDB:"
-                return! countIn settings log truth
+                return! countIn settings logs truth
 }
 
 let demo (common: Common) (arguments: ParseResults<DemoArguments>) = task {

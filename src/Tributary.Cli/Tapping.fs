@@ -245,15 +245,14 @@ let tap (common: Common) (arguments: ParseResults<TapArguments>) = task {
             Exit.Usage
             "there is nothing to watch: use --market SLUG or --event SLUG, or a configuration that names markets"
 
-    use logging =
-        logger (Option.defaultValue "warning" common.Level) settings.LogFormat common.Verbose
+    use logs =
+        logger (Option.defaultValue "warning" common.Level) Map.empty settings.LogFormat common.Verbose
 
-    let log = logging.CreateLogger "tributary"
     use interrupt = new Interrupt()
     let store = Discard.create ()
 
     let! engine =
-        Engine.StartAsync(EngineOptions.Create(settings, store, TimeProvider.System, log), interrupt.Token)
+        Engine.StartAsync(EngineOptions.Create(settings, store, TimeProvider.System, logs), interrupt.Token)
 
     let names = Directory store
     let output = output ()

@@ -35,7 +35,7 @@ exception Refused of exitCode: int * message: string
 
 let refuse exitCode message = raise (Refused(exitCode, message))
 
-/// `12:00:01.234 warning Gap: books of 100 flows, cause throttled`: for people, one line each. The stack of an exception is shown only
+/// `12:00:01.234 warning engine    Gap: books of 100 flows, cause throttled`: the module, and the message; for people, one line each. The stack of an exception is shown only
 /// when it was asked for.
 [<Sealed>]
 type private LineFormatter(withStack: bool) =
@@ -53,7 +53,11 @@ type private LineFormatter(withStack: bool) =
 
         let message = entry.Formatter.Invoke(entry.State, entry.Exception)
         let time = DateTime.UtcNow.ToString "HH:mm:ss.fff"
-        writer.WriteLine $"{time} {level} {message}"
+        // Without what all of them begin with.
+        let name =
+            entry.Category.Substring(entry.Category.IndexOf '.' + 1).ToLowerInvariant()
+
+        writer.WriteLine $"{time} {level} {name, -8} {message}"
 
         match entry.Exception with
         | null -> ()
@@ -70,17 +74,24 @@ let private levels = [
 
 let levelNames = levels |> List.map fst
 
-/// Where log lines go: standard error, as text or JSON, from this level on.
-let logger (level: string) (format: LogFormat) verbose : ILoggerFactory =
-    let least =
-        levels
-        |> List.tryFind (fun (name, _) -> name = level)
-        |> Option.map snd
-        |> Option.defaultValue LogLevel.Information
+/// Where log lines go: standard error, as text or JSON, from this level on, or from the level of their module. Of lines that repeat ten a
+/// minute are said.
+let logger (level: string) (modules: Map<string, string>) (format: LogFormat) verbose : ILoggerFactory =
+    let least name =
+        let level =
+            levels
+            |> List.tryFind (fun (known, _) -> known = name)
+            |> Option.map snd
+            |> Option.defaultValue LogLevel.Information
+
+        if verbose then min level LogLevel.Debug else level
 
     LoggerFactory.Create(fun logging ->
+        for KeyValue(name, level) in modules do
+            logging.AddFilter(Logs.category name, least level) |> ignore
+
         logging
-            .SetMinimumLevel(if verbose then min least LogLevel.Debug else least)
+            .SetMinimumLevel(least level)
             .AddConsole(fun options ->
                 options.LogToStandardErrorThreshold <- LogLevel.Trace
 
@@ -97,6 +108,7 @@ let logger (level: string) (format: LogFormat) verbose : ILoggerFactory =
                 options.UseUtcTimestamp <- true
                 options.TimestampFormat <- "yyyy-MM-ddTHH:mm:ss.ffffffZ")
             |> ignore)
+    |> Logs.sampled TimeProvider.System
 
 /// A person watches standard output.
 let isScreen = not Console.IsOutputRedirected

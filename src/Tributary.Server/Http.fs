@@ -141,8 +141,10 @@ type Door private (app: WebApplication) =
     /// The door that the settings want: nothing when they want none, or when it cannot be opened, which is said in the log and stops
     /// nothing else.
     static member TryOpenAsync
-        (settings: HttpSettings, shown: Shown, web: Web option, log: ILogger, ct: CancellationToken)
+        (settings: HttpSettings, shown: Shown, web: Web option, logs: ILoggerFactory, ct: CancellationToken)
         : Task<Door option> = task {
+        let log = Logs.logger Logs.Http logs
+
         match settings.Listen, settings.Token |> Option.map Secret.reveal with
         | None, _ -> return None
         | Some listen, Some(Error message) ->

@@ -143,16 +143,23 @@ module Alerting =
         (pulse: unit -> Pulse)
         (clock: TimeProvider)
         (meters: Meters)
-        (log: ILogger)
+        (logs: ILoggerFactory)
         =
-        new Alerting(settings, Sinks.configured settings clock, pulse, clock, meters, log)
+        new Alerting(
+            settings,
+            Sinks.configured settings clock,
+            pulse,
+            clock,
+            meters,
+            Logs.logger Logs.Alerts logs
+        )
 
     /// Sends one notice of rule `test` everywhere, at the same time, and answers of each sink, by name, whether it arrived, or why not.
     let test
         (settings: AlertSettings)
         (collector: string)
         (clock: TimeProvider)
-        (log: ILogger)
+        (logs: ILoggerFactory)
         (ct: CancellationToken)
         : Task<(string * Result<unit, string>) list> = task {
         let now = Instant.ofDateTimeOffset (clock.GetUtcNow())
@@ -171,7 +178,7 @@ module Alerting =
             Withheld = 0
         }
 
-        Log.alert log notice.Rule notice.IsResolved (Alerts.text notice)
+        Log.alert (Logs.logger Logs.Alerts logs) notice.Rule notice.IsResolved (Alerts.text notice)
 
         let! told =
             Sinks.configured settings clock

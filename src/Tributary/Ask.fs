@@ -43,7 +43,8 @@ type MarketChoices = {
 /// Questions that need no running engine.
 [<RequireQualifiedAccess>]
 module Ask =
-    let internal asker (settings: CollectorSettings) rules clock log =
+    let internal asker (settings: CollectorSettings) rules clock logs =
+        let log = Logs.logger Logs.Requests logs
         let collector = Setup.collector settings
         let meters = new Meters()
 
@@ -55,32 +56,36 @@ module Ask =
 
     /// The markets that the settings of an exchange would collect, and those that they would not, each with the reason. An error
     /// when the settings cannot work (a secret that cannot be read).
-    let markets (settings: CollectorSettings) (clock: TimeProvider) (log: ILogger) (ct: CancellationToken) =
-        task {
-            match asker settings Validation.defaults clock log with
-            | Error message -> return Error message
-            | Ok(struct (asker, pool, transport)) ->
-                use _ = transport
-                let picks = Setup.picks settings
-                let dropped (batch: Batch) = task { pool.Return batch }
+    let markets
+        (settings: CollectorSettings)
+        (clock: TimeProvider)
+        (logs: ILoggerFactory)
+        (ct: CancellationToken)
+        = task {
+        match asker settings Validation.defaults clock logs with
+        | Error message -> return Error message
+        | Ok(struct (asker, pool, transport)) ->
+            use _ = transport
+            let picks = Setup.picks settings
+            let dropped (batch: Batch) = task { pool.Return batch }
 
-                let! struct (markets, fault) =
-                    asker.Markets(Universe.needs picks Universe.empty, dropped, ct)
+            let! struct (markets, fault) =
+                asker.Markets(Universe.needs picks Universe.empty, dropped, ct)
 
-                let isWhole = fault.IsNone
+            let isWhole = fault.IsNone
 
-                let _, changes =
-                    Universe.absorb
-                        picks
-                        isWhole
-                        (Instant.ofDateTimeOffset (clock.GetUtcNow()))
-                        markets
-                        Universe.empty
+            let _, changes =
+                Universe.absorb
+                    picks
+                    isWhole
+                    (Instant.ofDateTimeOffset (clock.GetUtcNow()))
+                    markets
+                    Universe.empty
 
-                return
-                    Ok {
-                        Choices = Universe.choose picks Set.empty markets
-                        Unknown = changes.Unknown
-                        IsWhole = isWhole
-                    }
-        }
+            return
+                Ok {
+                    Choices = Universe.choose picks Set.empty markets
+                    Unknown = changes.Unknown
+                    IsWhole = isWhole
+                }
+    }

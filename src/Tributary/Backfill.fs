@@ -269,11 +269,11 @@ module Backfill =
         (settings: CollectorSettings)
         (checkpoints: Checkpoint list)
         (clock: TimeProvider)
-        (log: ILogger)
+        (logs: ILoggerFactory)
         (order: BackfillOrder)
         (ct: CancellationToken)
         : Task<Result<BackfillPlan, AskFault>> = task {
-        match Ask.asker settings Validation.defaults clock log with
+        match Ask.asker settings Validation.defaults clock logs with
         | Error message -> return Error(AskFault.Unusable message)
         | Ok(struct (asker, pool, transport)) ->
             use _ = transport
@@ -568,12 +568,12 @@ module Backfill =
         (rules: Rules)
         (store: Store)
         (clock: TimeProvider)
-        (log: ILogger)
+        (logs: ILoggerFactory)
         (order: BackfillOrder)
         (report: IProgress<BackfillProgress>)
         (ct: CancellationToken)
         : Task<Result<BackfillProgress list, AskFault>> = task {
-        match Ask.asker settings rules clock log with
+        match Ask.asker settings rules clock logs with
         | Error message -> return Error(AskFault.Unusable message)
         | Ok(struct (asker, pool, transport)) ->
             use _ = transport
@@ -595,7 +595,7 @@ module Backfill =
                             groupRows,
                             clock,
                             new Meters(),
-                            log,
+                            Logs.logger Logs.Store logs,
                             {
                                 StoreFailed =
                                     fun fault ->

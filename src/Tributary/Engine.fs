@@ -31,19 +31,19 @@ type EngineOptions = {
     Settings: Settings
     Store: Store
     Clock: TimeProvider
-    Log: ILogger
+    Logs: ILoggerFactory
     Collector: CollectorSettings -> Collector
     ProgressLog: string option
     Polled: Polled -> unit
 } with
 
     static member Create
-        (settings: Settings, store: Store, clock: TimeProvider, log: ILogger)
+        (settings: Settings, store: Store, clock: TimeProvider, logs: ILoggerFactory)
         : EngineOptions = {
         Settings = settings
         Store = store
         Clock = clock
-        Log = log
+        Logs = logs
         Collector = Setup.collector
         ProgressLog = None
         Polled = ignore
@@ -190,7 +190,8 @@ type Engine
     private
     (options: EngineOptions, venues: Venue list, meters: Meters, pool: BatchPool, progress: ProgressLog option)
     =
-    let settings, clock, log = options.Settings, options.Clock, options.Log
+    let settings, clock = options.Settings, options.Clock
+    let log = Logs.logger Logs.Engine options.Logs
     let mutable running = settings
 
     let now () =
@@ -304,6 +305,9 @@ type Engine
                 if batch.Deltas[i].Inserted then
                     deltas <- deltas + 1
 
+            for gap in batch.Gaps do
+                Log.gap log gap
+
             for rejection in batch.Rejections do
                 Log.quarantined log rejection.Source rejection.Reason
                 meters.Add(Count.quarantined, "")
@@ -331,7 +335,7 @@ type Engine
             settings.Store.GroupRows,
             clock,
             meters,
-            log,
+            Logs.logger Logs.Store options.Logs,
             {
                 StoreFailed = fun _ -> hear (Signal.Pause Cause.StoreFailed)
                 StoreRecovered = fun () -> hear (Signal.Resume Cause.StoreFailed)
@@ -1025,7 +1029,16 @@ type Engine
                     }
 
                     let made =
-                        Live(exchange, part, how, events, pool, clock, metersOf (string exchange), log)
+                        Live(
+                            exchange,
+                            part,
+                            how,
+                            events,
+                            pool,
+                            clock,
+                            metersOf (string exchange),
+                            Logs.logger Logs.Live options.Logs
+                        )
 
                     live.Value <- ValueSome made
                     lives[exchange] <- made
@@ -1286,7 +1299,7 @@ type Engine
             ]
         )
 
-    let alerting = Alerting.start settings.Alerts pulse clock meters log
+    let alerting = Alerting.start settings.Alerts pulse clock meters options.Logs
 
     do
         meters.Watch(
@@ -1389,7 +1402,8 @@ type Engine
                     match Setup.transport settings collector with
                     | Error message -> invalidArg (nameof options) $"{settings.Exchange}: {message}"
                     | Ok how ->
-                        let transport = new Transport(how, options.Clock, meters, options.Log)
+                        let log = Logs.logger Logs.Requests options.Logs
+                        let transport = new Transport(how, options.Clock, meters, log)
 
                         {
                             Settings = settings
@@ -1401,7 +1415,7 @@ type Engine
                                     Setup.rules options.Settings.Validation,
                                     pool,
                                     meters,
-                                    options.Log
+                                    log
                                 )
                             Transport = transport
                             Universe = Universe.empty

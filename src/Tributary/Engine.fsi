@@ -35,7 +35,8 @@ type EngineOptions = {
     /// Opened for writing by the caller; closed by `StopAsync`.
     Store: Store
     Clock: TimeProvider
-    Log: ILogger
+    /// Where log lines go; `Logs.none` for nowhere.
+    Logs: ILoggerFactory
     /// The collector of an exchange under its settings; those of the registry unless told otherwise.
     Collector: CollectorSettings -> Collector
     /// A file to which a line is appended after each commit, for each job that got further: JSON with `job`, `watermark`, `rows`.
@@ -46,7 +47,7 @@ type EngineOptions = {
 
     /// Without a progress log, and nobody hears of polls.
     static member Create:
-        settings: Settings * store: Store * clock: TimeProvider * log: ILogger -> EngineOptions
+        settings: Settings * store: Store * clock: TimeProvider * logs: ILoggerFactory -> EngineOptions
 
     /// The same with one collector, whatever the settings call it.
     member Collecting: collector: Collector -> EngineOptions

@@ -299,8 +299,8 @@ type internal Live
     let announced = HashSet<int>()
     let resolved = HashSet<int>()
     let markets = Dictionary<string, Market>()
-    // The names of outcomes, by their tokens.
-    let outcomes = Dictionary<int, Name>()
+    // Of which market a token is, and the name of its outcome.
+    let outcomes = Dictionary<int, struct (string * Name)>()
     let waited, age = Durations(), Durations()
     let mutable earliest = TimeSpan.MaxValue
     let mutable lateness = Lateness.None
@@ -346,12 +346,22 @@ type internal Live
             else
                 i <- i + 1
 
+    /// The exchange was asked for these tokens on this connection.
+    let subscribed number (tokens: TokenId list) at =
+        let marketOf (token: TokenId) =
+            match outcomes.TryGetValue (pool.Names.Intern(string token)).Key with
+            | true, struct (market, _) -> market
+            | _ -> ""
+
+        Log.subscribed log (string exchange) number marketOf tokens
+        depth.Subscribed(number, tokens, at)
+
     /// Asks for tokens on a connection, now or with its first frame.
     let subscribe number (tokens: TokenId list) at =
         match wires.TryGetValue number with
         | true, wire when wire.IsOpen ->
             wire.Send(part.Subscribe tokens)
-            depth.Subscribed(number, tokens, at)
+            subscribed number tokens at
         | true, wire ->
             // It is being made: what its first frame lacks follows.
             let late = tokens |> List.filter (fun token -> not (List.contains token wire.First))
@@ -385,7 +395,7 @@ type internal Live
                     | true, wire when wire.IsOpen ->
                         wire.Send(part.Unsubscribe [ token ])
                         wire.Send(part.Subscribe [ token ])
-                        depth.Subscribed(connection, [ token ], at)
+                        subscribed connection [ token ] at
                     | _ -> ()
                 | DepthOrder.Move token ->
                     meters.Add(Count.moved, "")
@@ -408,11 +418,11 @@ type internal Live
             failures.Remove number |> ignore
             Log.connected log (string exchange) number wire.First.Length
             meters.Add(Count.connects, "")
-            depth.Subscribed(number, wire.First, at)
+            subscribed number wire.First at
             let rest = Shards.tokens number shards |> List.except wire.First
 
             if not rest.IsEmpty then
-                depth.Subscribed(number, rest, at)
+                subscribed number rest at
         | _ -> ()
 
     let closed number cause (detail: string) (at: Instant) =
@@ -468,7 +478,7 @@ type internal Live
                     Token = event.Token
                     Outcome =
                         match outcomes.TryGetValue event.Token.Key with
-                        | true, name -> name
+                        | true, struct (_, name) -> name
                         | _ -> { Key = 0 }
                     Side = event.Side
                     Source = Source.Stream
@@ -690,7 +700,8 @@ type internal Live
                 for outcome in market.Outcomes do
                     outcome.Token
                     |> ValueOption.iter (fun token ->
-                        outcomes[(pool.Names.Intern(string token)).Key] <- pool.Names.Intern outcome.Name)
+                        outcomes[(pool.Names.Intern(string token)).Key] <-
+                            struct (string market.Market, pool.Names.Intern outcome.Name))
 
                 depth.Follow(market, options.ModeOf market)
 

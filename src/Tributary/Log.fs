@@ -89,6 +89,25 @@ let connected (log: ILogger) (exchange: string) (connection: int) (tokens: int) 
         tokens
     )
 
+/// One line for each token that a connection carries from now on: with it the lines of a connection and those of a market are found from
+/// each other.
+let subscribed
+    (log: ILogger)
+    (exchange: string)
+    (connection: int)
+    (market: TokenId -> string)
+    (tokens: TokenId list)
+    =
+    if log.IsEnabled LogLevel.Debug then
+        for token in tokens do
+            log.LogDebug(
+                "{Exchange}: connection {Connection} carries {Market} {Token}",
+                exchange,
+                connection,
+                market token,
+                string token
+            )
+
 let disconnected (log: ILogger) (exchange: string) (connection: int) (detail: string) =
     log.LogWarning(
         "{Exchange}: connection {Connection} is lost ({Detail}); another one follows",
@@ -128,8 +147,36 @@ let earlierUnread (log: ILogger) (detail: string) =
 let gapOpened (log: ILogger) (stream: string) (count: int) (cause: string) =
     log.LogWarning("Gap: {Stream} of {Count} flows, cause {Cause}", stream, count, cause)
 
-let gapsClosed (log: ILogger) (stream: string) (count: int) =
-    log.LogInformation("Gap closed: {Stream} of {Count} flows", stream, count)
+/// A gap of one market, as it was stored: what `market_gaps` has.
+let gap (log: ILogger) (gap: Gap) =
+    if log.IsEnabled LogLevel.Debug then
+        let token =
+            match gap.Token with
+            | ValueSome token -> string token
+            | ValueNone -> ""
+
+        match gap.Until with
+        | ValueNone ->
+            log.LogDebug(
+                "{Exchange}: gap of {Stream} of {Market} {Token} since {Since}, cause {Cause}",
+                string gap.Exchange,
+                string gap.Stream,
+                string gap.Market,
+                token,
+                string gap.Since,
+                string gap.Cause
+            )
+        | ValueSome until ->
+            log.LogDebug(
+                "{Exchange}: the gap of {Stream} of {Market} {Token} from {Since} on, cause {Cause}, ended at {Until}",
+                string gap.Exchange,
+                string gap.Stream,
+                string gap.Market,
+                token,
+                string gap.Since,
+                string gap.Cause,
+                string until
+            )
 
 let quarantined (log: ILogger) (source: string) (reason: string) =
     let shown =

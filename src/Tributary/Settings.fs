@@ -566,6 +566,8 @@ type Settings = {
     Collector: string
     /// What is too unimportant to be logged is left out. Default info.
     LogLevel: string
+    /// The levels of modules that have one of their own; the others have `log_level`. Default none.
+    LogLevels: Map<string, string>
     /// Default `Text`.
     LogFormat: LogFormat
     Store: StoreSettings
@@ -699,6 +701,7 @@ module Settings =
     let defaults (known: KnownExchange list) : Settings = {
         Collector = "main"
         LogLevel = "info"
+        LogLevels = Map.empty
         LogFormat = LogFormat.Text
         Store = {
             Kind = "sqlite"
@@ -1093,6 +1096,19 @@ module Settings =
     let private schema (current: Settings) (at: Yaml.Section) : Settings = {
         Collector = at.Read("collector", name, current.Collector)
         LogLevel = at.Read("log_level", Yaml.choice levels, current.LogLevel)
+        LogLevels =
+            at.Within(
+                "log_levels",
+                fun section ->
+                    Map.ofList [
+                        for name in Logs.modules do
+                            match
+                                section.TryRead(name, Yaml.choice levels, Map.tryFind name current.LogLevels)
+                            with
+                            | Some level -> name, level
+                            | None -> ()
+                    ]
+            )
         LogFormat =
             at.Read(
                 "log_format",

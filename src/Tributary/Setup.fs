@@ -141,11 +141,11 @@ let hasWork (settings: Settings) =
         collector.Enabled
         && (collector.Discovery.Enabled || collector.Markets |> List.exists _.Enabled))
 
-let private opening (settings: Settings) clock log : Registry.Opening = {
+let private opening (settings: Settings) clock logs : Registry.Opening = {
     Settings = settings.Store
     Collector = settings.Collector
     Clock = clock
-    Log = log
+    Log = Logs.logger Logs.Store logs
 }
 
 let private kindOf (settings: Settings) =
@@ -154,15 +154,12 @@ let private kindOf (settings: Settings) =
     | None -> invalidArg (nameof settings) $"there is no store of kind '{settings.Store.Kind}'"
 
 /// The store that the settings name, open for writing.
-let openStore (settings: Settings) (clock: TimeProvider) (log: ILogger) : Result<Store, OpenFault> =
-    (kindOf settings).ToWrite(opening settings clock log)
+let openStore (settings: Settings) (clock: TimeProvider) (logs: ILoggerFactory) : Result<Store, OpenFault> =
+    (kindOf settings).ToWrite(opening settings clock logs)
 
 /// The store that the settings name, open for reading, also while a collector writes to it.
 let openStoreToRead (settings: Settings) : Result<Store, OpenFault> =
-    (kindOf settings)
-        .ToRead(
-            opening settings TimeProvider.System Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance
-        )
+    (kindOf settings).ToRead(opening settings TimeProvider.System Logs.none)
 
 /// Why rows as old as this would vanish from where they are stored; nothing when they would not.
 let vanishing (since: Instant) (now: Instant) (settings: Settings) : string voption =

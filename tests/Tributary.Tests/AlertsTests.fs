@@ -519,18 +519,6 @@ let ``the same pulses give the same notices`` (quiets: byte list) =
 
 // ---- the sinks
 
-/// What is logged, in words.
-type private Words() =
-    let words = ConcurrentQueue<string>()
-    member _.All = String.Join("\n", words)
-
-    interface ILogger with
-        member _.BeginScope _ = null
-        member _.IsEnabled _ = true
-
-        member _.Log(level, _, state, error, format) =
-            words.Enqueue $"{level} {format.Invoke(state, error)}"
-
 let private usual = (Settings.defaults []).Alerts
 
 /// Settings as a file of configuration gives them.
@@ -557,12 +545,12 @@ let private hang (context: HttpContext) : Task =
     Task.Delay(Timeout.Infinite, context.RequestAborted).ContinueWith(ignore: Task -> unit)
 
 let private sendTest settings = task {
-    let words = Words()
+    let words = new Words()
 
     let! told =
         Alerting.test settings "main" TimeProvider.System words CancellationToken.None
 
-    return Map.ofList told, words.All
+    return Map.ofList told, words.Text
 }
 
 let private bodies (heard: ConcurrentQueue<string>) = [
@@ -807,7 +795,7 @@ let ``a store that fails and recovers is told twice, to the log and to the webho
     =
     serving [ status 200 ] (fun server heard -> task {
         let clock, isFailing, pulse = failing ()
-        let words, meters = Words(), new Meters()
+        let words, meters = new Words(), new Meters()
         let alerting = Alerting.start (posting server "slack") pulse clock meters words
 
         // The time that a webhook has is the clock's, too: it stands while a notice is on its way.
@@ -835,10 +823,10 @@ let ``a store that fails and recovers is told twice, to the log and to the webho
             Assert.That(last, Does.Contain "[main] resolved after 17 min: store_failed: ")
         | others -> Assert.Fail $"%A{others}"
 
-        let lines = words.All.Split '\n'
+        let lines = words.Text.Split '\n'
         equal 2 lines.Length
-        Assert.That(lines[0], Does.StartWith "Warning Alert store_failed: firing: ")
-        Assert.That(lines[1], Does.StartWith "Information Alert store_failed: resolved after ")
+        Assert.That(lines[0], Does.StartWith "Warning: Alert store_failed: firing: ")
+        Assert.That(lines[1], Does.StartWith "Information: Alert store_failed: resolved after ")
         equal 0 clock.Waiting
     })
 
@@ -846,7 +834,7 @@ let ``a store that fails and recovers is told twice, to the log and to the webho
 let ``a webhook that hangs delays neither the looks nor the log, and what it never took is counted`` () =
     serving [ hang ] (fun server _ -> task {
         let clock, isFailing, pulse = failing ()
-        let words, meters = Words(), new Meters()
+        let words, meters = new Words(), new Meters()
         let alerting = Alerting.start (posting server "json") pulse clock meters words
 
         for _ in 1..4 do
@@ -865,13 +853,13 @@ let ``a webhook that hangs delays neither the looks nor the log, and what it nev
 
         do! ending
         equal 8L (count meters Count.noticesFailed + count meters Count.noticesDropped)
-        Assert.That(words.All, Does.Not.Contain "keykeykey")
+        Assert.That(words.Text, Does.Not.Contain "keykeykey")
     })
 
 [<Test>]
 let ``a pulse that throws is logged, and the next one counts`` () = task {
     let clock, isFailing, pulse = failing ()
-    let words = Words()
+    let words = new Words()
     let mutable throws = true
 
     let pulse () =
@@ -886,8 +874,8 @@ let ``a pulse that throws is logged, and the next one counts`` () = task {
     isFailing.Value <- true
     clock.Advance(s 60.0)
     do! (alerting :> IAsyncDisposable).DisposeAsync()
-    Assert.That(words.All, Does.Contain "no pulse")
-    Assert.That(words.All, Does.Contain "firing: store_failed")
+    Assert.That(words.Text, Does.Contain "no pulse")
+    Assert.That(words.Text, Does.Contain "firing: store_failed")
 }
 
 [<Test>]
@@ -900,7 +888,7 @@ let ``alerts that are off never look`` () = task {
     }
 
     let alerting =
-        Alerting.start off (fun () -> failwith "looked") clock (new Meters()) (Words())
+        Alerting.start off (fun () -> failwith "looked") clock (new Meters()) (new Words())
 
     clock.Advance(TimeSpan.FromDays 1.0)
     do! (alerting :> IAsyncDisposable).DisposeAsync()

@@ -46,7 +46,7 @@ let private backfill (simulator: Simulator) store order =
         Validation.defaults
         store
         TimeProvider.System
-        NullLogger.Instance
+        Logs.none
         order
         silent
         CancellationToken.None

@@ -27,7 +27,7 @@ let private backfill (slug: string option) (store: Store) = task {
         )
 
     use _ = simulator
-    let clock, log = TimeProvider.System, NullLogger.Instance
+    let clock, log = TimeProvider.System, Logs.none
     let settings = Settings.defaults Setup.known |> Setup.askingAt simulator.Address
 
     let discovering = {

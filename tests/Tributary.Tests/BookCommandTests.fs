@@ -8,6 +8,7 @@ open System.Text.Json
 open System.Threading
 open System.Threading.Tasks
 open Microsoft.Extensions.Logging.Abstractions
+open Microsoft.Extensions.Logging
 open NUnit.Framework
 open Tributary
 open Tributary.Cli
@@ -19,16 +20,7 @@ let private sound (result: Result<'t, OpenFault>) =
     | Ok value -> value
     | Error fault -> failwith (string fault)
 
-/// Runs the program; its exit code and what it printed.
-let private tributary arguments = task {
-    use running = KillTests.launch (KillTests.program "Tributary.Cli" :: arguments)
-    let output = running.StandardOutput.ReadToEndAsync()
-    let errors = running.StandardError.ReadToEndAsync()
-    do! running.WaitForExitAsync()
-    let! output = output
-    let! errors = errors
-    return struct (running.ExitCode, output, errors)
-}
+let private tributary = KillTests.tributary []
 
 /// Records everything that an exchange has for some seconds, and hands over the file and the moment of the stop.
 let private recorded
@@ -55,7 +47,7 @@ let private recorded
 
     let store = sound (Sqlite.openForWriting path "main" Synchronous.Normal)
 
-    let words = EngineTests.Words()
+    let words = new Words(LogLevel.Information)
 
     let! engine =
         Engine.StartAsync(
@@ -253,7 +245,7 @@ let ``tap shows what was asked for, and ends by itself`` () : Task = task {
                     Discovery.Enabled = true
             }
             TimeProvider.System
-            NullLogger.Instance
+            Logs.none
             CancellationToken.None
 
     let slug =

@@ -158,26 +158,7 @@ let ``answers that are rounded to the second tell the skew together`` () =
 
 // ---- looking
 
-let private tributary (environment: (string * string) list) (arguments: string list) = task {
-    let info =
-        Diagnostics.ProcessStartInfo(
-            "dotnet",
-            KillTests.program "Tributary.Cli" :: arguments,
-            RedirectStandardError = true,
-            RedirectStandardOutput = true
-        )
-
-    for name, value in environment do
-        info.Environment[name] <- value
-
-    use running = Diagnostics.Process.Start info |> Option.ofObj |> Option.get
-    let output = running.StandardOutput.ReadToEndAsync()
-    let errors = running.StandardError.ReadToEndAsync()
-    do! running.WaitForExitAsync()
-    let! output = output
-    let! errors = errors
-    return struct (running.ExitCode, output, errors)
-}
+let private tributary = KillTests.tributary
 
 let private temporary (test: string -> Task<unit>) : Task = task {
     let folder = Directory.CreateTempSubdirectory("tributary-doctor-").FullName

@@ -19,22 +19,6 @@ open Tributary.Stores
 
 let internal ms (count: int) = TimeSpan.FromMilliseconds(float count)
 
-/// Errors and warnings, in words.
-type internal Words() =
-    let words = ConcurrentQueue<string>()
-    member _.All = List.ofSeq words
-
-    member this.With(text: string) =
-        this.All |> List.filter _.Contains(text)
-
-    interface ILogger with
-        member _.BeginScope _ = null
-        member _.IsEnabled level = level >= LogLevel.Information
-
-        member this.Log(level, _, state, error, format) =
-            if (this :> ILogger).IsEnabled level then
-                words.Enqueue(format.Invoke(state, error))
-
 let private exchange = {
     SimulatorOptions.Default with
         Markets = 6
@@ -54,7 +38,7 @@ type internal Bench(options: SimulatorOptions) =
     let folder = Directory.CreateTempSubdirectory("tributary-").FullName
     let simulator = Simulator.StartAsync(options, CancellationToken.None).Result
     let polls = ConcurrentQueue<Polled>()
-    let words = Words()
+    let words = new Words(LogLevel.Information)
 
     member _.Path = Path.Combine(folder, "store.db")
     member _.Simulator = simulator
@@ -113,7 +97,7 @@ type internal Bench(options: SimulatorOptions) =
                 }
                 Store = store
                 Clock = TimeProvider.System
-                Log = words
+                Logs = words
                 Collector = Setup.collector
                 ProgressLog = None
                 Polled = polls.Enqueue

@@ -184,7 +184,7 @@ let ``a port that is taken stops nothing`` () : Task = task {
             },
             Shown.ofEngine engine,
             None,
-            NullLogger.Instance,
+            Logs.none,
             CancellationToken.None
         )
 

@@ -7,6 +7,7 @@ open System.Collections.Generic
 open System.Diagnostics
 open System.IO
 open System.Text.Json
+open System.Threading
 open System.Threading.Tasks
 open NUnit.Framework
 open Tributary
@@ -34,6 +35,39 @@ let launch (commandLine: string list) =
         ProcessStartInfo("dotnet", commandLine, RedirectStandardError = true, RedirectStandardOutput = true)
 
     Process.Start info |> Option.ofObj |> Option.get
+
+/// Runs `tributary` with more in its environment, and kills it if it does not end in time: its exit code, and what it printed on standard
+/// output and standard error.
+let tributaryFor (limit: TimeSpan) (environment: (string * string) list) (arguments: string list) = task {
+    let info =
+        ProcessStartInfo(
+            "dotnet",
+            program "Tributary.Cli" :: arguments,
+            RedirectStandardError = true,
+            RedirectStandardOutput = true
+        )
+
+    for name, value in environment do
+        info.Environment[name] <- value
+
+    use running = Process.Start info |> Option.ofObj |> Option.get
+    let output = running.StandardOutput.ReadToEndAsync()
+    let errors = running.StandardError.ReadToEndAsync()
+    use patience = new CancellationTokenSource(limit)
+
+    try
+        do! running.WaitForExitAsync patience.Token
+    with :? OperationCanceledException ->
+        running.Kill()
+        do! running.WaitForExitAsync()
+
+    let! output = output
+    let! errors = errors
+    return struct (running.ExitCode, output, errors)
+}
+
+let tributary environment arguments =
+    tributaryFor (TimeSpan.FromMinutes 5.0) environment arguments
 
 let private config =
     """

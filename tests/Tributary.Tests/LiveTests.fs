@@ -430,7 +430,7 @@ let ``markets of new windows are followed before they open, and when they resolv
                             Discovery.Enabled = true
                     }
                     TimeProvider.System
-                    NullLogger.Instance
+                    Logs.none
                     System.Threading.CancellationToken.None
 
             let slug = (fst (good found).Choices.Head).Slug

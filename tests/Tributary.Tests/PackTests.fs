@@ -288,12 +288,12 @@ let settings =
     |> Setup.storingAt "script.db"
 
 let collect () = task {{
-    match Setup.openStore settings TimeProvider.System NullLogger.Instance with
+    match Setup.openStore settings TimeProvider.System Logs.none with
     | Error fault -> return failwithf "%%A" fault
     | Ok store ->
         let! engine =
             Engine.StartAsync(
-                EngineOptions.Create(settings, store, TimeProvider.System, NullLogger.Instance),
+                EngineOptions.Create(settings, store, TimeProvider.System, Logs.none),
                 CancellationToken.None
             )
 

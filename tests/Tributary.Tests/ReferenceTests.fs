@@ -119,6 +119,7 @@ let private means (path: string list) =
 
     match path with
     | [ "collectors"; name ] -> $"How {name} is collected."
+    | [ "log_levels"; name ] -> summary ("P:" + (Logs.category name).Replace("Tributary.", "Tributary.Logs."))
     | [ "collectors"; name; "rate_limits"; limit ] ->
         (exchange name).Limits
         |> List.find (fun one -> one.Name = limit)

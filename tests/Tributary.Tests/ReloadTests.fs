@@ -108,7 +108,7 @@ let internal slugsOf (bench: Bench) = task {
             }
     }
 
-    match! Ask.markets everything TimeProvider.System NullLogger.Instance CancellationToken.None with
+    match! Ask.markets everything TimeProvider.System Logs.none CancellationToken.None with
     | Error message -> return failwith message
     | Ok choices -> return choices.Choices |> List.map (fun (market, _) -> market.Slug) |> List.sort
 }

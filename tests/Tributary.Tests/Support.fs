@@ -12,6 +12,7 @@ open System.Threading.Tasks
 open Microsoft.AspNetCore.Builder
 open Microsoft.AspNetCore.Hosting
 open Microsoft.AspNetCore.Http
+open Microsoft.Extensions.Logging
 open NUnit.Framework
 open Tributary
 
@@ -29,6 +30,34 @@ let fixtures = Path.Combine(root, "tests", "Tributary.Tests", "fixtures")
 
 let utf8 (text: string) = Encoding.UTF8.GetBytes text
 let memory (text: string) = ReadOnlyMemory(utf8 text)
+
+/// What is logged, in words: `Warning: the message`, with the stack of an exception. A logger, and the factory of all of them.
+type internal Words(least: LogLevel) =
+    let words = ConcurrentQueue<string>()
+    new() = new Words(LogLevel.Trace)
+    member _.All = List.ofSeq words
+    member _.Text = String.Join("\n", words)
+
+    member this.With(text: string) =
+        this.All |> List.filter _.Contains(text)
+
+    interface ILogger with
+        member _.BeginScope _ = null
+        member _.IsEnabled level = level >= least
+
+        member this.Log(level, _, state, error, format) =
+            if level >= least then
+                let detail =
+                    match error with
+                    | null -> ""
+                    | error -> $" {error}"
+
+                words.Enqueue $"{level}: {format.Invoke(state, error)}{detail}"
+
+    interface ILoggerFactory with
+        member _.AddProvider _ = ()
+        member this.CreateLogger _ = this
+        member _.Dispose() = ()
 
 let equal (expected: 't) (actual: 't) =
     if actual <> expected then

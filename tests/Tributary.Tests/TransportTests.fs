@@ -41,18 +41,6 @@ let private ok = json 200 "[1]"
 let private throttled header text =
     write 429 "application/json" [ "Retry-After", header ] (utf8 text)
 
-/// What is logged, in words.
-type private Words() =
-    let words = ConcurrentQueue<string>()
-    member _.All = String.Join("\n", words)
-
-    interface ILogger with
-        member _.BeginScope _ = null
-        member _.IsEnabled _ = true
-
-        member _.Log(_, _, state, error, format) =
-            words.Enqueue(format.Invoke(state, error))
-
 let private options (root: Uri) : TransportOptions = {
     Hosts = Map.ofList [ "data_url", root ]
     RateLimits = Map.empty
@@ -86,7 +74,7 @@ let private askWith options = task {
     let clock = Clock()
     let began = clock.GetUtcNow()
     let meters = new Meters()
-    use transport = new Transport(options, clock, meters, Words())
+    use transport = new Transport(options, clock, meters, new Words())
     let asked = transport.Ask(request "/trades", text, CancellationToken.None)
 
     while not asked.IsCompleted do
@@ -346,7 +334,7 @@ let ``a request that is cancelled throws`` () =
         use cancel = new CancellationTokenSource(100)
 
         use transport =
-            new Transport(options root, TimeProvider.System, new Meters(), Words())
+            new Transport(options root, TimeProvider.System, new Meters(), new Words())
 
         let asked = transport.Ask(request "/trades", text, cancel.Token)
         let! _ = Task.WhenAny(asked :> Task, Task.Delay 5000)
@@ -357,7 +345,7 @@ let ``a request that is cancelled throws`` () =
 let ``a body makes it a POST, below the base address`` () =
     serving [ ok ] (fun root heard -> task {
         use transport =
-            new Transport(options (Uri(root, "clob/")), TimeProvider.System, new Meters(), Words())
+            new Transport(options (Uri(root, "clob/")), TimeProvider.System, new Meters(), new Words())
 
         let! _ =
             transport.Ask(
@@ -400,7 +388,7 @@ let ``a proxy is asked with its password, which nobody reads`` () : Task = task 
     }
 
     let refusing = refuse ()
-    let words = Words()
+    let words = new Words()
 
     let options = {
         options (Uri "https://exchange.invalid/") with
@@ -411,7 +399,7 @@ let ``a proxy is asked with its password, which nobody reads`` () : Task = task 
     use transport = new Transport(options, TimeProvider.System, new Meters(), words)
     let! answer = transport.Ask(request "/trades", text, CancellationToken.None)
     do! refusing.WaitAsync(TimeSpan.FromSeconds 5.0)
-    let told = Fault.explain (faultOf answer) + words.All
+    let told = Fault.explain (faultOf answer) + words.Text
     isTrue (String.Join("", heard).Contains(Convert.ToBase64String(utf8 "someone:s@cret")))
     isTrue (not (told.Contains "s%40cret") && not (told.Contains "s@cret"))
 }
@@ -442,7 +430,8 @@ let ``requests of all jobs share the limits of their endpoint`` () =
                 Window = TimeSpan.FromMilliseconds 500.0
         }
 
-        use transport = new Transport(options, TimeProvider.System, new Meters(), Words())
+        use transport =
+            new Transport(options, TimeProvider.System, new Meters(), new Words())
 
         let! _ =
             Task.WhenAll [

@@ -25,26 +25,6 @@ open Tributary.Tests
 open Tributary.Tests.Stores.Vocabulary
 open Tributary.Tests.Stores.QuestDbSupport
 
-/// Log lines.
-type private Lines() =
-    let lines = ConcurrentQueue<string>()
-    member _.All = List.ofSeq lines
-
-    member this.With(text: string) =
-        this.All |> List.filter _.Contains(text)
-
-    interface ILogger with
-        member _.BeginScope _ = null
-        member _.IsEnabled _ = true
-
-        member _.Log(level, _, state, error, format) =
-            let detail =
-                match error with
-                | null -> ""
-                | error -> $" {error}"
-
-            lines.Enqueue $"{level}: {format.Invoke(state, error)}{detail}"
-
 /// A server, an outbox in a folder, and the store over both.
 type private Bench(change: FakeQuestDbOptions -> FakeQuestDbOptions) =
     let folder = temporaryFolder ()
@@ -59,7 +39,7 @@ type private Bench(change: FakeQuestDbOptions -> FakeQuestDbOptions) =
             }))
             .Result
 
-    let lines = Lines()
+    let lines = new Words()
     member _.Folder = folder
     member _.Server = server
     member _.Fake = server.Fake.Value
