@@ -175,8 +175,8 @@ let killBackfill arguments =
 
     kills "BackfillKillTests" "20" arguments
 
-/// What collecting 200 markets at real speed costs the collecting process.
-let load arguments =
+/// A benchmark that runs the program beside itself.
+let private benchBeside name arguments =
     restore ()
 
     dotnet [
@@ -189,23 +189,16 @@ let load arguments =
         "quiet"
     ]
 
-    bench ("load" :: arguments)
+    // As the program is set: see its runtimeconfig.template.json.
+    for setting, value in
+        [
+            "GCgen0MaxBudget", "1000000"
+            "TC_QuickJit", "0"
+            "TC_CallCountingDelayMs", "0"
+        ] do
+        Environment.SetEnvironmentVariable("DOTNET_" + setting, value)
 
-/// Live books at 10,000 messages a second for ten minutes, through to the disk.
-let soak arguments =
-    restore ()
-
-    dotnet [
-        "build"
-        project "Tributary.Cli"
-        "-c"
-        configuration
-        "--nologo"
-        "-v"
-        "quiet"
-    ]
-
-    bench ("soak" :: arguments)
+    bench (name :: arguments)
 
 /// Live books against everything that the exchange can do wrong, in simulated time: a hundred seeds of ten thousand messages, or as told.
 let chaos arguments =
@@ -465,10 +458,15 @@ let targets = [
     "collect from the simulated exchange and account for everything; arguments go to tributary demo",
     demo
     "bench", "the benchmarks: both sides of every pair in one run", bench
-    "load", "processor time and memory of collecting 200 markets at real speed; --seconds N", load
+    "load",
+    "processor time and memory of collecting 200 markets at real speed; --seconds N",
+    benchBeside "load"
     "soak",
-    "live books at 10,000 messages a second for ten minutes; --messages N, --seconds N, --burst N",
-    soak
+    "live books at 10,000 messages a second for ten minutes, through to the disk; --messages N, --seconds N, --burst N",
+    benchBeside "soak"
+    "metrics",
+    "what measuring costs at 10,000 messages a second, with it and without in turns, and /metrics of 2,000 markets; --rounds N",
+    benchBeside "metrics"
     "plan",
     "time and memory of planning 46,000 markets over connections; --markets N",
     (fun arguments -> bench ("plan" :: arguments))

@@ -34,10 +34,13 @@ type Durations() =
 
     member _.Count = total
 
-    member _.Add(duration: TimeSpan) =
+    /// So many of this length.
+    member _.Add(duration: TimeSpan, times: int64) =
         let bucket = bucketOf (duration.Ticks / 10L)
-        counts[bucket] <- counts[bucket] + 1L
-        total <- total + 1L
+        counts[bucket] <- counts[bucket] + times
+        total <- total + times
+
+    member this.Add(duration: TimeSpan) = this.Add(duration, 1L)
 
     /// The duration that this share (0 to 1) does not exceed; zero when there are none.
     member _.Quantile(share: float) : TimeSpan =

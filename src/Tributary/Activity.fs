@@ -70,14 +70,21 @@ type internal Activity() =
                 if row.Inserted then
                     market.Books <- market.Books + 1L
 
+            // Changes of one market follow each other: the last of them tells.
+            let mutable inserted = 0L
+
             for i in 0 .. batch.Deltas.Count - 1 do
                 let row = &batch.Deltas[i]
-                let market = find row.Market
-                market.LastBook <- ValueSome row.Received
-                market.Verdict <- ValueSome row.Verdict
 
                 if row.Inserted then
-                    market.Deltas <- market.Deltas + 1L
+                    inserted <- inserted + 1L
+
+                if i + 1 = batch.Deltas.Count || batch.Deltas[i + 1].Market.Key <> row.Market.Key then
+                    let market = find row.Market
+                    market.LastBook <- ValueSome row.Received
+                    market.Verdict <- ValueSome row.Verdict
+                    market.Deltas <- market.Deltas + inserted
+                    inserted <- 0L
 
     member _.TryFind(market: Name) : MarketActivity voption =
         match markets.TryGetValue market.Key with

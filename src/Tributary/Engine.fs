@@ -287,8 +287,16 @@ type Engine
             let mutable trades, books, deltas = 0, 0, 0
             let meters = metersOf batch.Exchange
 
-            for i in 0 .. batch.Deltas.Count - 1 do
-                untilDurable.Add(at - batch.Deltas[i].Received)
+            // Changes of one message arrived together.
+            let mutable first = 0
+
+            for i in 1 .. batch.Deltas.Count do
+                if
+                    i = batch.Deltas.Count
+                    || batch.Deltas[i].Received.Micros <> batch.Deltas[first].Received.Micros
+                then
+                    untilDurable.Add(at - batch.Deltas[first].Received, int64 (i - first))
+                    first <- i
 
             sieve.Acknowledge batch
             hearFills batch

@@ -512,6 +512,16 @@ type internal Live
                 | Error _ -> ()
             | _ -> ()
 
+    /// So many changes came so long after they happened.
+    let arrivedAfter (late: TimeSpan) (changes: int64) =
+        if changes > 0L then
+            age.Add(late, changes)
+            aged.Add(late, changes)
+
+            // As numbers: comparing durations would box them.
+            if late.Ticks < earliest.Ticks then
+                earliest <- late
+
     let hear (arrival: inref<Arrival>) (buffer: byte[]) =
         frame.Clear()
         part.Decode (ReadOnlyMemory(buffer, 0, arrival.Length)) arrival.Received frame
@@ -525,17 +535,21 @@ type internal Live
         heard.Add(int64 frame.Events.Count)
         waited.Add(clock.GetElapsedTime arrival.Stamp)
 
+        // Changes of one moment, which come together, are counted together.
+        let mutable changes, moment = 0L, arrival.Received
+
         for i in 0 .. frame.Events.Count - 1 do
-            let at = frame.Events[i].At
+            let event = &frame.Events[i]
 
-            if frame.Events[i].Kind = StreamKind.Change then
-                let late = arrival.Received - at
-                age.Add late
-                aged.Add late
+            if event.Kind = StreamKind.Change then
+                if event.At.Micros <> moment.Micros then
+                    arrivedAfter (arrival.Received - moment) changes
+                    moment <- event.At
+                    changes <- 0L
 
-                // As numbers: comparing durations would box them.
-                if late.Ticks < earliest.Ticks then
-                    earliest <- late
+                changes <- changes + 1L
+
+        arrivedAfter (arrival.Received - moment) changes
 
     /// What was counted since the last time.
     let count () =

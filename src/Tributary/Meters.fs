@@ -290,6 +290,15 @@ type internal Instruments() =
     interface IDisposable with
         member _.Dispose() = meter.Dispose()
 
+/// Whether anything is counted and timed: it always is, but in the benchmark that tells what that costs.
+[<AbstractClass; Sealed>]
+type internal Metering private () =
+    static let mutable isOff = false
+
+    static member IsOff
+        with get () = isOff
+        and set value = isOff <- value
+
 /// A counter under its labels: for paths that count often.
 [<Sealed>]
 type internal Counting(measure: Measure, labels: string, instrument: Counter<int64>) =
@@ -300,10 +309,11 @@ type internal Counting(measure: Measure, labels: string, instrument: Counter<int
     member _.Count = Volatile.Read &count
 
     member _.Add(amount: int64) =
-        Interlocked.Add(&count, amount) |> ignore
+        if not Metering.IsOff then
+            Interlocked.Add(&count, amount) |> ignore
 
-        if instrument.Enabled then
-            instrument.Add(amount, tags)
+            if instrument.Enabled then
+                instrument.Add(amount, tags)
 
 /// A histogram under its labels: for paths that measure often.
 [<Sealed>]
@@ -335,7 +345,14 @@ type internal Timing(measure: Measure, labels: string, instrument: Histogram<flo
     member _.Measure = measure
     member _.Labels = labels
 
-    member _.Add(took: TimeSpan) =
+    /// So many took this long.
+    member this.Add(took: TimeSpan, times: int64) =
+        if times > 0L && not Metering.IsOff then
+            this.Count(took, times)
+
+    member this.Add(took: TimeSpan) = this.Add(took, 1L)
+
+    member private _.Count(took: TimeSpan, times: int64) =
         let seconds = max 0.0 took.TotalSeconds
         let mutable bucket = 0
 
@@ -343,13 +360,14 @@ type internal Timing(measure: Measure, labels: string, instrument: Histogram<flo
             bucket <- bucket + 1
 
         Monitor.Enter gate
-        counts[bucket] <- counts[bucket] + 1L
-        sum <- sum + seconds
-        durations.Add took
+        counts[bucket] <- counts[bucket] + times
+        sum <- sum + seconds * float times
+        durations.Add(took, times)
         Monitor.Exit gate
 
         if instrument.Enabled then
-            instrument.Record(seconds, tags)
+            for _ in 1L .. times do
+                instrument.Record(seconds, tags)
 
     member _.Read() : Histogram =
         lock gate (fun () ->
@@ -409,12 +427,14 @@ type Meters private (shared: Shared, prefix: string) =
         )
 
     member this.Add(measure: Measure, labels: string, amount: int64) =
-        if amount <> 0L then
+        if amount <> 0L && not Metering.IsOff then
             this.Counter(measure, labels).Add amount
 
     member this.Add(measure: Measure, labels: string) = this.Add(measure, labels, 1L)
 
-    member this.Add(measure: Measure, labels: string, took: TimeSpan) = this.Timing(measure, labels).Add took
+    member this.Add(measure: Measure, labels: string, took: TimeSpan) =
+        if not Metering.IsOff then
+            this.Timing(measure, labels).Add took
 
     /// A gauge (or a counter that somebody else keeps) is read by this function, whenever somebody looks: its values by their labels.
     member _.Watch(measure: Measure, read: unit -> struct (string * float) list) =

@@ -36,7 +36,7 @@ let private program =
         "src/Tributary.Cli/bin/Release/net10.0/Tributary.Cli.dll"
     )
 
-let private launch (arguments: string list) redirect =
+let internal launch (arguments: string list) redirect =
     ProcessStartInfo("dotnet", program :: arguments, RedirectStandardOutput = redirect)
     |> Process.Start
     |> Option.ofObj
@@ -156,7 +156,7 @@ let private watch (plan: Plan) (after: string -> bool) =
 let private configuration live =
     $"collectors:\n  polymarket:\n    live:\n      enabled: {live}\n    discovery:\n      enabled: true\n"
 
-let private argument name usual (arguments: string list) =
+let internal argument name usual (arguments: string list) =
     match arguments |> List.tryFindIndex ((=) name) with
     | Some at -> int arguments[at + 1]
     | None -> usual

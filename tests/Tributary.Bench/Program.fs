@@ -21,6 +21,7 @@ let main arguments =
     match List.ofArray arguments with
     | "load" :: rest -> LoadBench.run rest
     | "soak" :: rest -> LoadBench.soak rest
+    | "metrics" :: rest -> MetricsBench.run rest
     | "plan" :: rest -> PlanBench.run rest
     | [ "receive"; pace ] -> Receiver.run (float pace)
     | _ ->
