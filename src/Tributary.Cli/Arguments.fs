@@ -107,6 +107,7 @@ type ValidateArguments =
 type TopArguments =
     | [<AltCommandLine "-c"; Unique>] Config of path: string
     | [<Unique>] Url of address: string
+    | [<Unique>] Store of path: string
     | [<Unique>] Every of duration: string
     | [<Unique>] Once
 
@@ -115,7 +116,9 @@ type TopArguments =
             match this with
             | Config _ -> "where http.listen and http.token are; default: config, if it is there."
             | Url _ -> "watch the collector at this address instead, such as http://127.0.0.1:9464."
-            | Every _ -> "ask this often; default 1s."
+            | Store _ ->
+                "what to look into while no collector answers: a SQLite file instead of the configured one."
+            | Every _ -> "ask this often, 100ms to 1h; default 1s. A store is looked into every 5s at most."
             | Once -> "print how it is now, and end."
 
 /// What can be done about alerts.

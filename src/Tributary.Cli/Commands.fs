@@ -255,12 +255,20 @@ let private collect (common: Common) (arguments: ParseResults<StartArguments>) c
                 interrupt.ExitCode
     }
 
+/// Asks the collector that runs for a path of the door that the settings name.
+let private askRunning (settings: Settings) (patience: TimeSpan) (path: string) = task {
+    match Running.doorOf settings.Http with
+    | Error message -> return Error message
+    | Ok door -> return! Running.ask door patience path
+}
+
 /// What these settings would change in the collector that runs: asked at its door.
 let private dryRun (settings: Settings) : Task<int> = task {
-    let! answer = Running.ask settings.Http (TimeSpan.FromSeconds 5.0) "/settings"
+    let! answer = askRunning settings (TimeSpan.FromSeconds 5.0) "/settings"
 
     let running =
         answer
+        |> Result.mapError string
         |> Result.bind (fun text ->
             try
                 match JsonSerializer.Deserialize<Dictionary<string, string>> text with
@@ -527,9 +535,6 @@ let private showStatus
     return Exit.Done
 }
 
-/// The same for `top`, when nobody runs.
-let storedStatus (settings: Settings) : Task<int> = showStatus false settings None None
-
 let status (_: Common) (arguments: ParseResults<StatusArguments>) : Task<int> = task {
     let isNamed =
         arguments.Contains StatusArguments.Store
@@ -549,17 +554,30 @@ let status (_: Common) (arguments: ParseResults<StatusArguments>) : Task<int> = 
     // Whoever names a store wants to know of that one, which is not the one that the configured collector writes to.
     let! answer = task {
         if isNamed then
-            return Error ""
+            return Error(Running.Silence.Away "")
         else
-            return! Running.ask settings.Http (TimeSpan.FromSeconds 1.0) "/status"
+            return! askRunning settings (TimeSpan.FromSeconds 1.0) "/status"
     }
+
+    // Somebody who is there and does not answer as a collector would is worth a word; nobody there is the usual case.
+    let running =
+        answer
+        |> Result.bind (fun text ->
+            Running.parse text
+            |> Result.map (fun running -> running, text)
+            |> Result.mapError Running.Silence.Unanswered)
+
+    match running with
+    | Error(Running.Silence.Unanswered why) ->
+        Console.Error.WriteLine $"tributary: the collector at http.listen does not tell: {why}"
+    | _ -> ()
 
     return!
         showStatus
             (arguments.Contains StatusArguments.Json)
             settings
-            (answer |> Result.bind Running.parse |> Result.toOption)
-            (Result.toOption answer)
+            (running |> Result.map fst |> Result.toOption)
+            (running |> Result.map snd |> Result.toOption)
 }
 
 // ---------------------------------------------------------------------------------------------------------------------------

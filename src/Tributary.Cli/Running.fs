@@ -3,11 +3,13 @@
 module Tributary.Cli.Running
 
 open System
+open System.Net
 open System.Net.Http
 open System.Net.Http.Headers
 open System.Text.Json
 open System.Threading.Tasks
 open Tributary
+open Tributary.Stores
 
 /// A market that is collected.
 type Market = {
@@ -23,8 +25,10 @@ type Market = {
     Gaps: string list
 }
 
-/// What a collector answers about itself: what `/status` says, as far as it is shown.
+/// What a collector answers about itself: what `/status` says, as far as it is shown. Or, when none answers, what its store says of the markets.
 type Collector = {
+    /// It answered; else `Reasons` says why not.
+    IsRunning: bool
     Name: string
     At: DateTimeOffset
     Started: DateTimeOffset
@@ -40,8 +44,8 @@ type Collector = {
     FreeBytes: int64 voption
     Waiting: int64
     Troubles: string list
-    /// The narrowest first.
-    Limits: (string * int64) list
+    /// What is left of which limit, and how much it allows; the one that is used up most first.
+    Limits: (string * int64 * int64) list
     /// Newest first.
     Errors: (DateTimeOffset * string) list
     Markets: Market list
@@ -72,9 +76,17 @@ let parse (text: string) : Result<Collector, string> =
 
         let moment = optional (fun value -> value.GetDateTimeOffset())
         let list name read json = [ for item in (get name json).EnumerateArray() -> read item ]
+
+        /// What an older collector does not tell.
+        let listOrNone name read json =
+            optional id name json
+            |> ValueOption.map (fun items -> [ for item in items.EnumerateArray() -> read item ])
+            |> ValueOption.defaultValue []
+
         let root = document.RootElement
 
         Ok {
+            IsRunning = true
             Name = text "collector" root
             At = (get "at" root).GetDateTimeOffset()
             Started = (get "started" root).GetDateTimeOffset()
@@ -90,10 +102,13 @@ let parse (text: string) : Result<Collector, string> =
             Waiting = number "rows" (get "outbox" root)
             Troubles = list "troubles" (fun item -> clean (item.GetString())) (get "outbox" root)
             Limits =
-                list "limits" (fun item -> text "limit" item, number "left" item) root
-                |> List.sortBy snd
+                listOrNone
+                    "limits"
+                    (fun item -> text "limit" item, number "left" item, number "most" item)
+                    root
+                |> List.sortBy (fun (_, left, most) -> float left / float (max 1L most))
             Errors =
-                list
+                listOrNone
                     "errors"
                     (fun item ->
                         (get "at" item).GetDateTimeOffset(),
@@ -122,12 +137,92 @@ let parse (text: string) : Result<Collector, string> =
     | :? InvalidOperationException
     | :? Collections.Generic.KeyNotFoundException -> Error "its answer is not a collector's"
 
-/// Asks for a path of the door that the settings name; an error says why there is no answer, without the token.
-let ask (settings: HttpSettings) (patience: TimeSpan) (path: string) : Task<Result<string, string>> = task {
-    match settings.Listen, settings.Token |> Option.map Secret.reveal with
-    | None, _ -> return Error "http.listen is off"
-    | _, Some(Error message) -> return Error message
-    | Some listen, token ->
+/// What the store says of the markets, when no collector answers for this reason.
+let ofStore (name: string) (why: string) (at: DateTimeOffset) (status: StoreStatus) : Collector = {
+    IsRunning = false
+    Name = name
+    At = at
+    Started = DateTimeOffset.UnixEpoch
+    Status = ""
+    Reasons = [ why ]
+    Alerts = []
+    Requests = 0L
+    Failed = 0L
+    Connections = 0
+    Connected = 0
+    Skew = ValueNone
+    FreeBytes = ValueNone
+    Waiting = 0L
+    Troubles = status.Notes
+    Limits = []
+    Errors = []
+    Markets = [
+        for market in status.Markets do
+            let latest moments =
+                moments
+                |> List.choose ValueOption.toOption
+                |> List.sortDescending
+                |> List.tryHead
+                |> Option.map Instant.toDateTimeOffset
+                |> ValueOption.ofOption
+
+            {
+                Slug =
+                    if market.Slug = "" then
+                        string market.Market
+                    else
+                        market.Slug
+                Trades = market.Trades
+                Books = market.Books
+                Deltas = market.Deltas
+                LastTrade = latest [ market.LastTrade ]
+                LastBook = latest [ market.LastBook; market.LastDelta ]
+                Verdict = ""
+                Gaps = List.replicate (int market.OpenGaps) "open"
+            }
+    ]
+}
+
+/// Why nothing is known of a running collector.
+[<RequireQualifiedAccess>]
+type Silence =
+    /// Nobody is there, as when none runs.
+    | Away of detail: string
+    /// Somebody is there, and does not tell us.
+    | Unanswered of detail: string
+
+    override this.ToString() =
+        match this with
+        | Away detail
+        | Unanswered detail -> detail
+
+/// Where a collector is asked, and with which token.
+type Door = { Address: Uri; Token: Secret option }
+
+/// The door that the settings name; an error when they name none.
+let doorOf (settings: HttpSettings) : Result<Door, Silence> =
+    match settings.Listen with
+    | None -> Error(Silence.Away "http.listen is off")
+    | Some listen ->
+        // Who listens everywhere listens here.
+        let host =
+            if listen.Address.Equals IPAddress.Any then
+                IPAddress.Loopback
+            elif listen.Address.Equals IPAddress.IPv6Any then
+                IPAddress.IPv6Loopback
+            else
+                listen.Address
+
+        Ok {
+            Address = Uri $"http://{IPEndPoint(host, listen.Port)}"
+            Token = settings.Token
+        }
+
+/// Asks for a path of a door; an error says why there is no answer, without the token.
+let ask (door: Door) (patience: TimeSpan) (path: string) : Task<Result<string, Silence>> = task {
+    match door.Token |> Option.map Secret.reveal with
+    | Some(Error message) -> return Error(Silence.Unanswered message)
+    | token ->
         // Straight to the door: neither a proxy nor wherever it might send us is to see the token.
         use client =
             new HttpClient(
@@ -141,23 +236,24 @@ let ask (settings: HttpSettings) (patience: TimeSpan) (path: string) : Task<Resu
         | _ -> ()
 
         try
-            use! response = client.GetAsync $"http://{listen}{path}"
+            use! response = client.GetAsync(Uri(door.Address, path))
             let! body = response.Content.ReadAsStringAsync()
 
             return
                 if response.IsSuccessStatusCode then
                     Ok body
                 elif int response.StatusCode = 401 then
-                    Error "the token is another one there (http.token)"
+                    Error(Silence.Unanswered "the token is another one there (http.token)")
                 else
-                    Error $"it answered {int response.StatusCode}"
+                    Error(Silence.Unanswered $"it answered {int response.StatusCode}")
         with
-        | :? HttpRequestException as error -> return Error error.Message
-        | :? TaskCanceledException -> return Error $"no answer within %.0f{patience.TotalSeconds} s"
+        | :? HttpRequestException as error -> return Error(Silence.Away error.Message)
+        | :? TaskCanceledException ->
+            return Error(Silence.Unanswered $"no answer within %.0f{patience.TotalSeconds} s")
 }
 
 /// How the collector is that runs.
-let status (settings: HttpSettings) (patience: TimeSpan) : Task<Result<Collector, string>> = task {
-    let! answer = ask settings patience "/status"
-    return answer |> Result.bind parse
+let status (door: Door) (patience: TimeSpan) : Task<Result<Collector, Silence>> = task {
+    let! answer = ask door patience "/status"
+    return answer |> Result.bind (parse >> Result.mapError Silence.Unanswered)
 }

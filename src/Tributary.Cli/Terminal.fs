@@ -4,6 +4,7 @@ module Tributary.Cli.Terminal
 open System
 open System.IO
 open System.Runtime.InteropServices
+open System.Text
 open System.Threading
 open Microsoft.Extensions.DependencyInjection
 open Microsoft.Extensions.Logging
@@ -194,9 +195,31 @@ let age (span: TimeSpan) =
 let moment (instant: Instant) =
     (Instant.toDateTimeOffset instant).ToString "yyyy-MM-dd HH:mm:ss"
 
+/// The columns of the screen that a text takes: two for each wide character, such as those of Chinese or most pictures.
+let cells (text: string) =
+    if Ascii.IsValid text then
+        text.Length
+    else
+        Rendering.Segment(text).CellCount()
+
 /// A text cut to a width.
 let cut width (text: string) =
-    if text.Length > width then
-        text.Substring(0, width - 1) + "…"
-    else
+    if cells text <= width then
         text
+    else
+        let kept = StringBuilder()
+        let mutable used = 0
+        let mutable runes = text.EnumerateRunes()
+
+        while used < width && runes.MoveNext() do
+            let rune = runes.Current.ToString()
+            used <- used + cells rune
+
+            if used < width then
+                kept.Append rune |> ignore
+
+        kept.Append("…").ToString()
+
+/// Blanks behind a text, up to so many columns of the screen.
+let padRight width (text: string) =
+    text + String(' ', max 0 (width - cells text))

@@ -103,7 +103,7 @@ module Looks =
 
     /// A collector that was started anew counts from nothing.
     let next (now: Running.Collector) looks =
-        if now.Started = looks.First.Started then
+        if now.Started = looks.First.Started && now.IsRunning = looks.First.IsRunning then
             {
                 looks with
                     Before = looks.Now
@@ -142,8 +142,21 @@ let private headLines = 6
 /// The rows of markets that fit on a screen of so many lines.
 let pageOf height = max 1 (height - headLines - 2)
 
-/// The head: the collector as a whole.
-let head (width: int) (looks: Looks) : string list =
+/// The head where no collector answers: what the store says.
+let private headOfStore (looks: Looks) =
+    let before, now = looks.Before, looks.Now
+    let gaps = now.Markets |> List.sumBy _.Gaps.Length
+
+    let perSecond = number (rate before.Rows now.Rows (now.At - before.At).TotalSeconds)
+
+    [
+        $"No collector answers ({String.concat String.Empty now.Reasons})"
+        $"{now.Name}: {now.Markets.Length} markets, {now.Rows} rows, {perSecond} rows/s, {gaps} open gaps"
+        yield! now.Troubles |> List.truncate 3
+    ]
+
+/// The head of a running collector: the collector as a whole.
+let private headOfCollector (looks: Looks) =
     let before, now = looks.Before, looks.Now
 
     // Between two looks, or since the start when there is but one.
@@ -168,7 +181,7 @@ let head (width: int) (looks: Looks) : string list =
 
     let limit =
         match now.Limits with
-        | (limit, left) :: _ -> $", least left: {limit} {left}"
+        | (limit, left, most) :: _ -> $", least left: {limit} {left} of {most}"
         | [] -> ""
 
     let outbox =
@@ -189,6 +202,16 @@ let head (width: int) (looks: Looks) : string list =
          | [], (at, error) :: _ -> $"last error {age (now.At - at)} ago: {error}"
          | [], [] -> "")
     ]
+
+/// The head: five lines.
+let head (width: int) (looks: Looks) : string list =
+    let lines =
+        if looks.Now.IsRunning then
+            headOfCollector looks
+        else
+            headOfStore looks
+
+    lines @ [ for _ in lines.Length + 1 .. headLines - 1 -> "" ]
     |> List.map (cut width)
 
 let private widths = [ 6; 8; 7; 7; 12; 14 ]
@@ -200,7 +223,7 @@ let screen (width: int) (height: int) (looks: Looks) (keys: Keys) : string list 
 
     /// What was counted of a market at a look, and how long ago that was; from the start, when that was now.
     let since (look: Running.Collector) pick =
-        if now.At > look.At then
+        if now.At > look.At || not now.IsRunning then
             let known =
                 look.Markets
                 |> List.map (fun market -> market.Slug, (pick market: int64))
@@ -250,7 +273,7 @@ let screen (width: int) (height: int) (looks: Looks) (keys: Keys) : string list 
         let cells =
             List.map2 (fun (cell: string) width -> (cut width cell).PadLeft width) cells widths
 
-        cut width ((cut slugWidth slug).PadRight slugWidth + " " + String.concat " " cells)
+        cut width (padRight slugWidth (cut slugWidth slug) + " " + String.concat " " cells)
 
     let titled column (text: string) =
         if column = keys.Sort then
@@ -316,8 +339,8 @@ let summary (looks: Looks) : string =
         | reasons -> "; " + String.concat "; " reasons
 
     $"{clock} "
-    + (head 400 looks |> List.truncate 3 |> String.concat "; ")
-    + reasons
+    + (head 400 looks |> List.truncate 3 |> List.filter ((<>) "") |> String.concat "; ")
+    + (if now.IsRunning then reasons else "")
 
 /// All of it, for a pipe that wants it once.
 let report (now: Running.Collector) : string list =

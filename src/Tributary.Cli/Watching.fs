@@ -2,26 +2,31 @@
 module Tributary.Cli.Watching
 
 open System
+open System.IO
 open System.Threading
 open System.Threading.Tasks
 open Argu
+open Microsoft.Win32.SafeHandles
 open Tributary
 open Tributary.Cli.Arguments
 open Tributary.Cli.Commands
 open Tributary.Cli.Terminal
 
 /// Draws over what is there, on a screen that goes away afterwards.
-let private draw (lines: string list) =
+let private draw (width: int) (lines: string list) =
     let home, clearRest = "\u001b[H", "\u001b[K"
 
     let body =
         lines
         |> List.mapi (fun i line ->
+            // NOTE: behind a line that fills the screen's width the cursor still stands on its last column, which would be cleared.
+            let clear = if cells line < width then clearRest else ""
+
             // The heads of the columns stand out.
             if i = 5 then
-                $"\u001b[7m{line}\u001b[0m{clearRest}"
+                $"\u001b[7m{line}\u001b[0m{clear}"
             else
-                line + clearRest)
+                line + clear)
         |> String.concat "\r\n"
 
     Console.Out.Write(home + body + "\u001b[J")
@@ -37,126 +42,174 @@ let private canDraw () =
     && not Console.IsInputRedirected
     && Environment.GetEnvironmentVariable "TERM" <> "dumb"
 
+/// How it is: what a collector answers, or else what the store says. An error when there is neither.
+type private Source = unit -> Task<Result<Running.Collector, string>>
+
+let private sourceOf (settings: Settings) (door: Result<Running.Door, Running.Silence>) : Source =
+    let patience = TimeSpan.FromSeconds 2.0
+    // Counting a store's rows takes a while: it is looked into now and then.
+    let mutable looked: Running.Collector voption = ValueNone
+
+    let lookInto (why: Running.Silence) = task {
+        match looked with
+        | ValueSome before when DateTimeOffset.UtcNow - before.At < TimeSpan.FromSeconds 5.0 ->
+            return Ok before
+        | _ ->
+            match Setup.openStoreToRead settings with
+            | Error fault -> return Error $"no collector answers ({why}); {fault}"
+            | Ok store ->
+                let! status = store.Status()
+                do! store.Close()
+
+                let found =
+                    Running.ofStore (storeName settings) (string why) DateTimeOffset.UtcNow status
+
+                looked <- ValueSome found
+                return Ok found
+    }
+
+    fun () -> task {
+        match door with
+        | Error why -> return! lookInto why
+        | Ok door ->
+            match! Running.status door patience with
+            | Ok found -> return Ok found
+            | Error why -> return! lookInto why
+    }
+
+let private showScreen, private hideScreen =
+    "\u001b[?1049h\u001b[?25l", "\u001b[?25h\u001b[?1049l"
+
 /// On the screen, until `q` or Ctrl-C.
-let private onScreen
-    (settings: HttpSettings)
-    (every: TimeSpan)
-    (first: Running.Collector)
-    (ct: CancellationToken)
-    = task {
-    let mutable looks = Views.Looks.start first
-    let mutable keys = Views.start
-    let mutable trouble: (DateTimeOffset * string) voption = ValueNone
-    let mutable asked = DateTimeOffset.UtcNow
-    let mutable isOver = false
-    Console.Out.Write "\u001b[?1049h\u001b[?25l"
+let private onScreen (source: Source) (every: TimeSpan) (first: Running.Collector) (ct: CancellationToken) =
+    task {
+        let mutable looks = Views.Looks.start first
+        let mutable keys = Views.start
+        let mutable trouble: (DateTimeOffset * string) voption = ValueNone
+        let mutable asked = DateTimeOffset.UtcNow
+        let mutable isOver = false
+        // Also when a second Ctrl-C ends the process at once.
+        let giveBack () =
+            Console.Out.Write hideScreen
+            Console.Out.Flush()
 
-    try
-        while not isOver && not ct.IsCancellationRequested do
-            let width, height = size ()
-            let lines = Views.screen width height looks keys
+        let handler = EventHandler(fun _ _ -> giveBack ())
+        AppDomain.CurrentDomain.ProcessExit.AddHandler handler
+        Console.Out.Write showScreen
 
-            let shown =
-                match trouble with
-                | ValueNone -> lines
-                | ValueSome(since, why) ->
-                    let clock = since.ToUniversalTime().ToString "HH:mm:ss"
-                    cut width $"no answer since {clock} UTC ({why}); trying on" :: lines.Tail
-
-            draw shown
-            let next = asked + every
-
-            // Keys are answered at once; the collector is asked when it is time.
-            while not isOver
-                  && not ct.IsCancellationRequested
-                  && DateTimeOffset.UtcNow < next
-                  && not Console.KeyAvailable do
-                do! Task.Delay 30
-
-            if Console.KeyAvailable then
-                match Views.press (Views.pageOf height) (Console.ReadKey true) keys with
-                | ValueSome next -> keys <- next
-                | ValueNone -> isOver <- true
-            elif not ct.IsCancellationRequested then
-                asked <- DateTimeOffset.UtcNow
-
-                match! Running.status settings (TimeSpan.FromSeconds 2.0) with
-                | Ok found ->
-                    trouble <- ValueNone
-                    looks <- Views.Looks.next found looks
-                | Error why ->
-                    if trouble.IsNone then
-                        trouble <- ValueSome(looks.Now.At, why)
-    finally
-        Console.Out.Write "\u001b[?25h\u001b[?1049l"
-        Console.Out.Flush()
-}
-
-/// In a pipe: a line each time.
-let private inPipe
-    (settings: HttpSettings)
-    (every: TimeSpan)
-    (first: Running.Collector)
-    (ct: CancellationToken)
-    = task {
-    let mutable looks = Views.Looks.start first
-    Console.WriteLine(Views.summary looks)
-
-    while not ct.IsCancellationRequested do
         try
-            do! Task.Delay(every, ct)
+            while not isOver && not ct.IsCancellationRequested do
+                let width, height = size ()
+                let lines = Views.screen width height looks keys
 
-            match! Running.status settings (TimeSpan.FromSeconds 2.0) with
-            | Ok found ->
-                looks <- Views.Looks.next found looks
-                Console.WriteLine(Views.summary looks)
-            | Error why -> Console.WriteLine $"no answer since {looks.Now.At:O} ({why}); trying on"
-        with :? OperationCanceledException ->
-            ()
-}
+                let shown =
+                    match trouble with
+                    | ValueNone -> lines
+                    | ValueSome(since, why) ->
+                        let clock = since.ToUniversalTime().ToString "HH:mm:ss"
+                        cut width $"no answer since {clock} UTC ({why}); trying on" :: lines.Tail
+
+                draw width shown
+                let next = asked + every
+
+                // Keys are answered at once; the collector is asked when it is time.
+                while not isOver
+                      && not ct.IsCancellationRequested
+                      && DateTimeOffset.UtcNow < next
+                      && not Console.KeyAvailable do
+                    do! Task.Delay 30
+
+                if Console.KeyAvailable then
+                    match Views.press (Views.pageOf height) (Console.ReadKey true) keys with
+                    | ValueSome next -> keys <- next
+                    | ValueNone -> isOver <- true
+                elif not ct.IsCancellationRequested then
+                    asked <- DateTimeOffset.UtcNow
+
+                    match! source () with
+                    | Ok found ->
+                        trouble <- ValueNone
+                        looks <- Views.Looks.next found looks
+                    | Error why ->
+                        if trouble.IsNone then
+                            trouble <- ValueSome(looks.Now.At, why)
+        finally
+            AppDomain.CurrentDomain.ProcessExit.RemoveHandler handler
+            giveBack ()
+    }
+
+/// In a pipe: a line each time, until nobody reads them.
+let private inPipe (source: Source) (every: TimeSpan) (first: Running.Collector) (ct: CancellationToken) =
+    task {
+        let mutable looks = Views.Looks.start first
+        let mutable isSilent = false
+        // NOTE: `Console` says nothing of a pipe whose other end is closed.
+        use handle = new SafeFileHandle(nativeint 1, false)
+
+        use output =
+            new StreamWriter(new FileStream(handle, FileAccess.Write), AutoFlush = true)
+
+        try
+            output.WriteLine(Views.summary looks)
+
+            while not ct.IsCancellationRequested do
+                do! Task.Delay(every, ct)
+
+                match! source () with
+                | Ok found ->
+                    isSilent <- false
+                    looks <- Views.Looks.next found looks
+                    output.WriteLine(Views.summary looks)
+                | Error why when not isSilent ->
+                    isSilent <- true
+                    let clock = looks.Now.At.ToUniversalTime().ToString "yyyy-MM-dd HH:mm:ss"
+                    output.WriteLine $"{clock} the last answer: {why}; trying on"
+                | Error _ -> ()
+        with
+        | :? OperationCanceledException
+        | :? IOException -> ()
+    }
 
 let top (_: Common) (arguments: ParseResults<TopArguments>) : Task<int> = task {
-    let settings = settingsFrom (arguments.TryGetResult TopArguments.Config)
+    let settings =
+        settingsFrom (arguments.TryGetResult TopArguments.Config)
+        |> storedIn (arguments.TryGetResult TopArguments.Store) None
 
-    let http =
+    let door =
         match arguments.TryGetResult TopArguments.Url with
-        | None -> settings.Http
+        | None -> Running.doorOf settings.Http
         | Some text ->
             match Uri.TryCreate(text, UriKind.Absolute) with
             | true, NonNull address when
-                address.Scheme = "http" && address.HostNameType <> UriHostNameType.Dns
-                  ->
-                  {
-                      settings.Http with
-                          Listen =
-                              Some(
-                                  Net.IPEndPoint(
-                                      Net.IPAddress.Parse(address.Host.Trim('[', ']')),
-                                      address.Port
-                                  )
-                              )
-                  }
+                (address.Scheme = "http" || address.Scheme = "https") && address.UserInfo = ""
+                ->
+                Ok {
+                    Address = address
+                    Token = settings.Http.Token
+                }
             | _ -> refuse Exit.Usage $"'{text}' is not an address such as http://127.0.0.1:9464"
 
     let every =
-        arguments.TryGetResult TopArguments.Every
-        |> Option.map duration
-        |> Option.defaultValue (TimeSpan.FromSeconds 1.0)
+        match arguments.TryGetResult TopArguments.Every |> Option.map duration with
+        | None -> TimeSpan.FromSeconds 1.0
+        | Some every when every < TimeSpan.FromMilliseconds 100.0 || every > TimeSpan.FromHours 1.0 ->
+            refuse Exit.Usage "--every takes 100ms to 1h"
+        | Some every -> every
 
     use interrupt = new Interrupt()
+    let source = sourceOf settings door
 
-    match! Running.status http (TimeSpan.FromSeconds 2.0) with
-    | Ok found when arguments.Contains TopArguments.Once ->
-        Views.report found |> List.iter Console.WriteLine
-        return Exit.Done
+    match! source () with
+    | Error why -> return refuse Exit.Failed why
     | Ok found ->
-        if canDraw () then
-            do! onScreen http every found interrupt.Token
+        if arguments.Contains TopArguments.Once then
+            Views.report found |> List.iter Console.WriteLine
+            return Exit.Done
         else
-            do! inPipe http every found interrupt.Token
+            if canDraw () then
+                do! onScreen source every found interrupt.Token
+            else
+                do! inPipe source every found interrupt.Token
 
-        return interrupt.ExitCode
-    | Error why ->
-        Console.WriteLine $"No collector answers ({why}); this is what the store has:"
-        return! storedStatus settings
+            return interrupt.ExitCode
 }

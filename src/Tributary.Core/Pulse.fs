@@ -48,6 +48,8 @@ type Backlog = {
     Bytes: int64
     /// When the oldest of them was written.
     Since: Instant voption
+    /// Rows that were given up since the start because there was no room for them here; gaps of cause `overrun` say which.
+    Dropped: int64
     /// What is wrong with the store elsewhere, a sentence each: it cannot be reached, a table is suspended.
     Troubles: string list
 }
@@ -59,6 +61,7 @@ module Backlog =
         Rows = 0L
         Bytes = 0L
         Since = ValueNone
+        Dropped = 0L
         Troubles = []
     }
 
@@ -70,7 +73,12 @@ type EndpointError = {
 }
 
 /// What a limit leaves at present.
-type LimitPulse = { Limit: string; Left: int64 }
+type LimitPulse = {
+    Limit: string
+    Left: int64
+    /// What it allows in its window.
+    Most: int
+}
 
 /// How a collector is doing at a moment: what health, alerts, the status page and the live view are made of. Counts go up from the start of the
 /// collector, so that two pulses give the rates between them.

@@ -91,6 +91,7 @@ module internal Answers =
                     {|
                         limit = limit.Limit
                         left = limit.Left
+                        most = limit.Most
                     |}
             ]
             errors = [
@@ -111,6 +112,7 @@ module internal Answers =
             ]
             outbox = {|
                 rows = pulse.Backlog.Rows
+                dropped = pulse.Backlog.Dropped
                 bytes = pulse.Backlog.Bytes
                 since = iso pulse.Backlog.Since
                 troubles = pulse.Backlog.Troubles

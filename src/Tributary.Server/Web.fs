@@ -34,29 +34,46 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
             "/page.css", read "page.css" "text/css; charset=utf-8"
         ]
 
-    let depth, mostTrades, mostGaps, mostListeners = 10, 200, 200, 50
+    let depth, mostTrades, mostGaps, mostLines, mostListeners = 10, 200, 200, 200, 50
     let listeners = ref 0
 
     let now () =
         Instant.ofDateTimeOffset (clock.GetUtcNow())
 
-    // Answers that many may ask for at once are made once in a while.
-    let made = ConcurrentDictionary<string, struct (Instant * string)>()
-    let making = new SemaphoreSlim 1
+    // Answers that many may ask for at once are made once in a while, however many ask.
+    let made = ConcurrentDictionary<string, struct (Instant * Task<objnull>)>()
 
-    let cached (key: string) (age: TimeSpan) (make: unit -> Task<string>) : Task<string> = task {
-        do! making.WaitAsync()
+    let cached (key: string) (age: TimeSpan) (make: unit -> Task<'T>) : Task<'T> = task {
+        let boxed () = task {
+            let! value = make ()
+            return box value
+        }
 
-        try
-            match made.TryGetValue key with
-            | true, struct (at, text) when now () - at < age -> return text
-            | _ ->
-                let! text = make ()
-                made[key] <- struct (now (), text)
-                return text
-        finally
-            making.Release() |> ignore
+        let struct (_, making) =
+            lock made (fun () ->
+                match made.TryGetValue key with
+                | true, struct (at, making) when now () - at < age && not making.IsFaulted ->
+                    struct (at, making)
+                | _ ->
+                    // What is old is let go, so that markets that nobody looks at any more are.
+                    for KeyValue(other, struct (at, _)) in made.ToArray() do
+                        if now () - at > TimeSpan.FromMinutes 1.0 then
+                            made.TryRemove other |> ignore
+
+                    let fresh = struct (now (), boxed ())
+                    made[key] <- fresh
+                    fresh)
+
+        let! value = making
+        return unbox<'T> value
     }
+
+    /// What is stored of markets, by their slugs.
+    let known () : Task<Map<string, Market>> =
+        cached "markets" (TimeSpan.FromSeconds 10.0) (fun () -> task {
+            let! markets = store.Markets()
+            return markets |> List.map (fun market -> market.Slug, market) |> Map.ofList
+        })
 
     let number (millionths: int64) = float millionths / 1e6
 
@@ -66,8 +83,8 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
     |]
 
     let marketOf (slug: string) : Task<Market option> = task {
-        let! markets = store.Markets()
-        return markets |> List.tryFind (fun market -> market.Slug = slug)
+        let! markets = known ()
+        return Map.tryFind slug markets
     }
 
     let bookOf (token: TokenId) = task {
@@ -100,7 +117,7 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
         size = number trade.Size.Millionths
     |}
 
-    let books (market: Market) = task {
+    let booksNow (market: Market) = task {
         let found = List<obj>()
 
         for outcome in market.Outcomes do
@@ -116,6 +133,10 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
 
         return found.ToArray()
     }
+
+    /// The same to all who look at a market, and rebuilt twice a second at most.
+    let books (market: Market) : Task<obj[]> =
+        cached $"books {market.Market}" (TimeSpan.FromMilliseconds 400.0) (fun () -> booksNow market)
 
     let marketAnswer (market: Market) = task {
         let! trades =
@@ -139,43 +160,36 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
             |}
     }
 
-    /// The last prices of each market's first outcome.
+    /// The last prices of the first outcome of each of the markets with the most trades.
     let prices () = task {
-        let! markets = store.Markets()
+        let! markets = known ()
 
-        let! trades =
-            store.Trades {
-                Query.everything with
-                    Limit = 5_000
-                    Latest = true
-            }
+        let busiest =
+            engine.Pulse().Markets
+            |> List.sortByDescending _.Trades
+            |> List.choose (fun market -> Map.tryFind market.Slug markets)
+            |> List.truncate mostLines
 
-        let first = Dictionary<string, string>()
+        let found = Dictionary<string, float list>()
 
-        for market in markets do
-            if market.Outcomes.Length > 0 then
-                market.Outcomes[0].Token
-                |> ValueOption.iter (fun token -> first[string token] <- market.Slug)
+        for market in busiest do
+            match market.Outcomes |> Seq.tryHead with
+            | Some first when first.Token.IsSome ->
+                let! trades =
+                    store.Trades {
+                        Query.everything with
+                            Exchange = ValueSome market.Exchange
+                            Market = ValueSome market.Market
+                            Token = first.Token
+                            Limit = 60
+                            Latest = true
+                    }
 
-        let found = Dictionary<string, List<float>>()
-
-        for trade in trades do
-            match first.TryGetValue(string trade.Token) with
-            | true, slug ->
-                if not (found.ContainsKey slug) then
-                    found[slug] <- List()
-
-                found[slug].Add(number trade.Price.Millionths)
+                if not trades.IsEmpty then
+                    found[market.Slug] <- [ for trade in trades -> number trade.Price.Millionths ]
             | _ -> ()
 
-        return
-            Answers.json (
-                Map.ofSeq (
-                    found
-                    |> Seq.map (fun (KeyValue(slug, prices)) ->
-                        slug, Seq.skip (max 0 (prices.Count - 60)) prices)
-                )
-            )
+        return Answers.json found
     }
 
     let gapsSince (since: Instant) =
@@ -186,11 +200,13 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
         }
 
     let gaps () = task {
-        let! markets = store.Markets()
-        let slugs = Dictionary<string, string>()
+        let! markets = known ()
 
-        for market in markets do
-            slugs[string market.Market] <- market.Slug
+        let slugs =
+            Dictionary(
+                markets.Values
+                |> Seq.map (fun market -> KeyValuePair(string market.Market, market.Slug))
+            )
 
         let! found = gapsSince (now () - TimeSpan.FromDays 7.0)
 
@@ -228,6 +244,8 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
 
         let holes =
             found
+            // What was fetched after all is whole.
+            |> List.filter (fun one -> one.Gap.Healed.IsNone)
             |> List.groupBy (fun one -> string one.Gap.Market)
             |> List.map (fun (market, gaps) ->
                 market,

@@ -1205,10 +1205,11 @@ type Engine
             Connections = wanted
             Limits = [
                 for venue in venues do
-                    for struct (limit, left) in venue.Transport.Headroom do
+                    for struct (limit, left, most) in venue.Transport.Headroom do
                         {
                             Limit = $"{exchangeOf venue} {limit}"
                             Left = left
+                            Most = most
                         }
             ]
             Errors = meters.Errors
@@ -1268,7 +1269,7 @@ type Engine
             Gauge.limitLeft,
             fun () -> [
                 for venue in venues do
-                    for struct (limit, left) in venue.Transport.Headroom do
+                    for struct (limit, left, _) in venue.Transport.Headroom do
                         struct ($"exchange={exchangeOf venue},limit={limit}", float left)
             ]
         )
@@ -1284,6 +1285,7 @@ type Engine
                 | ValueNone -> one 0.0
         )
 
+        meters.Watch(Count.dropped, fun () -> one (float (options.Store.Backlog().Dropped)))
         meters.Watch(Gauge.storeTroubles, fun () -> one (float (options.Store.Backlog().Troubles.Length)))
 
         meters.Watch(

@@ -57,6 +57,11 @@ module Count =
     let duplicates =
         counter "duplicates" "Rows that were read again, by stream: every follow re-reads a window."
 
+    let dropped =
+        counter
+            "events_dropped"
+            "Rows that were given up because there was no room for what waits for a store elsewhere; gaps say which."
+
     let quarantined = counter "events_quarantined" "Rows and bodies kept in quarantine."
 
     let faults =

@@ -313,12 +313,12 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
     /// How far our clock is ahead of the exchange's, to about a second; nothing before the first answer.
     member _.Skew = skew
 
-    /// What each limit leaves at present.
-    member _.Headroom: struct (string * int64) list = [
+    /// What each limit leaves at present, and what it allows in its window.
+    member _.Headroom: struct (string * int64 * int) list = [
         for KeyValue(name, limiter) in limiters do
             match limiter.GetStatistics() with
             | null -> ()
-            | statistics -> struct (name, statistics.CurrentAvailablePermits)
+            | statistics -> struct (name, statistics.CurrentAvailablePermits, options.RateLimits[name])
     ]
 
     /// How many requests the narrowest limit of an endpoint leaves at present, and how many it allows in its window.

@@ -30,6 +30,7 @@ let private mk slug trades deltas : Running.Market = {
 }
 
 let private collector seconds markets : Running.Collector = {
+    IsRunning = true
     Name = "main"
     At = at seconds
     Started = at 0.0
@@ -44,7 +45,7 @@ let private collector seconds markets : Running.Collector = {
     FreeBytes = ValueSome 12_300_000_000L
     Waiting = 0L
     Troubles = []
-    Limits = [ "polymarket data", 40L ]
+    Limits = [ "polymarket data", 40L, 200L ]
     Errors = []
     Markets = markets
 }
@@ -165,6 +166,42 @@ let ``what is wrong is told`` () =
             "2 unreachable"
         ] do
         Assert.That(text, Does.Contain words)
+
+[<Test>]
+let ``where no collector answers the store is shown, and its rates are those between two looks`` () =
+    let stored seconds trades = {
+        collector seconds [
+            {
+                mk "a" trades 0L with
+                    Gaps = [ "open" ]
+            }
+        ] with
+            IsRunning = false
+            Name = "store.db"
+            Reasons = [ "connection refused" ]
+            Started = DateTimeOffset.UnixEpoch
+    }
+
+    let lines =
+        Views.screen 80 24 (looks (stored 100.0 10L) (stored 110.0 30L)) Views.start
+
+    equal "No collector answers (connection refused)" lines[0]
+    equal "store.db: 1 markets, 31 rows, 2.0 rows/s, 1 open gaps" lines[1]
+    Assert.That(lines[6], Does.Match @"^a .* 1 open$")
+    // A single look knows no rate.
+    let once = Views.screen 80 24 (Views.Looks.start (stored 110.0 30L)) Views.start
+    equal "store.db: 1 markets, 31 rows, 0 rows/s, 1 open gaps" once[1]
+    // When one answers again, it counts from there.
+    equal 1 (looks (stored 100.0 10L) (collector 110.0 [])).First.Limits.Length
+
+[<TestCase("abc", 5, "abc")>]
+[<TestCase("abcdef", 4, "abc…")>]
+[<TestCase("市場市場", 8, "市場市場")>]
+[<TestCase("市場市場", 7, "市場市…")>]
+[<TestCase("市場市場", 6, "市場…")>]
+let ``a text is cut to the columns of the screen, of which some letters take two`` (text: string) width cut =
+    equal cut (Terminal.cut width text)
+    Assert.That(Terminal.cells cut, Is.LessThanOrEqualTo width)
 
 [<Test>]
 let ``an answer that is none is an error, and unknown members are passed over`` () =
@@ -289,9 +326,13 @@ let ``a command asks the collector that runs, with its token, and else the store
         )
 
         Assert.That(refused, Does.Contain "3 markets, ")
+        let! status, complaints, code = run folder [ "status"; "--config"; config "HOME" ]
+        equal 0 code
+        Assert.That(complaints, Does.Contain "does not tell: the token is another one there (http.token)")
+        Assert.That(status, Does.Contain "3 markets, ")
 
         do! (door :> IAsyncDisposable).DisposeAsync()
-        let! nobody, _, code = run folder [ "top"; "--config"; right ]
+        let! nobody, _, code = run folder [ "top"; "--once"; "--config"; right ]
         equal 0 code
         Assert.That(nobody, Does.StartWith "No collector answers (")
         Assert.That(nobody, Does.Contain "3 markets, ")

@@ -7,6 +7,7 @@ open System.IO
 open System.Net
 open System.Net.Http
 open System.Text.Json
+open System.Text.Json.Nodes
 open System.Threading
 open System.Threading.Tasks
 open Deque.AxeCore.Playwright
@@ -179,6 +180,36 @@ let ``with a token the page comes, and tells nothing without it`` () =
             equal HttpStatusCode.Unauthorized refused.StatusCode
     })
 
+[<Test>]
+let ``fifty listen, the next one is told so, and takes the place of one who left`` () =
+    with' None (fun bench address slug -> task {
+        use client =
+            new HttpClient(new SocketsHttpHandler(MaxConnectionsPerServer = 100), true)
+
+        client.BaseAddress <- address
+
+        let listen () =
+            client.GetAsync($"web/events?slug={slug}", HttpCompletionOption.ResponseHeadersRead)
+
+        let! listening = [ for _ in 1..50 -> listen () ] |> Task.WhenAll
+        equal [ HttpStatusCode.OK ] (listening |> Array.map _.StatusCode |> Array.distinct |> List.ofArray)
+        use! refused = listen ()
+        equal HttpStatusCode.ServiceUnavailable refused.StatusCode
+        let! said = refused.Content.ReadAsStringAsync()
+        Assert.That(said, Does.Contain "50 pages listen already")
+        listening |> Array.iter _.Dispose()
+        let mutable isAdmitted = false
+
+        do!
+            bench.Until(
+                "there is room again",
+                fun () ->
+                    use again = listen().Result
+                    isAdmitted <- again.StatusCode = HttpStatusCode.OK
+                    isAdmitted
+            )
+    })
+
 // ---- in a browser
 
 let private chromium =
@@ -340,4 +371,90 @@ let ``a token is asked for once, and kept for the tab alone`` () =
             do! page.Locator("text=How it is").WaitForAsync()
             let! kept = page.EvaluateAsync<int> "localStorage.length"
             equal 0 kept
+        }))
+
+/// What the page asks for at a path is answered with this instead.
+let private answering (page: IPage) (path: string) (answer: string -> string) =
+    page.RouteAsync(
+        path,
+        Func<IRoute, Task>(fun route -> task {
+            let! response = route.FetchAsync()
+            let! text = response.TextAsync()
+            do! route.FulfillAsync(RouteFulfillOptions(Response = response, Body = answer text))
+        })
+    )
+
+[<Test; Platform "Linux">]
+let ``what an exchange calls a market is shown as text, whatever it says`` () =
+    with' None (fun _ address slug ->
+        inBrowser (fun browser -> task {
+            let! page = browser.NewPageAsync()
+            let evil = "<img src=x onerror='document.title=1'><b>bold</b>"
+
+            let! _ =
+                answering page "**/web/market?*" (fun text ->
+                    let answer = (JsonNode.Parse text |> Option.ofObj |> Option.get).AsObject()
+                    answer["question"] <- evil
+
+                    for trade in (answer["trades"] |> Option.ofObj |> Option.get).AsArray() do
+                        (trade |> Option.ofObj |> Option.get).["outcome"] <- evil
+
+                    answer.ToJsonString())
+
+            let! _ = page.GotoAsync $"{address}#/market/{slug}"
+            do! page.Locator("text=Latest trades").WaitForAsync()
+            let! title = page.Locator("main h2").First.InnerTextAsync()
+            equal evil title
+            let! elements = page.Locator("main img, main b").CountAsync()
+            equal 0 elements
+        }))
+
+[<Test; Platform "Linux">]
+let ``of two thousand markets two hundred are shown, and a filter finds the others`` () =
+    with' None (fun _ address _ ->
+        inBrowser (fun browser -> task {
+            let! page = browser.NewPageAsync()
+
+            let! _ =
+                answering page "**/status" (fun text ->
+                    let answer = (JsonNode.Parse text |> Option.ofObj |> Option.get).AsObject()
+                    let markets = (answer["markets"] |> Option.ofObj |> Option.get).AsArray()
+                    let first = markets[0] |> Option.ofObj |> Option.get
+                    markets.Clear()
+
+                    for number in 1..2_000 do
+                        let market = first.DeepClone()
+                        market["slug"] <- $"market-{number:D4}"
+                        markets.Add market
+
+                    answer.ToJsonString())
+
+            let! _ = page.GotoAsync $"{address}#/markets"
+            do! page.Locator("text=The first 200 of 2000").WaitForAsync()
+            let! rows = page.Locator("tbody tr").CountAsync()
+            equal 200 rows
+            do! page.Locator("#filter").FillAsync "market-1999"
+            let! left = page.Locator("tbody th").AllInnerTextsAsync()
+            equal [ "market-1999" ] (List.ofSeq left)
+        }))
+
+[<Test; Platform "Linux">]
+let ``the price of each outcome is drawn when it is chosen`` () =
+    with' None (fun _ address slug ->
+        inBrowser (fun browser -> task {
+            let! page = browser.NewPageAsync()
+            let! _ = page.GotoAsync $"{address}#/market/{slug}"
+            do! page.Locator("#outcome").WaitForAsync()
+            let! names = page.Locator("#outcome option").AllInnerTextsAsync()
+            equal 2 names.Count
+
+            for name in names do
+                let! _ = page.Locator("#outcome").SelectOptionAsync name
+                let chart = page.Locator("svg.chart, main > div > .dim").First
+                do! chart.WaitForAsync()
+                let! label = chart.GetAttributeAsync "aria-label"
+
+                match label with
+                | null -> () // no two trades of it yet
+                | label -> Assert.That(label, Does.StartWith $"price of {name}: ")
         }))

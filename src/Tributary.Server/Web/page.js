@@ -156,24 +156,29 @@ async function market(slug) {
   const abort = new AbortController();
   stop = () => abort.abort();
   const found = await (await ask("/web/market?slug=" + encodeURIComponent(slug), abort.signal)).json();
-  const first = found.books.length ? found.books[0].outcome : "";
-  let trades = found.trades;
+  const outcomes = found.books.map(one => one.outcome);
+  let trades = found.trades, outcome = outcomes[0] ?? "";
   const chart = el("div", {}), ladders = el("div", { class: "ladders" }), list = el("div", {});
+  const choice = el("select", { id: "outcome", onchange: event => { outcome = event.target.value; drawTrades(); } }, ...outcomes.map(name => el("option", {}, name)));
   const drawTrades = () => {
-    const own = trades.filter(trade => trade.outcome === first);
-    chart.replaceChildren(line(own.map(trade => trade.price), { class: "chart" }, own.length ? `price of ${first}: the last is ${own[own.length - 1].price}` : "no trades"));
+    const own = trades.filter(trade => trade.outcome === outcome);
+    chart.replaceChildren(line(own.map(trade => trade.price), { class: "chart" }, own.length ? `price of ${outcome}: the last is ${own[own.length - 1].price}` : "no trades"));
     list.replaceChildren(table([head("At"), head("Outcome"), head("Taker"), head("Price", "n"), head("Shares", "n")],
       trades.slice(-20).reverse().map(trade => el("tr", {}, el("td", {}, trade.at.slice(0, 19).replace("T", " ")), el("td", {}, trade.outcome), el("td", {}, trade.side), el("td", { class: "n" }, String(trade.price)), el("td", { class: "n" }, number(trade.size, 2)))), "Trades"));
   };
   const drawBooks = books => ladders.replaceChildren(...books.map(one => ladder(one.outcome, one.book)));
   drawTrades();
   drawBooks(found.books);
-  main.replaceChildren(el("h2", {}, found.question), el("p", { class: "dim" }, `${found.slug}, ${found.status}`), el("h2", {}, "Price of " + first), chart, el("h2", {}, "Depth"), ladders, el("h2", {}, "Latest trades"), list);
+  main.replaceChildren(el("h2", {}, found.question), el("p", { class: "dim" }, `${found.slug}, ${found.status}`), el("h2", {}, "Price"), el("label", {}, "Outcome ", choice), chart, el("h2", {}, "Depth"), ladders, el("h2", {}, "Latest trades"), list);
   while (!abort.signal.aborted) {
     try {
       await listen("/web/events?slug=" + encodeURIComponent(slug), abort.signal, (kind, value) => {
         if (kind === "books") drawBooks(value);
-        else if (kind === "trades") { trades = [...trades, ...value].slice(-200); drawTrades(); }
+        else if (kind === "trades") {
+          // A trade may be read late: it stands where it belongs.
+          trades = [...trades, ...value].sort((one, other) => one.at < other.at ? -1 : one.at > other.at ? 1 : 0).slice(-200);
+          drawTrades();
+        }
       });
     } catch { /* asked anew below */ }
     await new Promise(done => setTimeout(done, 2000));
@@ -195,7 +200,7 @@ async function coverage() {
   }
   return [
     el("h2", {}, "By day"),
-    el("p", {}, "Green (w): no gap of any market. Amber (p): a part lies in a gap of some market, or before it was collected. Red (n): every market lies in gaps all the time, or none was collected yet. UTC."),
+    el("p", {}, "Green (w): no gap of any market. Amber (p): a part lies in a gap of some market that nothing healed, or before it was collected. Red (n): every market lies in gaps all the time, or none was collected yet. UTC."),
     el("ul", { class: "calendar" }, ...[...found.days].map((letter, i) => el("li", { class: kind(letter), title: `${day(i)}: ${words[letter]}` }, letter))),
     el("h2", {}, "By minute, the last 24 hours"),
     el("div", { class: "hours" }, ...hours),

@@ -171,6 +171,8 @@ type internal Outbox = {
     Waiting: unit -> Waiting list
     /// The same of entries that were not seen at the other store yet.
     Unseen: unit -> Waiting list
+    /// Rows that were dropped for want of room since the file was opened; gaps say of what.
+    Dropped: unit -> int64
     /// Entries of a table up to a number are at the other store for good: they are forgotten.
     Release: string -> int64 -> unit
     /// Entries up to a number can be read at the other store: they may be forgotten when there is no more room.

@@ -976,8 +976,12 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     let lost =
         Dictionary<struct (string * Stream * string * string), struct (int64 * int64)>()
 
+    // Rows that were dropped: in this transaction, and since the file was opened.
+    let mutable losing, lostRows = 0L, 0L
+
     let lose stream exchange market token (at: Instant) =
         let key = struct (exchange, stream, market, token)
+        losing <- losing + 1L
 
         lost[key] <-
             match lost.TryGetValue key with
@@ -1058,6 +1062,7 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     /// All of the batches, or none of them with the exception that says why.
     member _.Write(batches: IReadOnlyList<Batch>, cancelled: CancellationToken) =
         lost.Clear()
+        losing <- 0L
 
         transaction (fun () ->
             for batch in batches do
@@ -1072,6 +1077,11 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
             writeCounts moreTrades newTrades
             writeCounts moreBooks newBooks
             writeCounts moreDeltas newDeltas)
+
+        Volatile.Write(&lostRows, lostRows + losing)
+
+    /// Rows that there was no room for since the file was opened.
+    member _.Dropped = Volatile.Read &lostRows
 
     /// What waits was shipped, or will be: it is not new when it comes again. The last entries are enough, for what is read
     /// again was read lately.
@@ -2275,6 +2285,7 @@ let private outboxOf path collector (alone: (unit -> unit) -> unit) (writer: Wri
         Open = fun table entry batch -> reading (fun () -> shipments.Open(table, entry, batch))
         Waiting = fun () -> reading shipments.Waiting
         Unseen = fun () -> reading shipments.Unseen
+        Dropped = fun () -> writer.Dropped
         Release = fun table upTo -> alone (fun () -> writer.Release(table, upTo))
         IsApplied = fun table upTo -> alone (fun () -> outbox.IsApplied(table, upTo))
     },

@@ -372,6 +372,7 @@ let ``an outbox that drops its oldest rows while they go out comes to its end, a
         |> List.filter (fun gap -> gap.Cause = Cause.Overrun)
 
     Assert.That(missing, Is.Not.Empty)
+    Assert.That(store.Backlog().Dropped, Is.GreaterThanOrEqualTo(int64 missing.Length))
 
     for moment in missing do
         isTrue (

@@ -1013,6 +1013,7 @@ type internal Sender
                 Rows = waiting |> List.sumBy _.Rows
                 Bytes = waiting |> List.sumBy _.Bytes
                 Since = waiting |> List.map _.Since |> List.sort |> List.tryHead |> ValueOption.ofOption
+                Dropped = outbox.Dropped()
                 Troubles = [
                     if this.IsAway then
                         $"{name} takes no rows at present"
