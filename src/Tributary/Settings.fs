@@ -655,9 +655,10 @@ module Settings =
             For = TimeSpan.Zero
             Threshold = seconds 600
         }
+        // One that a late first poll opens reaches back an hour, and ends with the next.
         GapsOpen = {
             Enabled = true
-            For = TimeSpan.Zero
+            For = seconds 60
             Threshold = seconds 300
         }
         Coverage = {

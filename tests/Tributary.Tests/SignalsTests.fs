@@ -237,6 +237,7 @@ let ``each fault changes its measure, its gaps, the health and the alerts, and a
             Look = ms 100
             GapsOpen = {
                 settings.GapsOpen with
+                    For = TimeSpan.Zero
                     Threshold = TimeSpan.Zero
             }
             RequestErrors = {
