@@ -56,16 +56,16 @@ type Collector = {
         this.Markets
         |> List.sumBy (fun market -> market.Trades + market.Books + market.Deltas)
 
+/// What an exchange names may hold what a terminal obeys.
+let private clean (text: string | null) =
+    String.filter (Char.IsControl >> not) (string text)
+
 /// Reads an answer of `/status`. Members that nobody knows are passed over; one that is missing is an error.
 let parse (text: string) : Result<Collector, string> =
     try
         use document = JsonDocument.Parse text
 
         let get (name: string) (json: JsonElement) = json.GetProperty name
-        // What an exchange names may hold what a terminal obeys.
-        let clean (text: string | null) =
-            String.filter (Char.IsControl >> not) (string text)
-
         let text name json = clean ((get name json).GetString())
         let number name json = (get name json).GetInt64()
 
@@ -104,7 +104,10 @@ let parse (text: string) : Result<Collector, string> =
             Limits =
                 listOrNone
                     "limits"
-                    (fun item -> text "limit" item, number "left" item, number "most" item)
+                    (fun item ->
+                        text "limit" item,
+                        number "left" item,
+                        optional _.GetInt64() "most" item |> ValueOption.defaultValue 0L)
                     root
                 |> List.sortBy (fun (_, left, most) -> float left / float (max 1L most))
             Errors =
@@ -125,7 +128,7 @@ let parse (text: string) : Result<Collector, string> =
                         LastTrade = moment "last_trade" item
                         LastBook = moment "last_book" item
                         Verdict =
-                            optional (fun value -> string (value.GetString())) "verdict" item
+                            optional (fun value -> clean (value.GetString())) "verdict" item
                             |> ValueOption.defaultValue ""
                         Gaps = list "gaps" (text "cause") item
                     })
@@ -153,7 +156,7 @@ let ofStore (name: string) (why: string) (at: DateTimeOffset) (status: StoreStat
     Skew = ValueNone
     FreeBytes = ValueNone
     Waiting = 0L
-    Troubles = status.Notes
+    Troubles = status.Notes |> List.map clean
     Limits = []
     Errors = []
     Markets = [
@@ -168,10 +171,12 @@ let ofStore (name: string) (why: string) (at: DateTimeOffset) (status: StoreStat
 
             {
                 Slug =
-                    if market.Slug = "" then
-                        string market.Market
-                    else
-                        market.Slug
+                    clean (
+                        if market.Slug = "" then
+                            string market.Market
+                        else
+                            market.Slug
+                    )
                 Trades = market.Trades
                 Books = market.Books
                 Deltas = market.Deltas

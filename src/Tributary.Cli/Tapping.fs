@@ -9,7 +9,6 @@ open System.Threading
 open System.Threading.Tasks
 open Argu
 open Microsoft.Extensions.Logging
-open Microsoft.Win32.SafeHandles
 open Tributary
 open Tributary.Cli.Arguments
 open Tributary.Cli.Commands
@@ -176,16 +175,6 @@ let private text (names: Directory) event =
             ""
             ""
             $"{market.Status}: {market.Question}"
-
-/// Standard output that says when nobody reads it any more: the console's own stream hides that.
-let private output () : TextWriter =
-    if Console.IsOutputRedirected && not (OperatingSystem.IsWindows()) then
-        let file =
-            new FileStream(new SafeFileHandle(nativeint 1, false), FileAccess.Write, 1)
-
-        new StreamWriter(file, UTF8Encoding false, AutoFlush = false)
-    else
-        Console.Out
 
 let tap (common: Common) (arguments: ParseResults<TapArguments>) = task {
     let markets = arguments.GetResults TapArguments.Market

@@ -11,6 +11,7 @@ open Microsoft.Extensions.Logging
 open Microsoft.Extensions.Logging.Abstractions
 open Microsoft.Extensions.Logging.Console
 open Microsoft.Extensions.Options
+open Microsoft.Win32.SafeHandles
 open Spectre.Console
 open Tributary
 
@@ -110,6 +111,16 @@ let logger (level: string) (modules: Map<string, string>) (format: LogFormat) ve
                 options.TimestampFormat <- "yyyy-MM-ddTHH:mm:ss.ffffffZ")
             |> ignore)
     |> Logs.sampled TimeProvider.System
+
+/// Standard output that says when nobody reads it any more: the console's own stream hides that.
+let output () : TextWriter =
+    if Console.IsOutputRedirected && not (OperatingSystem.IsWindows()) then
+        let file =
+            new FileStream(new SafeFileHandle(nativeint 1, false), FileAccess.Write, 1)
+
+        new StreamWriter(file, UTF8Encoding false, AutoFlush = false)
+    else
+        Console.Out
 
 /// A person watches standard output.
 let isScreen = not Console.IsOutputRedirected

@@ -103,7 +103,9 @@ module Looks =
 
     /// A collector that was started anew counts from nothing.
     let next (now: Running.Collector) looks =
-        if now.Started = looks.First.Started && now.IsRunning = looks.First.IsRunning then
+        if now.At = looks.Now.At then
+            looks // the same answer again
+        elif now.Started = looks.First.Started && now.IsRunning = looks.First.IsRunning then
             {
                 looks with
                     Before = looks.Now
@@ -181,6 +183,7 @@ let private headOfCollector (looks: Looks) =
 
     let limit =
         match now.Limits with
+        | (limit, left, 0L) :: _ -> $", least left: {limit} {left}"
         | (limit, left, most) :: _ -> $", least left: {limit} {left} of {most}"
         | [] -> ""
 

@@ -6,7 +6,6 @@ open System.IO
 open System.Threading
 open System.Threading.Tasks
 open Argu
-open Microsoft.Win32.SafeHandles
 open Tributary
 open Tributary.Cli.Arguments
 open Tributary.Cli.Commands
@@ -29,7 +28,9 @@ let private draw (width: int) (lines: string list) =
                 line + clear)
         |> String.concat "\r\n"
 
-    Console.Out.Write(home + body + "\u001b[J")
+    let clearBelow = if cells (List.last lines) < width then "\u001b[J" else ""
+
+    Console.Out.Write(home + body + clearBelow)
     Console.Out.Flush()
 
 let private size () =
@@ -45,7 +46,11 @@ let private canDraw () =
 /// How it is: what a collector answers, or else what the store says. An error when there is neither.
 type private Source = unit -> Task<Result<Running.Collector, string>>
 
-let private sourceOf (settings: Settings) (door: Result<Running.Door, Running.Silence>) : Source =
+let private sourceOf
+    (settings: Settings)
+    (isStoreMeant: bool)
+    (door: Result<Running.Door, Running.Silence>)
+    : Source =
     let patience = TimeSpan.FromSeconds 2.0
     // Counting a store's rows takes a while: it is looked into now and then.
     let mutable looked: Running.Collector voption = ValueNone
@@ -58,14 +63,26 @@ let private sourceOf (settings: Settings) (door: Result<Running.Door, Running.Si
             match Setup.openStoreToRead settings with
             | Error fault -> return Error $"no collector answers ({why}); {fault}"
             | Ok store ->
-                let! status = store.Status()
+                let! status = task {
+                    try
+                        let! status = store.Status()
+                        return Ok status
+                    with error ->
+                        return
+                            Error
+                                $"no collector answers ({why}), and {store.Name} does not either: {error.Message}"
+                }
+
                 do! store.Close()
 
-                let found =
-                    Running.ofStore (storeName settings) (string why) DateTimeOffset.UtcNow status
+                return
+                    status
+                    |> Result.map (fun status ->
+                        let found =
+                            Running.ofStore (storeName settings) (string why) DateTimeOffset.UtcNow status
 
-                looked <- ValueSome found
-                return Ok found
+                        looked <- ValueSome found
+                        found)
     }
 
     fun () -> task {
@@ -74,7 +91,9 @@ let private sourceOf (settings: Settings) (door: Result<Running.Door, Running.Si
         | Ok door ->
             match! Running.status door patience with
             | Ok found -> return Ok found
-            | Error why -> return! lookInto why
+            // A collector that is there, or is somebody else's, is not what the store tells of.
+            | Error(Running.Silence.Away _ as why) when isStoreMeant -> return! lookInto why
+            | Error why -> return Error(string why)
     }
 
 let private showScreen, private hideScreen =
@@ -143,31 +162,35 @@ let private inPipe (source: Source) (every: TimeSpan) (first: Running.Collector)
     task {
         let mutable looks = Views.Looks.start first
         let mutable isSilent = false
-        // NOTE: `Console` says nothing of a pipe whose other end is closed.
-        use handle = new SafeFileHandle(nativeint 1, false)
+        let mutable isRead = true
+        let output = output ()
 
-        use output =
-            new StreamWriter(new FileStream(handle, FileAccess.Write), AutoFlush = true)
+        let say (line: string) =
+            try
+                output.WriteLine line
+                output.Flush()
+            with :? IOException ->
+                isRead <- false
+
+        say (Views.summary looks)
 
         try
-            output.WriteLine(Views.summary looks)
-
-            while not ct.IsCancellationRequested do
+            while isRead do
                 do! Task.Delay(every, ct)
 
                 match! source () with
+                | Ok found when found.At = looks.Now.At -> ()
                 | Ok found ->
                     isSilent <- false
                     looks <- Views.Looks.next found looks
-                    output.WriteLine(Views.summary looks)
+                    say (Views.summary looks)
                 | Error why when not isSilent ->
                     isSilent <- true
                     let clock = looks.Now.At.ToUniversalTime().ToString "yyyy-MM-dd HH:mm:ss"
-                    output.WriteLine $"{clock} the last answer: {why}; trying on"
+                    say $"{clock} the last answer: {why}; trying on"
                 | Error _ -> ()
-        with
-        | :? OperationCanceledException
-        | :? IOException -> ()
+        with :? OperationCanceledException ->
+            ()
     }
 
 let top (_: Common) (arguments: ParseResults<TopArguments>) : Task<int> = task {
@@ -181,13 +204,16 @@ let top (_: Common) (arguments: ParseResults<TopArguments>) : Task<int> = task {
         | Some text ->
             match Uri.TryCreate(text, UriKind.Absolute) with
             | true, NonNull address when
-                (address.Scheme = "http" || address.Scheme = "https") && address.UserInfo = ""
+                (address.Scheme = "http" || address.Scheme = "https")
+                && address.UserInfo = ""
+                && address.PathAndQuery = "/"
                 ->
                 Ok {
                     Address = address
                     Token = settings.Http.Token
                 }
-            | _ -> refuse Exit.Usage $"'{text}' is not an address such as http://127.0.0.1:9464"
+            // It is not repeated: it may hold a password.
+            | _ -> refuse Exit.Usage "--url takes an address such as http://127.0.0.1:9464, without a path"
 
     let every =
         match arguments.TryGetResult TopArguments.Every |> Option.map duration with
@@ -197,7 +223,12 @@ let top (_: Common) (arguments: ParseResults<TopArguments>) : Task<int> = task {
         | Some every -> every
 
     use interrupt = new Interrupt()
-    let source = sourceOf settings door
+
+    let isStoreMeant =
+        arguments.Contains TopArguments.Store
+        || not (arguments.Contains TopArguments.Url)
+
+    let source = sourceOf settings isStoreMeant door
 
     match! source () with
     | Error why -> return refuse Exit.Failed why

@@ -43,16 +43,20 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
     // Answers that many may ask for at once are made once in a while, however many ask.
     let made = ConcurrentDictionary<string, struct (Instant * Task<objnull>)>()
 
-    let cached (key: string) (age: TimeSpan) (make: unit -> Task<'T>) : Task<'T> = task {
+    /// The value, and when making it began: it knows of nothing later.
+    let stamped (key: string) (age: TimeSpan) (make: unit -> Task<'T>) : Task<struct (Instant * 'T)> = task {
         let boxed () = task {
             let! value = make ()
             return box value
         }
 
-        let struct (_, making) =
+        let struct (began, making) =
             lock made (fun () ->
                 match made.TryGetValue key with
-                | true, struct (at, making) when now () - at < age && not making.IsFaulted ->
+                // What is slow to be made is waited for, and not made twice.
+                | true, struct (at, making) when
+                    not making.IsCompleted || (making.IsCompletedSuccessfully && now () - at < age)
+                    ->
                     struct (at, making)
                 | _ ->
                     // What is old is let go, so that markets that nobody looks at any more are.
@@ -65,7 +69,12 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
                     fresh)
 
         let! value = making
-        return unbox<'T> value
+        return struct (began, unbox<'T> value)
+    }
+
+    let cached key age (make: unit -> Task<'T>) : Task<'T> = task {
+        let! struct (_, value) = stamped key age make
+        return value
     }
 
     /// What is stored of markets, by their slugs.
@@ -135,8 +144,9 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
     }
 
     /// The same to all who look at a market, and rebuilt twice a second at most.
-    let books (market: Market) : Task<obj[]> =
-        cached $"books {market.Market}" (TimeSpan.FromMilliseconds 400.0) (fun () -> booksNow market)
+    let books (market: Market) : Task<struct (Instant * obj[])> =
+        stamped $"books {market.Exchange} {market.Market}" (TimeSpan.FromMilliseconds 400.0) (fun () ->
+            booksNow market)
 
     let marketAnswer (market: Market) = task {
         let! trades =
@@ -148,7 +158,7 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
                     Latest = true
             }
 
-        let! books = books market
+        let! struct (_, books) = books market
 
         return
             Answers.json {|
@@ -202,11 +212,10 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
     let gaps () = task {
         let! markets = known ()
 
-        let slugs =
-            Dictionary(
-                markets.Values
-                |> Seq.map (fun market -> KeyValuePair(string market.Market, market.Slug))
-            )
+        let slugs = Dictionary<string, string>()
+
+        for market in markets.Values do
+            slugs[string market.Market] <- market.Slug
 
         let! found = gapsSince (now () - TimeSpan.FromDays 7.0)
 
@@ -319,6 +328,7 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
             do! context.Response.Body.FlushAsync ct
         }
 
+        let pause = TimeSpan.FromMilliseconds 500.0
         let heard = engine.Subscribe(10_000, isOfMarket)
 
         use _ = {
@@ -327,14 +337,22 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
         }
 
         let mutable isOver = false
+        // When something was heard that no book that was sent knows of.
+        let mutable changed = ValueSome(now ())
 
         try
-            let! first = books market
-            do! send "books" first
-
             while not isOver do
+                match changed with
+                | ValueSome since ->
+                    let! struct (began, latest) = books market
+                    do! send "books" latest
+
+                    if began >= since then
+                        changed <- ValueNone
+                | ValueNone -> ()
+
                 use soon = CancellationTokenSource.CreateLinkedTokenSource ct
-                soon.CancelAfter(TimeSpan.FromSeconds 15.0)
+                soon.CancelAfter(if changed.IsSome then pause else TimeSpan.FromSeconds 15.0)
 
                 let! more = task {
                     try
@@ -346,28 +364,24 @@ type Web(engine: Engine, store: Store, clock: TimeProvider) =
 
                 match more with
                 | ValueSome false -> isOver <- true
+                | ValueNone when changed.IsSome -> ()
                 | ValueNone ->
                     // So that whoever is gone is noticed.
                     do! context.Response.WriteAsync(": nothing happened\n\n", ct)
                     do! context.Response.Body.FlushAsync ct
                 | ValueSome true ->
                     let trades = List<obj>()
-                    let mutable isChanged = false
                     let mutable event = Unchecked.defaultof<MarketEvent>
 
                     while heard.TryRead &event do
                         match event with
                         | MarketEvent.Trade trade -> trades.Add(tradeOf trade)
-                        | _ -> isChanged <- true
+                        | _ -> changed <- ValueSome(now ())
 
                     if trades.Count > 0 then
                         do! send "trades" (trades.ToArray())
 
-                    if isChanged then
-                        let! latest = books market
-                        do! send "books" latest
-
-                    do! Task.Delay(TimeSpan.FromMilliseconds 500.0, clock, ct)
+                    do! Task.Delay(pause, clock, ct)
         with
         | :? OperationCanceledException -> ()
         | :? OverflowException -> () // it fell behind: the page asks anew

@@ -758,7 +758,7 @@ type internal Live
             for i in 0 .. batch.Books.Count - 1 do
                 depth.Polled(&batch.Books[i], batch, batch.Books[i].Received, out))
 
-    /// Closes every connection, and opens none until `Release`: what is not heard meanwhile is a gap of this cause, from the last proven state on.
+    /// Closes every connection, and opens none until `Release`: what is not heard meanwhile is a gap of this cause, from the last proven state on; a gap that is open already keeps its cause, and what was never proven has none.
     member _.Hold(cause: Cause) =
         lock gate (fun () ->
             held <- ValueSome cause

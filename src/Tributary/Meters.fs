@@ -60,7 +60,7 @@ module Count =
     let dropped =
         counter
             "events_dropped"
-            "Rows that were given up because there was no room for what waits for a store elsewhere; gaps say which."
+            "Trades, books, changes and prices that were given up because there was no room for what waits for a store elsewhere; gaps say which."
 
     let quarantined = counter "events_quarantined" "Rows and bodies kept in quarantine."
 
@@ -288,9 +288,15 @@ type internal Instruments() =
             fun name -> meter.CreateHistogram<float>("tributary." + name, "s", measure.Help)
         )
 
-    member _.Gauge(measure: Measure, read: unit -> Measurement<float> seq) =
-        meter.CreateObservableGauge<float>("tributary." + measure.Name, read, description = measure.Help)
-        |> ignore
+    member _.Watch(measure: Measure, read: unit -> Measurement<float> seq) =
+        let name = "tributary." + measure.Name
+
+        if measure.Kind = MeasureKind.Counter then
+            meter.CreateObservableCounter<float>(name, read, description = measure.Help)
+            |> ignore
+        else
+            meter.CreateObservableGauge<float>(name, read, description = measure.Help)
+            |> ignore
 
     interface IDisposable with
         member _.Dispose() = meter.Dispose()
@@ -443,8 +449,8 @@ type Meters private (shared: Shared, prefix: string) =
 
     /// A gauge (or a counter that somebody else keeps) is read by this function, whenever somebody looks: its values by their labels.
     member _.Watch(measure: Measure, read: unit -> struct (string * float) list) =
-        if shared.Gauges.TryAdd(measure, read) && measure.Kind = MeasureKind.Gauge then
-            shared.Instruments.Gauge(
+        if shared.Gauges.TryAdd(measure, read) then
+            shared.Instruments.Watch(
                 measure,
                 fun () ->
                     read ()

@@ -289,7 +289,7 @@ type StoreSettings = {
     GroupTime: TimeSpan
     /// At most so many rows share a transaction. Default 10 000.
     GroupRows: int
-    /// With fewer bytes free on the disk of the store books are not collected any more, which is a gap of cause `store_failed`; trades
+    /// With fewer bytes free on the disk of the store books are not collected any more, which is a gap of cause `store_failed` (or of the cause of a gap that is open already); trades
     /// are, until nothing is left. Default 200 MB.
     MinFree: int64
     Retention: RetentionSettings

@@ -88,16 +88,18 @@ let private write (folder: string) (text: string) =
     File.WriteAllText(path, text.TrimStart())
     path
 
-/// Runs a command, for twelve seconds at most, and searches what it prints.
-let private searched (arguments: string list) = task {
-    let! struct (code, output, errors) =
-        KillTests.tributaryFor (TimeSpan.FromSeconds 12.0) secrets arguments
+/// Runs a command, for so long at most, and searches what it prints.
+let private searchedFor (limit: TimeSpan) (arguments: string list) = task {
+    let! struct (code, output, errors) = KillTests.tributaryFor limit secrets arguments
 
     let what = String.concat " " arguments
     holds $"standard output of {what}" output
     holds $"standard error of {what}" errors
     return struct (code, output + errors)
 }
+
+let private searched arguments =
+    searchedFor (TimeSpan.FromSeconds 8.0) arguments
 
 let private searchedFiles (folder: string) =
     for path in Directory.GetFiles(folder, "*", SearchOption.AllDirectories) do
@@ -160,7 +162,7 @@ let ``no secret is in a log, an answer, a file or an error of a collector, whate
             let path = write folder (config folder simulator.Address port format "")
 
             let running =
-                searched [
+                searchedFor (TimeSpan.FromMinutes 2.0) [
                     "start"
                     "--config"
                     path

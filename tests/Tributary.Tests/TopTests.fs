@@ -10,6 +10,7 @@ open System.Text.Json
 open System.Threading
 open System.Threading.Tasks
 open NUnit.Framework
+
 open Tributary.Cli
 open Tributary.Server
 open Tributary.Server.Simulator
@@ -188,11 +189,46 @@ let ``where no collector answers the store is shown, and its rates are those bet
     equal "No collector answers (connection refused)" lines[0]
     equal "store.db: 1 markets, 31 rows, 2.0 rows/s, 1 open gaps" lines[1]
     Assert.That(lines[6], Does.Match @"^a .* 1 open$")
+    // The same look again changes nothing.
+    let again =
+        looks (stored 100.0 10L) (stored 110.0 30L)
+        |> Views.Looks.next (stored 110.0 30L)
+
+    equal lines (Views.screen 80 24 again Views.start)
     // A single look knows no rate.
     let once = Views.screen 80 24 (Views.Looks.start (stored 110.0 30L)) Views.start
     equal "store.db: 1 markets, 31 rows, 0 rows/s, 1 open gaps" once[1]
     // When one answers again, it counts from there.
     equal 1 (looks (stored 100.0 10L) (collector 110.0 [])).First.Limits.Length
+
+[<Test>]
+let ``what a store has of an exchange cannot command a terminal either, and an older collector tells no limits``
+    ()
+    =
+    let status: Tributary.Stores.StoreStatus = {
+        Markets = []
+        Quarantined = 0L
+        Metrics = []
+        Bytes = 0L
+        Notes = [ "a\u001b[2Jb" ]
+    }
+
+    equal [ "a[2Jb" ] (Running.ofStore "store.db" "nobody" (at 0.0) status).Troubles
+
+    let older =
+        """{"collector":"main","at":"2026-11-01T00:00:00Z","started":"2026-11-01T00:00:00Z","status":"ready","reasons":[],"alerts":[],
+            "requests":0,"requests_failed":0,"connections":0,"connections_open":0,
+            "limits":[{"limit":"data","left":3}],"outbox":{"rows":0,"troubles":[]},"markets":[]}"""
+
+    match Running.parse older with
+    | Ok collector ->
+        equal [ "data", 3L, 0L ] collector.Limits
+
+        Assert.That(
+            Views.head 160 (Views.Looks.start collector) |> String.concat "\n",
+            Does.Contain "least left: data 3)"
+        )
+    | Error message -> failwith message
 
 [<TestCase("abc", 5, "abc")>]
 [<TestCase("abcdef", 4, "abc…")>]
@@ -317,15 +353,10 @@ let ``a command asks the collector that runs, with its token, and else the store
         use document = JsonDocument.Parse named
         equal JsonValueKind.Null (document.RootElement.GetProperty("running").ValueKind)
 
-        let! refused, _, code = run folder [ "top"; "--once"; "--config"; config "HOME" ]
-        equal 0 code
-
-        Assert.That(
-            refused,
-            Does.StartWith "No collector answers (the token is another one there (http.token))"
-        )
-
-        Assert.That(refused, Does.Contain "3 markets, ")
+        // Somebody is there: what the store has is not the answer.
+        let! _, refused, code = run folder [ "top"; "--once"; "--config"; config "HOME" ]
+        equal 1 code
+        Assert.That(refused, Does.Contain "the token is another one there (http.token)")
         let! status, complaints, code = run folder [ "status"; "--config"; config "HOME" ]
         equal 0 code
         Assert.That(complaints, Does.Contain "does not tell: the token is another one there (http.token)")
