@@ -879,7 +879,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     failed t
             | ValueNone -> ()
 
-            if at.Micros > t.At.Micros then
+            let isNew = at.Micros > t.At.Micros
+
+            if isNew then
                 t.At <- at
                 t.Ordinal <- 0
                 t.Seen <- 0
@@ -906,8 +908,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 (bestBid < 0L || bestBid = book.BestBid)
                 && (bestAsk < 0L || bestAsk = book.BestAsk)
 
-            let isBroken = t.Gap.IsSome || t.Failed > 0
             let hasProof = hash.Length > 0 && t.IsReady
+
+            let isBroken = t.Gap.IsSome || t.Failed > 0
 
             if not hasProof then
                 // The mirror is what is left; a best price that disagrees is proof of the contrary.
@@ -1007,7 +1010,12 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             count t
 
-            if isChanged then
+            // What leaves its level as it was, at a moment of its own, may take back a change that never came: its row says so. See
+            // `History.bookAt`.
+            let mayTakeBack =
+                isNew && hasProof && t.Failed = 0 && t.Gap.IsNone && t.Mode = DepthMode.Full
+
+            if isChanged || mayTakeBack then
                 store t book side price size rank had received out
 
             if isLast then

@@ -405,7 +405,9 @@ type OrderBookDelta = {
     Exchange: ExchangeId
     Market: MarketId
     Token: TokenId
-    /// Its place, from 0, among the changes of this token in this millisecond: every connection that saw the whole of it agrees.
+    /// Its place, from 0, among the changes of this token in this millisecond: every connection that saw the whole of it agrees. An update
+    /// that leaves the level as it was has none and is not stored, unless it is the first of a later millisecond: then it takes back
+    /// what never came.
     Ordinal: int
     /// `Buy` for bids, `Sell` for asks.
     Side: Side

@@ -64,8 +64,8 @@ type Past = {
     Changes: OrderBookDelta list
     /// The first whole book after the moment.
     Next: OrderBookSnapshot voption
-    /// A change lies between the moment and that book.
-    ChangesBeforeNext: bool
+    /// The first change after the moment, if it comes before that book.
+    NextChange: OrderBookDelta voption
     /// Somebody followed the token's live book. Otherwise it was only polled.
     IsLive: bool
     /// The first state of the live book that was proven; nothing when none was.
@@ -141,6 +141,8 @@ module History =
     /// 3. The changes behind it are applied in their order. Verdict and doubt are those of the last one, else the base's.
     /// 4. A state whose proof disagreed is known when a later one was proven without a hole between them: then it was true.
     /// 5. A whole book that comes next, without a change or a hole before it, has to be the same one. Otherwise changes were not recorded.
+    ///    A change that comes next and that no proof disagreed with has to change something. Otherwise it takes back what was not recorded (or
+    ///    the exchange told of an order that came and went: nobody can tell the two apart).
     /// 6. Before the live book began nobody listened: what came and went between two polls left no trace, even where the polls agree. There
     ///    a polled book is known at its own moment alone.
     ///
@@ -191,16 +193,26 @@ module History =
                     | ValueSome proven -> proven >= at
                     | ValueNone -> false
 
-                let isSkipped =
-                    match past.Next with
-                    | ValueSome next when
-                        past.IsLive
-                        && not past.ChangesBeforeNext
-                        && next.Verdict <> Verdict.Mismatched
-                        && holes |> List.forall (fun gap -> gap.Since > next.At || gap.Since <= moment)
+                let isWhole (until: Instant) =
+                    holes |> List.forall (fun gap -> gap.Since > until || gap.Since <= moment)
+
+                /// When the state that contradicts this one was, if there is one.
+                let contradicted =
+                    match past.NextChange, past.Next with
+                    | ValueSome next, _ when
+                        (next.Verdict = Verdict.Verified || next.Doubt = Doubt.NotChecked)
+                        && isWhole next.At
+                        && book.Size(next.Side, next.Price.Millionths) = next.Size.Millionths
                         ->
-                        not (book.Has(ReadOnlySpan next.Bids, ReadOnlySpan next.Asks))
-                    | _ -> false
+                        ValueSome next.At
+                    | ValueNone, ValueSome next when
+                        past.IsLive
+                        && next.Verdict <> Verdict.Mismatched
+                        && isWhole next.At
+                        && not (book.Has(ReadOnlySpan next.Bids, ReadOnlySpan next.Asks))
+                        ->
+                        ValueSome next.At
+                    | _ -> ValueNone
 
                 let isUnheard =
                     match past.LiveSince with
@@ -208,11 +220,13 @@ module History =
                         start.Reason = Reason.Poll && changes.IsEmpty && at < moment && moment < since
                     | ValueNone -> false
 
-                if isSkipped || isUnheard then
+                if contradicted.IsSome || isUnheard then
+                    let next = past.Next |> ValueOption.map _.At
+
                     BookAt.NotKnown(
                         ValueSome at,
-                        past.Next
-                        |> ValueOption.map _.At
+                        contradicted
+                        |> ValueOption.orElse next
                         |> ValueOption.orElse (if isUnheard then past.LiveSince else ValueNone),
                         Ignorance.Skipped
                     )

@@ -150,13 +150,10 @@ let bookAt (store: Store) (extent: Extent) (moment: Instant) : Task<BookAt> = ta
 
     let! next = store.Books after
 
-    let! isChanged = task {
+    let! following =
         match next with
-        | [ next ] ->
-            let! between = store.Deltas { after with Until = justAfter next.At }
-            return not between.IsEmpty
-        | _ -> return false
-    }
+        | [ next ] -> store.Deltas { after with Until = justAfter next.At }
+        | _ -> store.Deltas after
 
     let! gaps =
         store.Gaps {
@@ -181,7 +178,10 @@ let bookAt (store: Store) (extent: Extent) (moment: Instant) : Task<BookAt> = ta
                 match next with
                 | [ next ] -> ValueSome next
                 | _ -> ValueNone
-            ChangesBeforeNext = isChanged
+            NextChange =
+                match following with
+                | [ change ] -> ValueSome change
+                | _ -> ValueNone
             IsLive = extent.IsLive
             LiveSince = extent.LiveSince
             Proven = extent.Proven

@@ -526,6 +526,19 @@ let ``after a lost change the next one is not verified, and a gap goes from the 
     equal verified w.State
 
 [<Test>]
+let ``a change that takes back a lost one has a row, although it leaves its level as it was`` () =
+    let w = begun (World())
+    w.Wait 10L
+    w.Change(Side.Buy, 41, 7)
+    w.Wait 10L
+    w.Silently(Side.Buy, 45, 1)
+    w.Wait 10L
+    w.Change(Side.Buy, 45, 0)
+    equal [] w.Gaps
+    equal [ "10.0 buy 0.41 7 verified"; "30.0 buy 0.45 0 verified" ] w.Deltas
+    equal verified w.State
+
+[<Test>]
 let ``a poll of the very state that a lost change left unproven ends the gap`` () =
     let w = begun (World())
     w.Wait 10L

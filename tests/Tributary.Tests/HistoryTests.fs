@@ -84,10 +84,11 @@ let private around at gaps (books: OrderBookSnapshot list) (changes: OrderBookDe
             match next with
             | Some next -> ValueSome next
             | None -> ValueNone
-        ChangesBeforeNext =
-            match next with
-            | Some next -> changes |> List.exists (fun change -> change.At > at && change.At <= next.At)
-            | None -> false
+        NextChange =
+            changes
+            |> List.tryFind (fun change ->
+                change.At > at && next |> Option.forall (fun next -> change.At <= next.At))
+            |> ValueOption.ofOption
         IsLive = true
         LiveSince =
             books
@@ -271,6 +272,17 @@ let ``whole books that differ without a change between them show that changes we
     equal ([ 30, 1 ], [ 60, 7 ]) (known (asked 50 [] [ first; later ] [ bid 20 41 3 ]))
 
 [<Test>]
+let ``a proven change that leaves its level as it was shows that another one was not recorded`` () =
+    let changes = [ bid 20 41 3; bid 40 45 0; bid 50 41 9 ]
+    equal ([ 40, 5; 39, 1 ], [ 60, 7 ]) (known (asked 15 [] [ first ] changes))
+    equal (unknown (Some 20) (Some 40) Ignorance.Skipped) (asked 25 [] [ first ] changes)
+    equal ([ 41, 3; 40, 5; 39, 1 ], [ 60, 7 ]) (known (asked 40 [] [ first ] changes))
+
+    // What came and went is recorded after all, by somebody else.
+    let all = bid 30 45 1 :: changes |> List.sortBy _.At
+    equal ([ 41, 3; 40, 5; 39, 1 ], [ 60, 7 ]) (known (asked 25 [] [ first ] all))
+
+[<Test>]
 let ``between a polled book and the first live one nobody listened, whatever came and went`` () =
     let before = polled 5 [ 40, 5; 39, 1 ] [ 60, 7 ]
     equal (unknown (Some 5) (Some 10) Ignorance.Skipped) (asked 7 [] [ before; first ] [ bid 20 41 3 ])
@@ -344,6 +356,9 @@ type private Life(seed: int) =
             let isBid = random.Next 2 = 0
             let cents, shares = random.Next(1, 6) + (if isBid then 0 else 50), random.Next 4
             let half = if isBid then bids else asks
+            // A change changes something.
+            let had = if half.ContainsKey cents then half[cents] else 0
+            let shares = if shares = had then shares + 1 else shares
             half.Remove cents |> ignore
 
             if shares > 0 then
