@@ -147,6 +147,12 @@ public enum BookDoubt
 
     /// <summary>Bids stood above asks for longer than a match takes.</summary>
     Crossed,
+
+    /// <summary>The exchange numbers its messages, and numbers are missing.</summary>
+    Sequence,
+
+    /// <summary>A change took more from a level than was there.</summary>
+    Negative,
 }
 
 /// <summary>Why a whole order book was stored.</summary>

@@ -58,7 +58,7 @@ type BackfillArguments =
                 "how far back: a duration such as 6h or 7d, or a time such as 2026-11-01 or 2026-11-01T12:00:00Z; default: to the first trade."
             | Until _ -> "up to when, in the same forms; default: now."
             | Source _ ->
-                "read only these: a comma list of v2, v1 (trades of the Data API), chain (OrderFilled logs of Polygon, from rpc_url), prices (the price history); default: v2,v1."
+                "read only these: a comma list of v2, v1 (trades of Polymarket's Data API), chain (OrderFilled logs of Polygon, from rpc_url), prices (the price history); of Kalshi trades, candles; of Manifold bets. Default: v2,v1; trades; bets."
             | Plan ->
                 "ask for nothing but the markets, and print what would be read and what that takes under the limits."
             | Parallel _ -> "walks at the same time, under the same limits; default 8."
@@ -103,6 +103,14 @@ type ValidateArguments =
             match this with
             | Config _ -> "a folder of layers or one file; default: config."
             | Print -> "print the settings in force, secrets as references."
+
+type ExchangesArguments =
+    | [<Unique>] Json
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Json -> "one JSON document instead of tables."
 
 type TopArguments =
     | [<AltCommandLine "-c"; Unique>] Config of path: string
@@ -378,6 +386,7 @@ type Arguments =
     | [<CliPrefix(CliPrefix.None)>] Book of ParseResults<BookArguments>
     | [<CliPrefix(CliPrefix.None)>] Tap of ParseResults<TapArguments>
     | [<CliPrefix(CliPrefix.None)>] Markets of ParseResults<MarketsArguments>
+    | [<CliPrefix(CliPrefix.None)>] Exchanges of ParseResults<ExchangesArguments>
     | [<CliPrefix(CliPrefix.None)>] Decode of ParseResults<DecodeArguments>
     | [<CliPrefix(CliPrefix.None)>] Simulate of ParseResults<SimulateArguments>
     | [<CliPrefix(CliPrefix.None)>] Demo of ParseResults<DemoArguments>
@@ -410,6 +419,8 @@ type Arguments =
                 "a token's order book as it was at any moment of a recording, with its verdict, or why it is not known; exit code 1 if it is not."
             | Tap _ -> "watch what the exchange tells, decoded, a line an event; nothing is stored."
             | Markets _ -> "search markets, or explain what the configuration would collect and why."
+            | Exchanges _ ->
+                "which exchanges are known, how their data are to be read, and what can be proven of them."
             | Decode _ ->
                 "recognise recorded payloads by their shape and decode them; exit code 1 if anything fails."
             | Simulate _ -> "serve a simulated exchange on a local port, for demonstrations and tests."

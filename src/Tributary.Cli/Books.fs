@@ -132,6 +132,8 @@ let private words (verdict: Verdict) (doubt: Doubt) =
         | Doubt.Poll -> "a poll brought another book"
         | Doubt.Missed -> "updates are missing"
         | Doubt.Crossed -> "bids stood above asks"
+        | Doubt.Sequence -> "numbered messages are missing"
+        | Doubt.Negative -> "a change took more than was there"
         | _ -> Doubt.text doubt
 
     $"{Verdict.text verdict}: {why}"

@@ -63,6 +63,7 @@ type TradeRow = {
     /// The taker's wallet as text, lower-cased, in the batch's buffer.
     Wallet: Slice
     mutable Flags: Flags
+    /// Its number among fills of the same content; negative where the exchange gives each an id of its own, which its transaction holds.
     mutable Occurrence: int
     mutable Id: TradeId
     /// The store had not seen it before: set by the store that wrote it.

@@ -192,6 +192,38 @@ type Shape =
     /// says where: `list`, `text`, or the quoted names of the members.
     | Holds of place: string * ReadOnlyMemory<byte> list
 
+/// A secret that an exchange takes, if somebody has one.
+type SecretSetting = {
+    /// What its setting is called, such as `key`.
+    Setting: string
+    /// What it is, in a sentence for people.
+    Holds: string
+}
+
+/// What a proof can show of a stream: the promise that its data come with.
+type StreamTraits = {
+    Stream: Stream
+    /// How the loss of data is noticed.
+    Loss: string
+    /// Whether its size and its place are known then.
+    Extent: string
+    /// By what the data themselves are proven.
+    Proof: string
+}
+
+/// How an exchange's data are to be read, beside those of others: `tributary exchanges` shows it.
+type Traits = {
+    /// What prices and sizes are paid in.
+    Currency: string
+    /// What a price is in the exchange's own words, and where prices may lie.
+    Prices: string
+    /// What its markets' outcomes are, and which of their books are made of another's.
+    Outcomes: string
+    /// What its trades' sides are made of.
+    Sides: string
+    Streams: StreamTraits list
+}
+
 /// What the configuration may change about asking.
 type AskOptions = {
     /// Tokens in one request for books.
@@ -200,6 +232,8 @@ type AskOptions = {
     MarketsPerRequest: int
     /// Which of an exchange's sources of trades is used; `auto` lets the collector choose.
     TradesSource: string
+    /// What is known of the exchange's `SecretSetting`s, by their names.
+    Secrets: Map<string, string>
 }
 
 /// A source of the past that can be read once and for all: of trades, or of prices.
@@ -238,6 +272,16 @@ type Collector = {
     Hosts: HostSetting list
     /// All limits, with the exchange's published figures.
     Limits: Limit list
+    Traits: Traits
+    /// The secrets that it takes.
+    Secrets: SecretSetting list
+    /// What a person should be told before it begins, such as what it cannot do without a key.
+    Notes: string list
+    /// The headers that show a request to be a key's owner's, by its method, its path from the root on without the query, and the moment;
+    /// none without a key.
+    Sign: string -> string -> Instant -> (string * string) list
+    /// A question for each place that answers questions.
+    Probes: Probe list
     /// The limits that a request to an endpoint counts against, by their names.
     LimitsOf: string -> string list
     /// Turns a need into requests, each the start of a walk of its own.
@@ -248,8 +292,8 @@ type Collector = {
     /// What it means that this request failed for good, if it means more than a fault: an unknown token, an endpoint that is no more, a
     /// question that was too large.
     OnFault: Request -> Fault -> Decoded voption
-    /// What a recorded value is, if it is of this exchange at all.
-    Recognise: ReadOnlyMemory<byte> -> Shape voption
+    /// What a recorded object is, if it is of this exchange at all: what it holds is judged by itself (`Shapes.recognise`).
+    Recognise: RawObject -> Shape voption
     /// Sources of the past, in the order in which they are read.
     History: HistorySource list
     /// Live order books and fills, where the exchange has them.

@@ -56,8 +56,8 @@ module DepthRules =
 type DepthOrder =
     /// Ask for the whole books of these tokens, and tell `Polled` what came.
     | Compare of TokenId list
-    /// End the token's subscription on this connection, and begin it anew.
-    | Resubscribe of connection: int * TokenId
+    /// Ask for the whole books of these tokens on this connection once more.
+    | Renew of connection: int * TokenId list
     /// Subscribe on another connection; when the book has come there, the old subscription is dropped.
     | Move of TokenId
     /// The token's book comes over another connection now: the subscription on this one is over.
@@ -568,13 +568,8 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         t.RungAt <- now
 
         match t.Rung with
-        | 1 when
-            (match t.Book with
-             | null -> false
-             | _ -> true)
-            ->
-            orders.Add(DepthOrder.Compare [ t.Token ])
-        | n when n % 3 <> 0 && t.Connection >= 0 -> orders.Add(DepthOrder.Resubscribe(t.Connection, t.Token))
+        | 1 when not part.IsNumbered && not (isNull t.Book) -> orders.Add(DepthOrder.Compare [ t.Token ])
+        | n when n % 3 <> 0 && t.Connection >= 0 -> orders.Add(DepthOrder.Renew(t.Connection, [ t.Token ]))
         | _ when t.Connection >= 0 -> orders.Add(DepthOrder.Move t.Token)
         | _ -> ()
 
@@ -725,6 +720,19 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             t.Owes <- ValueNone
             snapshot t book reason received out
         | _ -> ()
+
+    /// A book that stays crossed is remarkable.
+    let watchCrossing (t: Tracked) (book: Book) (received: Instant) =
+        if book.IsCrossed then
+            match t.CrossedSince with
+            | ValueNone -> t.CrossedSince <- ValueSome received
+            | ValueSome since when not t.IsCrossed && Instant.hasPassed rules.CrossedFor since received ->
+                t.IsCrossed <- true
+                counts.Crossed <- counts.Crossed + 1L
+            | _ -> ()
+        elif t.CrossedSince.IsSome then
+            t.CrossedSince <- ValueNone
+            t.IsCrossed <- false
 
     /// A change that is older than the book. Should it be a repeat after all, it is one of a row that is there.
     let late
@@ -997,17 +1005,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             | ValueSome(struct (ahead, _)) when at.Micros >= ahead.Micros -> t.Ahead <- ValueNone
             | _ -> ()
 
-            if book.IsCrossed then
-                match t.CrossedSince with
-                | ValueNone -> t.CrossedSince <- ValueSome received
-                | ValueSome since when not t.IsCrossed && Instant.hasPassed rules.CrossedFor since received ->
-                    t.IsCrossed <- true
-                    counts.Crossed <- counts.Crossed + 1L
-                | _ -> ()
-            elif t.CrossedSince.IsSome then
-                t.CrossedSince <- ValueNone
-                t.IsCrossed <- false
-
+            watchCrossing t book received
             count t
 
             // What leaves its level as it was, at a moment of its own, may take back a change that never came: its row says so. See
@@ -1020,6 +1018,31 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             if isLast then
                 settle t book received out
+
+    /// A change of a book whose messages are numbered: none is missing, or its book would be in a gap.
+    let shift (t: Tracked) (book: Book) (event: inref<StreamEvent>) (received: Instant) (out: Batch) =
+        let had = book.Size(event.Side, event.Price)
+        let total = had + event.Size
+
+        if total < 0L then
+            // More went than was there.
+            fail t Doubt.Negative received out
+        elif event.Size <> 0L then
+            let rank =
+                match t.Mode with
+                | DepthMode.Top _ -> book.Rank(event.Side, event.Price)
+                | _ -> 0
+
+            // Clocks do not decide what came first: numbers do.
+            t.At <- max t.At event.At
+            t.Ordinal <- event.Sequence
+            book.Set(event.Side, event.Price, total) |> ignore
+            counts.Changes <- counts.Changes + 1L
+            prove t false received out
+            watchCrossing t book received
+            count t
+            store t book event.Side event.Price total rank had received out
+            settle t book received out
 
     // ---- books that come after fills
 
@@ -1283,6 +1306,41 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 out
         | _ -> ()
 
+    /// A whole book of an exchange that numbers its messages: it ends a gap, and otherwise says what is here already.
+    let numberedBook
+        (t: Tracked)
+        (connection: int)
+        (row: inref<BookRow>)
+        (from: Batch)
+        received
+        (out: Batch)
+        =
+        let bids: ReadOnlySpan<Level> =
+            Span.op_Implicit (from.Levels.Slice(row.FirstBid, row.BidCount))
+
+        let asks: ReadOnlySpan<Level> =
+            Span.op_Implicit (from.Levels.Slice(row.FirstAsk, row.AskCount))
+
+        let at = max t.At row.At
+
+        // From here on it comes over the new connection.
+        if t.Next = connection then
+            switch t
+
+        t.Awaits <- ValueNone
+
+        match t.Book with
+        | null ->
+            let reason = if t.Gap.IsSome then Reason.Resync else Reason.First
+            adopt t at ReadOnlySpan.Empty bids asks true reason received out
+        | _ when t.Gap.IsSome -> adopt t at ReadOnlySpan.Empty bids asks true Reason.Resync received out
+        | book when book.Has(bids, asks) ->
+            t.At <- at
+            prove t false received out
+        | _ ->
+            doubt t Verdict.Mismatched Doubt.Hash Cause.Mismatch received out
+            adopt t at ReadOnlySpan.Empty bids asks true Reason.Resync received out
+
     let bookEvent
         (t: Tracked)
         (connection: int)
@@ -1477,6 +1535,24 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             | _ -> ()
         | _ -> ()
 
+    /// Numbered messages of a connection are missing: up to this moment all of them came.
+    let lost (connection: int) (good: Instant) (received: Instant) (out: Batch) =
+        let renewed = List<TokenId>()
+
+        for t in tracked.Values do
+            if t.Connection = connection && not (isNull t.Book) then
+                if t.Gap.IsNone && t.GoodAt.IsSome && good > t.GoodAt.Value then
+                    t.GoodAt <- ValueSome good
+                    t.Unchanged <- 0L
+
+                doubt t Verdict.Mismatched Doubt.Sequence Cause.Mismatch received out
+                t.Rung <- 1
+                t.RungAt <- received
+                renewed.Add t.Token
+
+        if renewed.Count > 0 then
+            orders.Add(DepthOrder.Renew(connection, List.ofSeq renewed))
+
     let isSuspectFor (t: Tracked) (now: Instant) limit =
         match t.SuspectSince with
         | ValueSome since -> Instant.hasPassed limit since now
@@ -1636,7 +1712,8 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 else
                     t.Next <- connection
 
-                t.Awaits <- ValueSome now
+                if part.HasBooks then
+                    t.Awaits <- ValueSome now
             | _ -> ()
 
     /// A connection is gone, or is given up: the books that came over it alone are not known from now on.
@@ -1655,7 +1732,10 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 t.Connection <- t.Next
                 t.Next <- -1
                 t.Ahead <- ValueNone
-                doubt t Verdict.Unverifiable Doubt.Missed cause now out
+
+                // Of fills alone nothing is known here: polls see to it that none is missing.
+                if part.HasBooks then
+                    doubt t Verdict.Unverifiable Doubt.Missed cause now out
 
                 if t.Connection < 0 then
                     t.Awaits <- ValueNone
@@ -1723,8 +1803,12 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 | t when t.Connection <> connection && t.Next <> connection -> ()
                 | t ->
                     let row = &frame.Batch.Books[event.Row]
-                    bookEvent t connection &row frame.Batch received out
-                    mirror t
+
+                    if part.IsNumbered then
+                        numberedBook t connection &row frame.Batch received out
+                    else
+                        bookEvent t connection &row frame.Batch received out
+                        mirror t
 
                     if t.Handover.IsSome then
                         handOver t received false out
@@ -1762,6 +1846,17 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                         if isHole then
                             snapshot t book Reason.Resync received out
                     | _ -> ()
+            | StreamKind.Shift ->
+                match find event.Token with
+                | null -> ()
+                | t when t.Connection <> connection -> ()
+                | t ->
+                    match t.Book with
+                    | null -> counts.Early <- counts.Early + 1L
+                    // What a book lacks is not known: it is asked for as a whole.
+                    | _ when t.Gap.IsSome -> counts.Early <- counts.Early + 1L
+                    | book -> shift t book &event received out
+            | StreamKind.Lost -> lost connection event.At received out
             | StreamKind.TickSize ->
                 match find event.Token with
                 | null -> ()
@@ -1873,6 +1968,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             if
                 t.Connection >= 0
+                && not part.IsNumbered
                 && t.Gap.IsNone
                 && Instant.hasPassed rules.CompareEvery t.ComparedAt now
                 && (match t.Book with

@@ -192,6 +192,10 @@ type Doubt =
     | Missed = 10uy
     /// Bids stood above asks for longer than a match takes.
     | Crossed = 11uy
+    /// The exchange numbers its messages, and numbers are missing.
+    | Sequence = 12uy
+    /// A change took more from a level than was there.
+    | Negative = 13uy
 
 [<RequireQualifiedAccess>]
 module Doubt =
@@ -209,6 +213,8 @@ module Doubt =
         Doubt.Poll, "poll"
         Doubt.Missed, "missed"
         Doubt.Crossed, "crossed"
+        Doubt.Sequence, "sequence"
+        Doubt.Negative, "negative"
     ]
 
     let private words = all |> List.map snd |> Array.ofList
@@ -283,6 +289,8 @@ type Flags =
     | Stale = 8192
     /// A maker's part of a fill whose taker's part is a row of its own: never counted beside it.
     | Maker = 16384
+    /// Of a book: its asks are the bids of the complementary token, at 1 - p. The exchange's book has bids alone.
+    | Complemented = 32768
 
 /// One price level of an order book: the total size resting there.
 [<Struct>]

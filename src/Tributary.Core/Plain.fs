@@ -250,6 +250,25 @@ module Plain =
                 PerTenSeconds = count
                 Counts = $"requests to {endpoint}"
             })
+        Traits = {
+            Currency = ""
+            Prices = "0 to 1"
+            Outcomes = "as it names them"
+            Sides = "the taker's"
+            Streams = [
+                for stream in [ Stream.Books; Stream.Trades ] do
+                    {
+                        Stream = stream
+                        Loss = "not"
+                        Extent = "not"
+                        Proof = "none"
+                    }
+            ]
+        }
+        Secrets = []
+        Notes = []
+        Sign = fun _ _ _ -> []
+        Probes = []
         LimitsOf = fun endpoint -> [ endpoint ]
         Ask = fun need -> plain.Ask need |> List.map (requestOf need Set.empty)
         Decode = decode plain

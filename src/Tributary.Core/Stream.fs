@@ -1,6 +1,7 @@
 namespace Tributary
 
 open System
+open System.Collections.Generic
 
 /// What a live connection tells of.
 type StreamKind =
@@ -18,6 +19,10 @@ type StreamKind =
     | NewMarket = 5uy
     /// A market's winner is known.
     | Resolved = 6uy
+    /// A level's total grows by so much, or shrinks: of an exchange that numbers its messages.
+    | Shift = 7uy
+    /// Numbered messages are missing, or what came cannot be: of all that the connection tells, what it is from this moment on is not known.
+    | Lost = 8uy
 
 /// One thing that a frame says, as numbers and slices of its bytes: valid as long as those are.
 [<Struct>]
@@ -34,7 +39,7 @@ type StreamEvent = {
     Side: Side
     /// In millionths: of a level, a fill, a tick.
     Price: int64
-    /// In millionths: a level's new total, a fill's size.
+    /// In millionths: a level's new total or how much it grows by, a fill's size.
     Size: int64
     /// The best bid after a change; 0 when there is none, -1 when it was not said.
     BestBid: int64
@@ -48,6 +53,8 @@ type StreamEvent = {
     Detail: Slice
     /// The row of a book in the frame's batch.
     Row: int
+    /// The number that the exchange gave its message; 0 when it numbers none.
+    Sequence: int
     /// Its message says no more of this token.
     mutable IsLast: bool
 }
@@ -68,11 +75,17 @@ type Frame(names: Names) =
     member val Unknown = 0L with get, set
     /// Answers to a ping.
     member val Pongs = 0L with get, set
+    /// What the connection is to say to it.
+    member val Replies = List<string>()
+    /// What a person should know, such as that a subscription was refused.
+    member val Notes = List<string>()
 
     /// Forgets the events and books of the frame before.
     member this.Clear() =
         this.Events.Truncate 0
         this.Batch.Clear()
+        this.Replies.Clear()
+        this.Notes.Clear()
 
 /// What an exchange's hash of a token's book covers beside the levels, as far as it is known: it can say whether a book has a hash.
 [<AbstractClass; AllowNullLiteral>]
@@ -90,7 +103,35 @@ type BookProof() =
     /// millionths: a hash may cover a fill at it that is not announced yet.
     abstract Agrees: book: Book * at: Instant * hash: ReadOnlySpan<byte> * hint: int64 -> bool
 
-/// The live part of an exchange, pure as the rest: what to send, and what frames mean.
+[<RequireQualifiedAccess>]
+module BookProof =
+    /// Of books that have no hash.
+    let none = {
+        new BookProof() with
+            member _.Describe _ = ()
+            member _.Traded _ = ()
+            member _.Tick _ = ()
+            member _.IsReady = false
+            member _.Agrees(_, _, _, _) = false
+    }
+
+/// One connection's conversation: what to say, and what its frames mean. It may remember what was said before, such as the numbers of
+/// messages and subscriptions; it knows no socket and no clock. One caller at a time.
+[<NoComparison; NoEquality>]
+type StreamSession = {
+    /// The texts that begin the connection, with its first tokens.
+    Open: TokenId list -> string list
+    /// More tokens on the open connection; their whole books are asked for.
+    Subscribe: TokenId list -> string list
+    Unsubscribe: TokenId list -> string list
+    /// The whole books of subscribed tokens, once more.
+    Renew: TokenId list -> string list
+    /// Appends what a frame says: good messages as events, bad ones as rejections of its batch. The same frames since the beginning, the
+    /// same events.
+    Decode: ReadOnlyMemory<byte> -> Instant -> Frame -> unit
+}
+
+/// The live part of an exchange, pure as the rest.
 [<NoComparison; NoEquality>]
 type StreamPart = {
     /// The setting that holds the address, such as `ws_url`.
@@ -99,16 +140,16 @@ type StreamPart = {
     Path: string
     /// The most tokens on one connection that are known to work.
     MostTokens: int
-    /// The frame that begins a connection, with its first tokens.
-    Open: TokenId list -> string
-    /// More tokens on an open connection; their whole books are asked for.
-    Subscribe: TokenId list -> string
-    Unsubscribe: TokenId list -> string
-    /// What keeps a connection alive, and how often.
+    /// What keeps a connection alive, and how often. Empty where the exchange asks, and is answered by the protocol itself.
     Ping: string
     PingEvery: TimeSpan
-    /// Appends what a frame says: good messages as events, bad ones as rejections of its batch. Same bytes, same events.
-    Decode: ReadOnlyMemory<byte> -> Instant -> Frame -> unit
+    /// Its messages are numbered: a book is proven as long as none is missing. Otherwise every state needs a proof of its own, and polls
+    /// are compared with it.
+    IsNumbered: bool
+    /// It tells of whole books and their changes; otherwise of fills alone.
+    HasBooks: bool
+    /// A conversation that begins.
+    Session: unit -> StreamSession
     /// The proof of a token's books.
     Proof: MarketId -> TokenId -> BookProof
 }

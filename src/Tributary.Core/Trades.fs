@@ -159,6 +159,12 @@ module Trades =
                 if row.Source = Source.Chain then
                     // A log has a place of its own: nothing is numbered, and no group is cut.
                     row.Id <- digest content (n + 4) row.Occurrence hash
+                elif row.Occurrence < 0 then
+                    // The exchange's own id is in it.
+                    let n = text content n (ReadOnlySpan(batch.Names.Utf8 row.Token))
+                    let n = text content n (batch.Utf8 row.Wallet)
+                    let n = numbers content n row.Side row.Price row.Size row.At
+                    row.Id <- digest content n 0 hash
                 else
                     let n = text content n (ReadOnlySpan(batch.Names.Utf8 row.Token))
                     let n = text content n (batch.Utf8 row.Wallet)
@@ -189,7 +195,7 @@ module Trades =
             for i in 0 .. rows.Count - 1 do
                 let row = &rows[i]
 
-                if row.Source <> Source.Chain && edges[row.Market] = row.At then
+                if row.Source <> Source.Chain && row.Occurrence >= 0 && edges[row.Market] = row.At then
                     let key = batch.Names.Text row.Market
                     let struct (second, group) = carry[key]
                     carry <- Map.add key (struct (second, Map.add firsts[i] counts[firsts[i]] group)) carry

@@ -201,15 +201,23 @@ module Doctor =
     }
 
     /// Opens the live connection, pings, and listens until that is answered.
-    let private live options (address: Uri) (proxy: Uri option) (part: StreamPart) (ct: CancellationToken) =
-        task {
-            use socket = new ClientWebSocket()
-            socket.Options.KeepAliveInterval <- Timeout.InfiniteTimeSpan
-            proxy |> Option.iter (fun proxy -> socket.Options.Proxy <- Proxy.make proxy)
-            let began = Stopwatch.GetTimestamp()
-            do! socket.ConnectAsync(address, ct)
-            let opened, asked = Stopwatch.GetElapsedTime began, Stopwatch.GetTimestamp()
+    let private live options (live: LiveOptions) (part: StreamPart) (ct: CancellationToken) = task {
+        use socket = new ClientWebSocket()
+        socket.Options.KeepAliveInterval <- Timeout.InfiniteTimeSpan
 
+        live.Proxy
+        |> Option.iter (fun proxy -> socket.Options.Proxy <- Proxy.make proxy)
+
+        for name, value in live.Headers(Instant.ofDateTimeOffset (options.Clock.GetUtcNow())) do
+            socket.Options.SetRequestHeader(name, value)
+
+        let began = Stopwatch.GetTimestamp()
+        do! socket.ConnectAsync(live.Address, ct)
+        let opened, asked = Stopwatch.GetElapsedTime began, Stopwatch.GetTimestamp()
+        // Where the protocol itself keeps a connection alive there is nothing to ask: it was let in.
+        let isPinged = part.Ping <> ""
+
+        if isPinged then
             do!
                 socket.SendAsync(
                     ReadOnlyMemory(Encoding.UTF8.GetBytes part.Ping),
@@ -218,28 +226,29 @@ module Doctor =
                     ct
                 )
 
-            let frame = Frame(Names())
-            let buffer: byte[] = Array.zeroCreate 65_536
-            let mutable isOver = false
+        let frame = Frame(Names())
+        let session = part.Session()
+        let buffer: byte[] = Array.zeroCreate 65_536
+        let mutable isOver = false
 
-            while frame.Pongs = 0L && not isOver do
-                let! part' = socket.ReceiveAsync(Memory<byte> buffer, ct)
-                isOver <- part'.MessageType = WebSocketMessageType.Close
+        while isPinged && frame.Pongs = 0L && not isOver do
+            let! part' = socket.ReceiveAsync(Memory<byte> buffer, ct)
+            isOver <- part'.MessageType = WebSocketMessageType.Close
 
-                if not isOver then
-                    frame.Clear()
+            if not isOver then
+                frame.Clear()
 
-                    part.Decode
-                        (ReadOnlyMemory(buffer, 0, part'.Count))
-                        (Instant.ofDateTimeOffset (options.Clock.GetUtcNow()))
-                        frame
+                session.Decode
+                    (ReadOnlyMemory(buffer, 0, part'.Count))
+                    (Instant.ofDateTimeOffset (options.Clock.GetUtcNow()))
+                    frame
 
-            return
-                if isOver then
-                    Error "it was closed before it answered a ping"
-                else
-                    Ok(struct (opened, Stopwatch.GetElapsedTime asked))
-        }
+        return
+            if isOver then
+                Error "it was closed before it answered a ping"
+            else
+                Ok(struct (opened, Stopwatch.GetElapsedTime asked))
+    }
 
     let private ofExchange
         options
@@ -247,7 +256,7 @@ module Doctor =
         (ct: CancellationToken)
         : Task<Measurement list> = task {
         let collector = Setup.collector settings
-        let probes = Exchanges.Registry.probes settings.Exchange
+        let probes = collector.Probes
 
         let isNeeded setting =
             probes
@@ -295,12 +304,11 @@ module Doctor =
                 match collector.Stream with
                 | ValueSome part when isLive part -> [
                     task {
-                        match Setup.live settings options.Settings.Collector part with
+                        match Setup.live settings options.Settings.Collector collector part with
                         | Error detail ->
                             return Measurement.Live(part.Host, shown settings.Urls[part.Host], Error detail)
                         | Ok how ->
-                            let! answer =
-                                patiently options.Patience ct (live options how.Address transport.Proxy part)
+                            let! answer = patiently options.Patience ct (live options how part)
 
                             return
                                 Measurement.Live(
@@ -616,8 +624,9 @@ module Doctor =
 
         // Others are waited for while this machine is looked at.
         let exchanges =
-            settings.Collectors
-            |> List.filter _.Enabled
+            (match settings.Collectors |> List.filter Setup.isWanted with
+             | [] -> settings.Collectors |> List.filter _.Enabled |> List.truncate 1
+             | wanted -> wanted)
             |> List.map (fun one -> ofExchange options one ct)
 
         let isRemote = store.Kind = "questdb" || store.Kind = "both"

@@ -1006,7 +1006,7 @@ type Engine
 
             match venue.Asker.Collector.Stream with
             | ValueSome part when venue.Settings.Live.Enabled ->
-                match Setup.live venue.Settings settings.Collector part with
+                match Setup.live venue.Settings settings.Collector venue.Asker.Collector part with
                 | Error message -> invalidArg (nameof options) $"{venue.Settings.Exchange}: {message}"
                 | Ok how ->
                     let live = ref ValueNone
@@ -1414,6 +1414,10 @@ type Engine
                     | Ok how ->
                         let log = Logs.logger Logs.Requests options.Logs
                         let transport = new Transport(how, options.Clock, meters, log)
+
+                        if Setup.isWanted settings then
+                            for note in collector.Notes do
+                                Log.note log (string collector.Exchange) note
 
                         {
                             Settings = settings

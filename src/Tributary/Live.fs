@@ -37,6 +37,8 @@ and [<RequireQualifiedAccess; Struct>] private Notice =
 type internal LiveOptions = {
     Address: Uri
     Proxy: Uri option
+    /// What the request for a connection bears beside the usual headers: made anew for each, because a signature has its time.
+    Headers: Instant -> (string * string) list
     TokensPerConnection: int
     Rules: DepthRules
     /// A connection that says nothing at all for so long, not even to a ping, is dead.
@@ -67,6 +69,7 @@ type private Wire
         number: int,
         options: LiveOptions,
         part: StreamPart,
+        session: StreamSession,
         first: TokenId list,
         lane: ChannelWriter<Arrival>,
         clock: TimeProvider,
@@ -79,6 +82,10 @@ type private Wire
         Channel.CreateUnbounded<string>(UnboundedChannelOptions(SingleReader = true))
     // The last moment at which anything came, by the clock's ticks.
     let mutable heardAt = 0L
+    // Said before anything is heard, so nobody else asks the session meanwhile.
+    let opening = session.Open first
+    // Otherwise the protocol's own pings keep it alive.
+    let isPinged = part.Ping <> ""
 
     /// A frame that is larger ends the connection.
     let mostBytes = 64 <<< 20
@@ -183,13 +190,13 @@ type private Wire
                 // The exchange has no stated limit; a burst of subscriptions would find one.
                 do! Task.Delay(TimeSpan.FromMilliseconds 50.0, clock, ended.Token)
 
-            if clock.GetElapsedTime pinged >= pingEvery then
+            if isPinged && clock.GetElapsedTime pinged >= pingEvery then
                 pinged <- clock.GetTimestamp()
                 do! send socket part.Ping
 
             let silent = clock.GetElapsedTime(Volatile.Read &heardAt)
 
-            if silent > options.DeadAfter then
+            if isPinged && silent > options.DeadAfter then
                 reason <- $"no answer to a ping for %.0f{silent.TotalSeconds} s"
             else
                 use soon = CancellationTokenSource.CreateLinkedTokenSource ended.Token
@@ -211,7 +218,15 @@ type private Wire
 
     let run () : Task<unit> = task {
         let socket = new ClientWebSocket()
-        socket.Options.KeepAliveInterval <- Timeout.InfiniteTimeSpan
+
+        if isPinged then
+            socket.Options.KeepAliveInterval <- Timeout.InfiniteTimeSpan
+        else
+            socket.Options.KeepAliveInterval <- pingEvery
+            socket.Options.KeepAliveTimeout <- options.DeadAfter
+
+        for name, value in options.Headers(now ()) do
+            socket.Options.SetRequestHeader(name, value)
 
         socket.Options.DangerousDeflateOptions <-
             WebSocketDeflateOptions(ServerContextTakeover = true, ClientContextTakeover = false)
@@ -228,7 +243,10 @@ type private Wire
                 patience.CancelAfter(TimeSpan.FromSeconds 10.0)
                 do! socket.ConnectAsync(options.Address, patience.Token)
                 Volatile.Write(&heardAt, clock.GetTimestamp())
-                do! send socket (part.Open first)
+
+                for text in opening do
+                    do! send socket text
+
                 do! tell Notice.Opened
                 let reading, speaking = receive socket, speak socket
                 let! done' = Task.WhenAny(reading, speaking)
@@ -254,9 +272,14 @@ type private Wire
     let mutable running: Task = Task.CompletedTask
     member _.Number = number
     member _.First = first
+    member _.Session = session
     member val IsOpen = false with get, set
     member _.Start() = running <- Task.Run<unit>(run)
-    member _.Send(text: string) = texts.Writer.TryWrite text |> ignore
+
+    member _.Send(said: string seq) =
+        for text in said do
+            texts.Writer.TryWrite text |> ignore
+
     member _.Stop() = ended.Cancel()
     member _.Ended = running
 
@@ -340,7 +363,10 @@ type internal Live
 
                 if not tokens.IsEmpty then
                     lastConnect <- at
-                    let wire = Wire(number, options, part, tokens, lane.Writer, clock, meters)
+
+                    let wire =
+                        Wire(number, options, part, part.Session(), tokens, lane.Writer, clock, meters)
+
                     wires[number] <- wire
                     wire.Start()
             else
@@ -360,14 +386,14 @@ type internal Live
     let subscribe number (tokens: TokenId list) at =
         match wires.TryGetValue number with
         | true, wire when wire.IsOpen ->
-            wire.Send(part.Subscribe tokens)
+            wire.Send(wire.Session.Subscribe tokens)
             subscribed number tokens at
         | true, wire ->
             // It is being made: what its first frame lacks follows.
             let late = tokens |> List.filter (fun token -> not (List.contains token wire.First))
 
             if not late.IsEmpty then
-                wire.Send(part.Subscribe late)
+                wire.Send(wire.Session.Subscribe late)
         | _ -> connect number at
 
     let rotate number (at: Instant) =
@@ -388,14 +414,13 @@ type internal Live
             for order in orders do
                 match order with
                 | DepthOrder.Compare tokens -> events.Compare tokens
-                | DepthOrder.Resubscribe(connection, token) ->
-                    meters.Add(Count.resubscribed, "")
+                | DepthOrder.Renew(connection, tokens) ->
+                    meters.Add(Count.resubscribed, "", int64 tokens.Length)
 
                     match wires.TryGetValue connection with
                     | true, wire when wire.IsOpen ->
-                        wire.Send(part.Unsubscribe [ token ])
-                        wire.Send(part.Subscribe [ token ])
-                        subscribed connection [ token ] at
+                        wire.Send(wire.Session.Renew tokens)
+                        subscribed connection tokens at
                     | _ -> ()
                 | DepthOrder.Move token ->
                     meters.Add(Count.moved, "")
@@ -404,7 +429,7 @@ type internal Live
                     subscribe number [ token ] at
                 | DepthOrder.Unsubscribe(connection, token) ->
                     match wires.TryGetValue connection with
-                    | true, wire when wire.IsOpen -> wire.Send(part.Unsubscribe [ token ])
+                    | true, wire when wire.IsOpen -> wire.Send(wire.Session.Unsubscribe [ token ])
                     | _ -> ()
                 | DepthOrder.Rotate connection ->
                     meters.Add(Count.rotated, "")
@@ -524,7 +549,16 @@ type internal Live
 
     let hear (arrival: inref<Arrival>) (buffer: byte[]) =
         frame.Clear()
-        part.Decode (ReadOnlyMemory(buffer, 0, arrival.Length)) arrival.Received frame
+
+        match wires.TryGetValue arrival.Connection with
+        | true, wire ->
+            wire.Session.Decode (ReadOnlyMemory(buffer, 0, arrival.Length)) arrival.Received frame
+            wire.Send frame.Replies
+        | _ -> () // it is over
+
+        for note in frame.Notes do
+            Log.note log (string exchange) note
+
         depth.Hear(arrival.Connection, ReadOnlySpan(buffer, 0, arrival.Length), frame, arrival.Received, out)
         trades buffer arrival.Received
         notices buffer

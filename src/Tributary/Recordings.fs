@@ -94,11 +94,9 @@ module Recordings =
         Registry.all |> List.map (fun (_, make) -> make Registry.defaultOptions)
 
     let private recognise json =
-        collectors
-        |> List.tryPick (fun collector ->
-            match collector.Recognise json with
-            | ValueSome shape -> Some(collector, shape)
-            | ValueNone -> None)
+        match Shapes.recognise collectors json with
+        | ValueSome(struct (collector, shape)) -> Some(collector, shape)
+        | ValueNone -> None
 
     /// One file: where its values stand, what was counted of them, and the group of trades that its last value may have cut.
     [<Sealed>]

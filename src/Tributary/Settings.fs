@@ -10,6 +10,7 @@ type KnownExchange = {
     Name: string
     Hosts: HostSetting list
     Limits: Limit list
+    Secrets: SecretSetting list
 }
 
 type private SecretSource =
@@ -405,6 +406,8 @@ type CollectorSettings = {
     /// A proxy for all of this exchange's requests. As its address may hold a password it is `${VARIABLE}`, or `file:PATH` whose content is
     /// the address; only one without a password may stand in the file itself. Default none.
     Proxy: Secret option
+    /// The secrets that this exchange takes, by the names of their settings: `${VARIABLE}`, or `file:PATH`. Default none.
+    Secrets: Map<string, Secret option>
     /// Tokens per order-book request, 1 to 500. Default 100.
     BooksPerRequest: int
     /// Markets per trades request, 1 to 20. Default 20.
@@ -606,6 +609,7 @@ module Settings =
         Retries = 4
         MaxResponse = 64_000_000L
         Proxy = None
+        Secrets = known.Secrets |> List.map (fun secret -> secret.Setting, None) |> Map.ofList
         BooksPerRequest = 100
         MarketsPerRequest = 20
         TradesSource = TradesSource.Auto
@@ -1079,6 +1083,9 @@ module Settings =
         MaxResponse =
             at.Read("max_response", Yaml.bytes |> Yaml.within 1_000L 1_000_000_000L, current.MaxResponse)
         Proxy = at.TryRead("proxy", Secret.proxy, current.Proxy)
+        Secrets =
+            current.Secrets
+            |> Map.map (fun name secret -> at.TryRead(name, Secret.elsewhere "a secret", secret))
         BooksPerRequest = at.Read("books_per_request", Yaml.whole |> upTo 500, current.BooksPerRequest)
         MarketsPerRequest = at.Read("markets_per_request", Yaml.whole |> upTo 20, current.MarketsPerRequest)
         TradesSource =

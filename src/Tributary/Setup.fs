@@ -12,6 +12,7 @@ let knownAs (collector: Collector) : KnownExchange = {
     Name = string collector.Exchange
     Hosts = collector.Hosts
     Limits = collector.Limits
+    Secrets = collector.Secrets
 }
 
 /// Every registered exchange.
@@ -134,12 +135,14 @@ let pollingOnly (settings: Settings) =
             CollectorSettings.Live.Enabled = false
     })
 
-/// Somebody is to be collected: a market or event is picked, or discovery is on.
+/// It is to be collected: a market or event is picked, or discovery is on.
+let isWanted (collector: CollectorSettings) =
+    collector.Enabled
+    && (collector.Discovery.Enabled || collector.Markets |> List.exists _.Enabled)
+
+/// Somebody is to be collected.
 let hasWork (settings: Settings) =
-    settings.Collectors
-    |> List.exists (fun collector ->
-        collector.Enabled
-        && (collector.Discovery.Enabled || collector.Markets |> List.exists _.Enabled))
+    settings.Collectors |> List.exists isWanted
 
 let private opening (settings: Settings) clock logs : Registry.Opening = {
     Settings = settings.Store
@@ -177,6 +180,19 @@ let vanishing (since: Instant) (now: Instant) (settings: Settings) : string vopt
 
 // ---- what Core and the runtime take
 
+/// The secrets that are given; one that cannot be read is left out, and the exchange says what it lacks.
+let private revealed (settings: CollectorSettings) =
+    settings.Secrets
+    |> Map.toList
+    |> List.choose (fun (name, secret) ->
+        secret
+        |> Option.bind (fun secret ->
+            match Secret.reveal secret with
+            | Ok "" -> None
+            | Ok text -> Some(name, text)
+            | Error _ -> None))
+    |> Map.ofList
+
 /// The collector of an exchange under its settings.
 let collector (settings: CollectorSettings) : Collector =
     match Exchanges.Registry.tryFind settings.Exchange with
@@ -190,6 +206,7 @@ let collector (settings: CollectorSettings) : Collector =
                 | TradesSource.Auto -> "auto"
                 | TradesSource.V1 -> "v1"
                 | TradesSource.V2 -> "v2"
+            Secrets = revealed settings
         }
 
 /// How the exchange is reached; an error when the proxy's secret cannot be read or is no address.
@@ -209,6 +226,7 @@ let transport (settings: CollectorSettings) (collector: Collector) : Result<Tran
         Hosts = settings.Urls |> Map.map (fun _ address -> address.Uri)
         RateLimits = settings.RateLimits
         LimitsOf = collector.LimitsOf
+        Sign = collector.Sign
         Timeout = settings.Timeout
         Retries = settings.Retries
         MaxResponse = settings.MaxResponse
@@ -219,7 +237,8 @@ let transport (settings: CollectorSettings) (collector: Collector) : Result<Tran
 /// How live connections to an exchange are made: nothing where it has none, or they are switched off.
 let internal live
     (settings: CollectorSettings)
-    (collector: string)
+    (name: string)
+    (collector: Collector)
     (part: StreamPart)
     : Result<LiveOptions, string> =
     let proxy =
@@ -246,6 +265,7 @@ let internal live
                 )
                     .Uri
             Proxy = proxy
+            Headers = fun now -> collector.Sign "GET" (Uri(root, part.Path)).AbsolutePath now
             TokensPerConnection = min part.MostTokens settings.Live.TokensPerConnection
             Rules = {
                 DepthRules.usual with
@@ -261,7 +281,7 @@ let internal live
                     |> Option.map snd
                     |> Option.defaultValue settings.Live.Depth
             BatchTime = TimeSpan.FromMilliseconds 20.0
-            Seed = collector |> Seq.fold (fun sum letter -> sum * 31 + int letter) 7
+            Seed = name |> Seq.fold (fun sum letter -> sum * 31 + int letter) 7
         })
 
 let private millionths (amount: decimal) = int64 (Math.Round(amount * 1_000_000m))

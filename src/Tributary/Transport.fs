@@ -24,6 +24,8 @@ type TransportOptions = {
     RateLimits: Map<string, int>
     /// The limits that an endpoint counts against.
     LimitsOf: string -> string list
+    /// The headers that show whose a request is, by its method, its path and the moment.
+    Sign: string -> string -> Instant -> (string * string) list
     /// For one attempt, from sending to the last byte.
     Timeout: TimeSpan
     /// Attempts beyond the first, at most; a fault's verdict may give up earlier.
@@ -133,14 +135,20 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
         let root = options.Hosts[request.Host]
         let address = Uri(root.AbsoluteUri.TrimEnd('/') + request.Path)
 
-        match request.Body with
-        | ValueNone -> new HttpRequestMessage(HttpMethod.Get, address)
-        | ValueSome body ->
-            new HttpRequestMessage(
-                HttpMethod.Post,
-                address,
-                Content = new StringContent(body, Encoding.UTF8, "application/json")
-            )
+        let message =
+            match request.Body with
+            | ValueNone -> new HttpRequestMessage(HttpMethod.Get, address)
+            | ValueSome body ->
+                new HttpRequestMessage(
+                    HttpMethod.Post,
+                    address,
+                    Content = new StringContent(body, Encoding.UTF8, "application/json")
+                )
+
+        for name, value in options.Sign message.Method.Method address.AbsolutePath (now ()) do
+            message.Headers.Add(name, value)
+
+        message
 
     /// A member of an error's body, when that is a JSON object with such a member.
     let read name (body: ReadOnlyMemory<byte>) (value: Json.JsonElement -> 'T voption) =

@@ -23,9 +23,12 @@ let internal collector =
         BooksPerRequest = 100
         MarketsPerRequest = 20
         TradesSource = "auto"
+        Secrets = Map.empty
     }
 
 let internal part = collector.Stream.Value
+// It remembers nothing, so one does for all.
+let internal talk = part.Session()
 
 let internal describe (condition: string, tokens: string[]) : Market = {
     Exchange = collector.Exchange
@@ -98,7 +101,7 @@ type private Pipeline(session: StreamPayloads.Session) =
     member _.Hear(all: byte[][]) =
         for bytes in all do
             frame.Clear()
-            part.Decode (ReadOnlyMemory bytes) received frame
+            talk.Decode (ReadOnlyMemory bytes) received frame
             depth.Hear(0, ReadOnlySpan bytes, frame, received, out)
 
             if out.Deltas.Count >= 500 then

@@ -56,9 +56,12 @@ let private collector =
         BooksPerRequest = 100
         MarketsPerRequest = 20
         TradesSource = "auto"
+        Secrets = Map.empty
     }
 
 let private part = collector.Stream.Value
+// It remembers nothing, so one does for all connections.
+let private talk = part.Session()
 
 let private ok result =
     match result with
@@ -278,7 +281,7 @@ let run (plan: Plan) : Outcome =
             sessions[number] <- session
             heardAt[number] <- now
             pinged[number] <- now
-            session.Hear(part.Open tokens)
+            List.iter session.Hear (talk.Open tokens)
             depth.Subscribed(number, tokens, at ())
 
     let close number cause =
@@ -315,12 +318,11 @@ let run (plan: Plan) : Outcome =
             for order in orders do
                 match order with
                 | DepthOrder.Compare tokens -> poll (tokens |> List.map string)
-                | DepthOrder.Resubscribe(connection, token) ->
+                | DepthOrder.Renew(connection, tokens) ->
                     match sessions.TryGetValue connection with
                     | true, session ->
-                        session.Hear(part.Unsubscribe [ token ])
-                        session.Hear(part.Subscribe [ token ])
-                        depth.Subscribed(connection, [ token ], at ())
+                        List.iter session.Hear (talk.Renew tokens)
+                        depth.Subscribed(connection, tokens, at ())
                     | _ -> ()
                 | DepthOrder.Move token ->
                     let after, number = Shards.move token shards
@@ -328,12 +330,12 @@ let run (plan: Plan) : Outcome =
 
                     match sessions.TryGetValue number with
                     | true, session ->
-                        session.Hear(part.Subscribe [ token ])
+                        List.iter session.Hear (talk.Subscribe [ token ])
                         depth.Subscribed(number, [ token ], at ())
                     | _ -> connect number
                 | DepthOrder.Unsubscribe(connection, token) ->
                     match sessions.TryGetValue connection with
-                    | true, session -> session.Hear(part.Unsubscribe [ token ])
+                    | true, session -> List.iter session.Hear (talk.Unsubscribe [ token ])
                     | _ -> ()
                 | DepthOrder.Rotate number ->
                     let after, fresh = Shards.replace number shards
@@ -371,7 +373,7 @@ let run (plan: Plan) : Outcome =
                             heard <- heard + 1
                             heardAt[number] <- now
                             frame.Clear()
-                            part.Decode (ReadOnlyMemory sent.Payload) (Instant.ofMicros sent.At) frame
+                            talk.Decode (ReadOnlyMemory sent.Payload) (Instant.ofMicros sent.At) frame
 
                             for rejection in frame.Batch.Rejections do
                                 wrong.Add $"{rejection.Reason}: {Encoding.UTF8.GetString rejection.Bytes}"

@@ -8,6 +8,7 @@ open Tributary.Exchanges
 open Tributary.Tests.Exchanges
 
 let private part = collector.Stream.Value
+let private session = part.Session()
 let private up, down = "1111", "2222"
 let private condition = "0xc0ffee"
 let private start = 1_790_000_000_000L
@@ -136,7 +137,7 @@ type private World(mode: DepthMode, rules: DepthRules) =
     member _.Hear(text: string, ?connection: int) =
         let bytes = utf8 text
         frame.Clear()
-        part.Decode (ReadOnlyMemory bytes) (instant now) frame
+        session.Decode (ReadOnlyMemory bytes) (instant now) frame
         equal [] (reasons frame.Batch)
         depth.Hear(defaultArg connection 1, ReadOnlySpan bytes, frame, instant now, out)
 
@@ -570,7 +571,7 @@ let ``a gap that a poll does not end leads to a new subscription, and then to an
     w.Change(Side.Buy, 38, 8)
     equal [ DepthOrder.Compare [ token up ] ] w.Orders
     w.Pass 10_001L
-    equal [ DepthOrder.Resubscribe(1, token up) ] w.Orders
+    equal [ DepthOrder.Renew(1, [ token up ]) ] w.Orders
     w.Pass 10_001L
     equal [ DepthOrder.Move(token up) ] w.Orders
 
@@ -716,7 +717,7 @@ let ``a first book that does not come in ten seconds is a gap, and asked for ane
     equal ([], []) (w.Gaps, w.Orders)
     w.Pass 2L
     equal [ "0..- starved" ] w.Gaps
-    equal [ DepthOrder.Resubscribe(1, token up) ] w.Orders
+    equal [ DepthOrder.Renew(1, [ token up ]) ] w.Orders
     w.Subscribe 1
     w.Silently(Side.Buy, 41, 7)
     w.Hear(w.First())
@@ -748,7 +749,7 @@ let ``a poll that is ahead of one book of a connection that speaks subscribes to
     w.Orders |> ignore
     w.Pass 5_001L
     equal [ "0..- starved" ] w.Gaps
-    equal [ DepthOrder.Resubscribe(1, token up) ] w.Orders
+    equal [ DepthOrder.Renew(1, [ token up ]) ] w.Orders
 
 [<Test>]
 let ``a poll that the stream catches up with is nothing`` () =

@@ -71,6 +71,7 @@ type internal Bench(options: SimulatorOptions) =
 
         let collectors =
             defaults.Collectors
+            |> List.truncate 1
             |> List.map (fun collector ->
                 {
                     collector with

@@ -128,6 +128,10 @@ let private means (path: string list) =
         (exchange name).Hosts
         |> List.find (fun one -> one.Setting = key)
         |> fun one -> $"Where it is asked for {one.Serves}."
+    | [ "collectors"; name; key ] when (exchange name).Secrets |> List.exists (fun one -> one.Setting = key) ->
+        (exchange name).Secrets
+        |> List.find (fun one -> one.Setting = key)
+        |> fun one -> $"A secret: {one.Holds}. `${{VARIABLE}}`, or `file:PATH`. Default none."
     | _ ->
         match property it key with
         | Some one -> meaning it one
@@ -288,3 +292,26 @@ let ``the data dictionary is what the schema says`` () =
 
             ""
     ]
+
+[<Test>]
+let ``README has the table of exchanges`` () =
+    let path = Path.Combine(root, "README.md")
+    let page = File.ReadAllText path
+    let head, tail = "<!-- tributary exchanges -->\n", "<!-- end -->"
+    let at = page.IndexOf head + head.Length
+    Assert.That(at, Is.GreaterThan head.Length, "README.md has no such mark")
+
+    let made =
+        [
+            for headings, rows in Tributary.Cli.Exchanging.tables.Value ->
+                String.concat "\n" (table headings rows)
+        ]
+        |> String.concat "\n\n"
+
+    let whole =
+        page.Substring(0, at) + made + "\n" + page.Substring(page.IndexOf(tail, at))
+
+    if Environment.GetEnvironmentVariable "TRIBUTARY_GOLDEN" = "write" then
+        File.WriteAllText(path, whole)
+
+    Assert.That(File.ReadAllText path, Is.EqualTo whole, "out of date: run 'dotnet fsi build.fsx docs'")

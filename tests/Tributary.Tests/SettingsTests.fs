@@ -284,7 +284,8 @@ let ``five different mistakes give five located messages in one run`` () =
 let private table = [
     "log_levle: info", "1:1: unknown key 'log_levle'; did you mean 'log_level'?"
     "intake: {size: 1}", "1:10: unknown key 'size'; the keys here are: capacity"
-    "collectors: {kalshi: {}}", "1:14: unknown key 'kalshi'; the keys here are: polymarket"
+    "collectors: {predictit: {}}",
+    "1:14: unknown key 'predictit'; the keys here are: polymarket, kalshi, manifold"
     "log_level: loud", "1:12: expected one of trace, debug, info, warning, error; got 'loud'"
     "schedule: {books: 0s}", "1:19: expected a duration from 100ms to 1d; got '0s'"
     "store: {retention: {trades: 30m}}", "1:29: expected a duration from 1h to 36500d; got '30m'"

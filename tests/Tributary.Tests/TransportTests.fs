@@ -45,6 +45,7 @@ let private options (root: Uri) : TransportOptions = {
     Hosts = Map.ofList [ "data_url", root ]
     RateLimits = Map.empty
     LimitsOf = fun _ -> []
+    Sign = fun _ _ _ -> []
     Timeout = TimeSpan.FromSeconds 5.0
     Retries = 4
     MaxResponse = 100_000L

@@ -93,7 +93,7 @@ let private timeOf (body: ReadOnlyMemory<byte>) : Interval voption =
 let private untimed (_: ReadOnlyMemory<byte>) : Interval voption = ValueNone
 
 /// A question for each place that answers questions.
-let probes: Probe list = [
+let private probes: Probe list = [
     {
         Host = "gamma_url"
         Path = "/markets/keyset?limit=1"
@@ -124,6 +124,39 @@ let probes: Probe list = [
     }
 ]
 
+let private traits: Traits = {
+    Currency = "USDC"
+    Prices = "dollars, 0 to 1, on the market's tick (0.1, 0.01, 0.005, 0.0025, 0.001 or 0.0001)"
+    Outcomes = "two a market, each with a token and a book of its own; the books mirror each other"
+    Sides = "the taker's, of the token that it is told of"
+    Streams = [
+        {
+            Stream = Stream.Depth
+            Loss = "a hash, a best price, a mirror or a poll that disagrees; silence"
+            Extent = "since the last state that was proven; not how much"
+            Proof = "the SHA-1 of the whole book"
+        }
+        {
+            Stream = Stream.Books
+            Loss = "not"
+            Extent = "not"
+            Proof = "the SHA-1 of the whole book"
+        }
+        {
+            Stream = Stream.Trades
+            Loss = "a walk by cursors or windows that does not end"
+            Extent = "the span that was not walked"
+            Proof = "none: fills have no id, and are told apart by what they are"
+        }
+        {
+            Stream = Stream.History
+            Loss = "what the chain has and the API has not"
+            Extent = "each fill, for the chain numbers its logs"
+            Proof = "the chain"
+        }
+    ]
+}
+
 /// The collector under the given options.
 let collector (options: AskOptions) : Collector = {
     Exchange = PolymarketMarkets.exchange
@@ -143,6 +176,11 @@ let collector (options: AskOptions) : Collector = {
             Serves = serves
         })
     Limits = limits
+    Traits = traits
+    Secrets = []
+    Notes = []
+    Sign = fun _ _ _ -> []
+    Probes = probes
     LimitsOf = limitsOf
     Ask = ask options
     Decode = decode

@@ -79,25 +79,6 @@ let private unusualLevel
     else
         null
 
-/// Sorts a side by price, rising, and keeps the last of several levels at one price. Answers how many are left. Rare.
-let private repair (levels: Span<Level>) (flags: byref<Flags>) =
-    let indexed = levels.ToArray() |> Array.indexed
-    // Stable: of equal prices the later one stays later.
-    Array.sortInPlaceBy (fun (index, level: Level) -> struct (level.Price.Millionths, index)) indexed
-    let mutable kept = 0
-
-    for i in 0 .. indexed.Length - 1 do
-        let _, level = indexed[i]
-
-        if kept > 0 && levels[kept - 1].Price.Millionths = level.Price.Millionths then
-            flags <- flags ||| Flags.DuplicateLevel
-            levels[kept - 1] <- level
-        else
-            levels[kept] <- level
-            kept <- kept + 1
-
-    kept
-
 /// One side: appends its levels to the batch, best first in the end.
 let private side
     (json: ReadOnlySpan<byte>)
@@ -179,7 +160,7 @@ let private side
             flags <- flags ||| Flags.Disordered
 
         if repeats || rises && falls then
-            kept <- repair (levels.Slice(start, kept)) &flags
+            kept <- Levels.repair (levels.Slice(start, kept)) &flags
             levels.Truncate(start + kept)
             falls <- false // it rises now
 

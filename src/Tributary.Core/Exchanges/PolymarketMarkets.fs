@@ -30,56 +30,15 @@ let rec private texts (element: JsonElement) : string list =
         | single -> [ single ]
     | _ -> []
 
-let private tryMember (name: string) (element: JsonElement) =
-    match element.TryGetProperty name with
-    | true, value when value.ValueKind <> JsonValueKind.Null -> ValueSome value
-    | _ -> ValueNone
+let private text, isTrue, tryMember =
+    Element.text, Element.isTrue, Element.tryMember
 
-/// A text or a number as a text; empty when missing.
-let private text name element =
-    match tryMember name element with
-    | ValueSome value when value.ValueKind = JsonValueKind.String || value.ValueKind = JsonValueKind.Number ->
-        string (value.ToString())
-    | _ -> ""
-
-let private isTrue name element =
-    match tryMember name element with
-    | ValueSome value ->
-        value.ValueKind = JsonValueKind.True
-        || value.ValueKind = JsonValueKind.String && value.GetString() = "true"
-    | ValueNone -> false
+let private number, moment = Element.number, Element.moment
 
 let private list name element =
     match tryMember name element with
     | ValueSome value -> texts value
     | ValueNone -> []
-
-/// The first of several members that holds a number, in millionths.
-let private number names element =
-    names
-    |> List.tryPick (fun name ->
-        let mutable value, rounded = 0L, false
-        let digits = Encoding.UTF8.GetBytes(text name element)
-
-        match Fixed.parse (ReadOnlySpan digits) &value &rounded with
-        | NumberFault.None -> Some value
-        | _ -> None)
-    |> function
-        | Some value -> ValueSome value
-        | None -> ValueNone
-
-let private moment names element =
-    names
-    |> List.tryPick (fun name ->
-        let mutable value = Instant.ofMicros 0L
-
-        if Instant.tryIso (ReadOnlySpan(Encoding.UTF8.GetBytes(text name element))) &value then
-            Some value
-        else
-            None)
-    |> function
-        | Some value -> ValueSome value
-        | None -> ValueNone
 
 let private slugsOf (list: JsonElement) = [
     for item in list.EnumerateArray() do
@@ -189,30 +148,6 @@ let private marketOf (received: Instant) event (eventTags: string list) (element
             Raw = raw
         }
 
-/// Reads an object with the general reader (descriptions are not a hot path) and hands it on. Its strings are undone only when
-/// they are asked for, so what is wrong with them shows then.
-let private reading
-    (take: JsonElement -> string -> string | null)
-    (json: ReadOnlySpan<byte>)
-    (at: byref<int>)
-    : string | null =
-    let start = at
-
-    if Json.peek json &at <> '{'B then
-        "an object was expected"
-    elif not (Json.skip json &at) then
-        "the JSON breaks off or is malformed"
-    else
-        let raw = json.Slice(start, at - start)
-
-        try
-            let mutable reader = Utf8JsonReader raw
-            use document = JsonDocument.ParseValue &reader
-            take document.RootElement (Encoding.UTF8.GetString(raw).Trim())
-        with
-        | :? JsonException
-        | :? InvalidOperationException -> "a text or a list inside a text is malformed"
-
 /// One market, of the event and with the tags that are known already. `notes` receives what cannot be a row yet.
 let private marketReader event tags (notes: List<string>) =
     RowReader(fun json at batch ->
@@ -230,7 +165,7 @@ let private marketReader event tags (notes: List<string>) =
                     null
                 | _ -> message
 
-        reading add json &at)
+        Element.reading add json &at)
 
 let private eventMembers = Members [ "slug"; "markets"; "tags" ]
 

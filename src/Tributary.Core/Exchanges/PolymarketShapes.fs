@@ -2,113 +2,12 @@
 module internal Tributary.Exchanges.PolymarketShapes
 
 open System
-open System.Collections.Generic
-open System.Text
 open Tributary
 
-/// A value of an object, by its first byte and by its bytes.
-[<Struct>]
-type private Value = {
-    Json: ReadOnlyMemory<byte>
-} with
-
-    member this.First = if this.Json.IsEmpty then 0uy else this.Json.Span[0]
-    member this.IsObject = this.First = '{'B
-    member this.IsList = this.First = '['B
-    member this.IsText = this.First = '"'B
-
-/// An object's members by their names (escapes in names are not undone: no exchange sends any).
-type private Members = Dictionary<string, Value>
-
-let private cut (json: ReadOnlyMemory<byte>) start until : Value = {
-    Json = json.Slice(start, until - start)
-}
-
-/// The members of an object; nothing when it breaks off or is malformed.
-let private membersOf (json: ReadOnlyMemory<byte>) : Members option =
-    let bytes = json.Span
-    let found = Members()
-    let mutable at = 0
-    let mutable first, ok = true, Json.take bytes &at '{'B
-    let mutable start, length = 0, 0
-
-    while ok && Json.``member`` bytes &at &first &start &length &ok do
-        Json.space bytes &at
-        let from = at
-        ok <- Json.skip bytes &at
-
-        if ok then
-            found[Encoding.UTF8.GetString(bytes.Slice(start, length))] <- cut json from at
-
-    if ok then Some found else None
-
-/// The elements of a list; nothing when it breaks off or is malformed.
-let private elementsOf (json: ReadOnlyMemory<byte>) : Value list option =
-    let bytes = json.Span
-    let found = List<Value>()
-    let mutable at = 0
-    let mutable first, ok = true, Json.take bytes &at '['B
-
-    while ok && Json.element bytes &at &first &ok do
-        Json.space bytes &at
-        let from = at
-        ok <- Json.skip bytes &at
-
-        if ok then
-            found.Add(cut json from at)
-
-    if ok then Some(List.ofSeq found) else None
-
-/// The content of a JSON string, escapes undone.
-let private contentOf (value: Value) =
-    if value.IsText && value.Json.Length >= 2 then
-        Json.tryText (value.Json.Slice(1, value.Json.Length - 2).Span)
-    else
-        ValueNone
-
-/// A JSON value that stands inside a string.
-let private inner (value: Value) =
-    match contentOf value with
-    | ValueSome text when
-        text.AsSpan().TrimStart().StartsWith "{"
-        || text.AsSpan().TrimStart().StartsWith "["
-        ->
-        let bytes = Encoding.UTF8.GetBytes text
-
-        ValueSome {
-            Json = ReadOnlyMemory(bytes).Trim(ReadOnlySpan " \r\n\t"B)
-        }
-    | _ -> ValueNone
-
-let private has (members: Members) names =
-    names |> List.forall members.ContainsKey
-
-let private hasAny (members: Members) names =
-    names |> List.exists members.ContainsKey
-
-let private isList (members: Members) name =
-    match members.TryGetValue name with
-    | true, value -> value.IsList
-    | _ -> false
-
-let private textOf (members: Members) name =
-    match members.TryGetValue name with
-    | true, value -> ValueOption.defaultValue "" (contentOf value)
-    | _ -> ""
-
-/// The first element of a list is an object with these members, or the list is empty.
-let private holds (members: Members) name names =
-    match members.TryGetValue name with
-    | true, list when list.IsList ->
-        match elementsOf list.Json with
-        | Some [] -> true
-        | Some(first :: _) ->
-            first.IsObject
-            && (match membersOf first.Json with
-                | Some inside -> has inside names
-                | None -> false)
-        | None -> false
-    | _ -> false
+let private has, hasAny = RawObject.has, RawObject.hasAny
+let private isOnly, isList = RawObject.isOnly, RawObject.isList
+let private textOf, holds = RawObject.textOf, RawObject.holds
+let private isListOf = RawObject.isListOf
 
 // Walks without a question: their decoders ask for nothing more.
 let private marketWalk =
@@ -155,15 +54,10 @@ let private isEvent members =
     && not (has members [ "event_ticker" ])
     || has members [ "id"; "ticker"; "slug"; "title" ]
 
-/// A list whose first element is one of these objects, or an empty one.
-let private listOf is (members: Members) name =
-    match members.TryGetValue name with
-    | true, list when list.IsList ->
-        match elementsOf list.Json with
-        | Some [] -> not (has members [ "cursor" ]) // an empty page of another exchange has one
-        | Some(first :: _) -> first.IsObject && (membersOf first.Json |> Option.exists is)
-        | None -> false
-    | _ -> false
+/// A list whose first element is one of these objects, or an empty one: but an empty page of another exchange has a cursor.
+let private listOf is (members: RawObject) name =
+    isListOf is members name
+    && not (has members [ "cursor" ] && members[name].Json.Length <= 2)
 
 let private isTradeV1 members =
     has members [ "asset"; "conditionId"; "side"; "price"; "size"; "timestamp" ]
@@ -176,9 +70,6 @@ let private isActivity members =
 
 let private isToken (name: string) =
     name.Length >= 40 && name |> Seq.forall Char.IsAsciiDigit
-
-let private isOnly (members: Members) names =
-    members.Count = List.length names && has members names
 
 /// Events of the WebSocket's market and user channels by their `event_type`.
 let private streamed members name =
@@ -199,7 +90,7 @@ let private streamed members name =
     | _ -> Shape.Recognised "stream event of an unknown type"
 
 /// The first that fits counts: from what is named by the exchange to what is only likely.
-let private shapes: (string * (Members -> bool)) list = [
+let private shapes: (string * (RawObject -> bool)) list = [
     "book", (fun m -> isBook m)
     "gamma search",
     (fun m ->
@@ -272,7 +163,6 @@ let private shapes: (string * (Members -> bool)) list = [
     "prices by token", (fun m -> m.Count > 0 && m.Keys |> Seq.forall isToken)
     "error", (fun m -> (textOf m "error") <> "" && m.Count <= 4)
     "empty page", (fun m -> isList m "data" && m["data"].Json.Length <= 3 && has m [ "next_cursor" ])
-    "empty object", (fun m -> m.Count = 0)
 ]
 
 let private walks =
@@ -286,7 +176,8 @@ let private walks =
         "gamma event", eventWalk
     ]
 
-let private shapeOf (members: Members) : Shape voption =
+/// What an object is, if it is of this exchange at all.
+let recognise (members: RawObject) : Shape voption =
     match textOf members "event_type" with
     | "" ->
         match shapes |> List.tryFind (fun (_, fits) -> fits members) with
@@ -297,91 +188,3 @@ let private shapeOf (members: Members) : Shape voption =
         | None -> ValueNone
     | name when hasAny members [ "market"; "asset_id" ] -> ValueSome(streamed members name)
     | _ -> ValueNone
-
-/// Names under which recorders keep what they received; under any other name only what decodes to rows is looked for.
-let private wrappers =
-    set [
-        "raw"
-        "data"
-        "payload"
-        "message"
-        "msg"
-        "event"
-        "body"
-        "response"
-        "result"
-        "content"
-        "frame"
-        "json"
-        "record"
-        "value"
-    ]
-
-/// Wrappers inside wrappers are looked into this deep.
-let private deepest = 5
-
-let rec private judge depth (value: Value) : Shape voption =
-    match value.First with
-    | '{'B ->
-        match membersOf value.Json with
-        | None -> ValueNone
-        | Some members ->
-            match shapeOf members with
-            | ValueSome shape -> ValueSome shape
-            | ValueNone -> if depth > 0 then wrapped depth members else ValueNone
-    | '['B ->
-        match elementsOf value.Json with
-        | None -> ValueNone
-        | Some [] -> ValueSome(Shape.Recognised "empty list")
-        | Some elements -> if depth > 0 then listed depth elements else ValueNone
-    | '"'B ->
-        match inner value, contentOf value with
-        | ValueSome content, _ when depth > 0 && (judge (depth - 1) content).IsSome ->
-            ValueSome(Shape.Holds("text", [ content.Json ]))
-        | _, ValueSome("PONG" | "PING" | "pong" | "ping") -> ValueSome(Shape.Recognised "keep-alive")
-        | _, ValueSome "OK" -> ValueSome(Shape.Recognised "ok")
-        | _ -> ValueNone
-    | _ when
-        value.Json.Length = 10
-        && value.Json.Span.IndexOfAnyExceptInRange('0'B, '9'B) < 0
-        ->
-        ValueSome(Shape.Recognised "server time")
-    | _ -> ValueNone
-
-/// A recorder's own object around one or several of the exchange's.
-and private wrapped depth members =
-    let kept = [
-        for KeyValue(name, value) in members do
-            let candidate = ValueOption.defaultValue value (inner value)
-
-            if candidate.IsObject || candidate.IsList then
-                match judge (depth - 1) candidate with
-                | ValueSome(Shape.Recognised("empty list" | "empty object")) -> ()
-                | ValueSome(Shape.Recognised _) when not (wrappers.Contains name) -> ()
-                | ValueSome _ -> name, candidate.Json
-                | ValueNone -> ()
-    ]
-
-    match kept with
-    | [] -> ValueNone
-    | _ ->
-        let names = kept |> List.map (fun (name, _) -> $"'{name}'") |> String.concat ", "
-        ValueSome(Shape.Holds(names, List.map snd kept))
-
-/// A list is judged element by element, because a frame may mix kinds. Numbers and texts beside the exchange's values (a
-/// recorder's own time) are passed over.
-and private listed depth elements =
-    let values =
-        elements
-        |> List.map (fun element -> ValueOption.defaultValue element (inner element))
-        |> List.filter (fun element -> element.IsObject || element.IsList)
-
-    if values |> List.exists (fun value -> (judge (depth - 1) value).IsSome) then
-        ValueSome(Shape.Holds("list", values |> List.map _.Json))
-    else
-        ValueNone
-
-let recognise (json: ReadOnlyMemory<byte>) : Shape voption =
-    judge deepest {
-        Json = json.Trim(ReadOnlySpan " \r\n\t"B)
-    }

@@ -113,6 +113,7 @@ let private addChange (frame: Frame) (level: inref<Level>) =
         Text = level.Token
         Detail = none
         Row = -1
+        Sequence = 0
         IsLast = false
     }
 
@@ -442,6 +443,7 @@ let private simple (frame: Frame) kind market token side detail text : StreamEve
     Text = text
     Detail = detail
     Row = -1
+    Sequence = 0
     IsLast = true
 }
 
@@ -827,15 +829,23 @@ let subscribe (tokens: TokenId list) =
 let unsubscribe (tokens: TokenId list) =
     $"{{\"operation\":\"unsubscribe\",\"assets_ids\":[{ids tokens}]}}"
 
+/// Nothing has to be remembered of what was said before.
+let private session: StreamSession = {
+    Open = fun tokens -> [ openWith tokens ]
+    Subscribe = fun tokens -> [ subscribe tokens ]
+    Unsubscribe = fun tokens -> [ unsubscribe tokens ]
+    Renew = fun tokens -> [ unsubscribe tokens; subscribe tokens ]
+    Decode = decode
+}
+
 let part: StreamPart = {
     Host = "ws_url"
     Path = "market"
     MostTokens = 400
-    Open = openWith
-    Subscribe = subscribe
-    Unsubscribe = unsubscribe
     Ping = "PING"
     PingEvery = TimeSpan.FromSeconds 10.0
-    Decode = decode
+    IsNumbered = false
+    HasBooks = true
+    Session = fun () -> session
     Proof = PolymarketProof.create
 }

@@ -9,16 +9,15 @@ let defaultOptions: AskOptions = {
     BooksPerRequest = 100
     MarketsPerRequest = 20
     TradesSource = "auto"
+    Secrets = Map.empty
 }
 
 /// Collectors by the names that configuration uses.
-let all: (string * (AskOptions -> Collector)) list = [ "polymarket", Polymarket.collector ]
+let all: (string * (AskOptions -> Collector)) list = [
+    "polymarket", Polymarket.collector
+    "kalshi", Kalshi.collector
+    "manifold", Manifold.collector
+]
 
 let tryFind name =
     all |> List.tryFind (fun (known, _) -> known = name) |> Option.map snd
-
-/// The questions that show whether an exchange answers, by its name; none for one that is not registered.
-let probes (name: string) : Probe list =
-    match name with
-    | "polymarket" -> Polymarket.probes
-    | _ -> []

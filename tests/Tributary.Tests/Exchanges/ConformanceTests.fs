@@ -24,14 +24,14 @@ type Payload = {
     override this.ToString() = this.Name
 
 let rec private readable (collector: Collector) name depth (json: ReadOnlyMemory<byte>) = [
-    match collector.Recognise json with
-    | ValueSome(Shape.Rows(kind, walk)) -> {
+    match Shapes.recognise [ collector ] json with
+    | ValueSome(struct (_, Shape.Rows(kind, walk))) -> {
         Name = $"{name}: {kind}"
         Collector = collector
         Walk = walk
         Bytes = json.ToArray()
       }
-    | ValueSome(Shape.Holds(_, values)) when depth > 0 ->
+    | ValueSome(struct (_, Shape.Holds(_, values))) when depth > 0 ->
         for value in values do
             yield! readable collector name (depth - 1) value
     | _ -> ()
@@ -65,7 +65,7 @@ let private decode payload (bytes: byte[]) =
     let decoded =
         payload.Collector.Decode request (ReadOnlyMemory bytes) (seconds 0L) batch
 
-    payload.Collector.Recognise(ReadOnlyMemory bytes) |> ignore
+    Shapes.recognise [ payload.Collector ] (ReadOnlyMemory bytes) |> ignore
     batch, decoded
 
 /// The rows of a batch, without what says where they stood.

@@ -6,10 +6,10 @@ open Tributary.Tests
 
 /// The kind; `rows ` before it when it decodes; what holds it in front.
 let rec private kinds (json: System.ReadOnlyMemory<byte>) : string list =
-    match collector.Recognise json with
-    | ValueSome(Shape.Rows(kind, _)) -> [ $"rows {kind}" ]
-    | ValueSome(Shape.Recognised kind) -> [ kind ]
-    | ValueSome(Shape.Holds(place, values)) -> [
+    match Shapes.recognise [ collector ] json with
+    | ValueSome(struct (_, Shape.Rows(kind, _))) -> [ $"rows {kind}" ]
+    | ValueSome(struct (_, Shape.Recognised kind)) -> [ kind ]
+    | ValueSome(struct (_, Shape.Holds(place, values))) -> [
         for value in values do
             for kind in kinds value -> $"{place}: {kind}"
       ]

@@ -10,6 +10,7 @@ open Tributary.Tests
 let private condition = "0x" + String('c', 64)
 
 let private part = collector.Stream.Value
+let private session = part.Session()
 
 /// An event with its slices read: what a frame said.
 type private Said = {
@@ -30,7 +31,7 @@ type private Said = {
 let private hearBytes (bytes: byte[]) =
     let names = Names()
     let frame = Frame names
-    part.Decode (ReadOnlyMemory bytes) received frame
+    session.Decode (ReadOnlyMemory bytes) received frame
 
     let text (slice: Slice) =
         Encoding.UTF8.GetString(bytes, slice.Start, slice.Length)
@@ -450,7 +451,7 @@ let ``a frame that is filled anew forgets its events and goes on with its number
 
     for n in 1..3 do
         frame.Clear()
-        part.Decode (memory change) received frame
+        session.Decode (memory change) received frame
         equal 2 frame.Events.Count
         equal n frame.Events[0].Message
 
@@ -580,13 +581,13 @@ let ``a message that is no UTF-8 is kept, and those beside it count`` () =
 let ``a connection opens with its first tokens`` () =
     equal
         """{"assets_ids":["12","345"],"type":"market","initial_dump":true,"level":2,"custom_feature_enabled":true}"""
-        (part.Open [ token "12"; token "345" ])
+        (single (session.Open [ token "12"; token "345" ]))
 
 [<Test>]
 let ``more tokens are subscribed to, and given up`` () =
     equal
         """{"operation":"subscribe","assets_ids":["12","345"],"initial_dump":true,"level":2,"custom_feature_enabled":true}"""
-        (part.Subscribe [ token "12"; token "345" ])
+        (single (session.Subscribe [ token "12"; token "345" ]))
 
-    equal """{"operation":"unsubscribe","assets_ids":["12"]}""" (part.Unsubscribe [ token "12" ])
+    equal """{"operation":"unsubscribe","assets_ids":["12"]}""" (single (session.Unsubscribe [ token "12" ]))
     equal ("PING", TimeSpan.FromSeconds 10.0) (part.Ping, part.PingEvery)

@@ -29,11 +29,11 @@ let trades (batch: Batch) = [ for i in 0 .. batch.Trades.Count - 1 -> batch.Trad
 let books (batch: Batch) = [ for i in 0 .. batch.Books.Count - 1 -> batch.Book i ]
 let reasons (batch: Batch) = [ for rejection in batch.Rejections -> rejection.Reason ]
 
-/// The only request, or the only one of several walks.
-let single (requests: Request list) =
-    match requests with
-    | [ request ] -> request
-    | _ -> failwith $"%d{requests.Length} requests"
+/// The only one there is.
+let single (all: 't list) =
+    match all with
+    | [ one ] -> one
+    | _ -> failwith $"%d{all.Length} of them"
 
 let isFaulty (decoded: Decoded) = decoded.Fault.IsSome
 

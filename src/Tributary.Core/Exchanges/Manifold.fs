@@ -1,0 +1,1400 @@
+/// Manifold: play money, no order book. Markets and bets over REST, bets over its WebSocket (`manifold-api.md`).
+///
+/// A market is an automatic market maker with open limit orders beside it: those are its order book here, and the probability that each bet
+/// leads to is a series of its own. A binary market has the tokens `<id>:YES` and `<id>:NO`; of a market with answers each answer has such a
+/// pair, `<id>:<answer>:YES` and `…:NO`.
+[<RequireQualifiedAccess>]
+module Tributary.Exchanges.Manifold
+
+open System
+open System.Buffers.Text
+open System.Collections.Generic
+open System.Text
+open System.Text.Json
+open System.Text.Unicode
+open Tributary
+
+let private exchange = Known.exchange "manifold"
+
+let private escaped (text: string) = Uri.EscapeDataString text
+
+let private asked endpoint path walk : Request = {
+    Endpoint = endpoint
+    Host = "rest_url"
+    Path = path
+    Body = ValueNone
+    Walk = walk
+}
+
+/// The market of a token, the answer within it or nothing, and the side.
+let private partsOf (token: TokenId) : struct (string * string * bool) =
+    match (string token).Split ':' with
+    | [| market; side |] -> struct (market, "", side = "YES")
+    | [| market; answer; side |] -> struct (market, answer, side = "YES")
+    | _ -> struct (string token, "", true)
+
+let private marketsOf (tokens: TokenId list) =
+    tokens
+    |> List.map (fun token ->
+        let struct (market, _, _) = partsOf token
+        market)
+    |> List.distinct
+
+// ---- markets (section 2)
+
+/// Milliseconds, as a number; some are texts in ISO 8601.
+let private moment (names: string list) (element: JsonElement) : Instant voption =
+    names
+    |> List.tryPick (fun name ->
+        let mutable read = Instant.ofMicros 0L
+
+        if
+            Instant.tryRead (ReadOnlySpan(Encoding.UTF8.GetBytes(Element.text name element))) &read
+            && read.Micros > 0L
+        then
+            Some read
+        else
+            None)
+    |> ValueOption.ofOption
+
+let private answersOf (element: JsonElement) = [
+    match Element.tryMember "answers" element with
+    | ValueSome answers when answers.ValueKind = JsonValueKind.Array ->
+        for answer in answers.EnumerateArray() do
+            if answer.ValueKind = JsonValueKind.Object then
+                struct (Element.text "id" answer, Element.text "text" answer)
+    | _ -> ()
+]
+
+/// Its answers are markets of their own, each with its pool; lists leave them out.
+let private isMulti element =
+    Element.text "mechanism" element = "cpmm-multi-1"
+
+let private isTradable element =
+    isMulti element || Element.text "mechanism" element = "cpmm-1"
+
+let private tokenOf text =
+    match TokenId.Parse text with
+    | Ok token -> ValueSome token
+    | Error _ -> ValueNone
+
+let private marketOf (received: Instant) (element: JsonElement) raw : Result<Market, string> =
+    let id = Element.text "id" element
+
+    match MarketId.Parse id with
+    | Error message -> Error message
+    | Ok market ->
+        let answers = answersOf element
+        let isResolved = Element.isTrue "isResolved" element
+        let closes = moment [ "closeTime" ] element
+
+        let status =
+            if isResolved then
+                MarketStatus.Resolved
+            else
+                match closes with
+                | ValueSome closes when closes <= received -> MarketStatus.Closed
+                | _ -> MarketStatus.Open
+
+        let size name =
+            Element.number [ name ] element |> ValueOption.bind Size.tryOfMillionths
+
+        let resolution = Element.text "resolution" element
+
+        Ok {
+            Exchange = exchange
+            Market = market
+            Event = ""
+            Slug = Element.text "slug" element
+            Question = Element.text "question" element
+            Outcomes = [|
+                if isMulti element then
+                    for struct (answer, text) in answers do
+                        {
+                            Name = text
+                            Token = tokenOf $"{id}:{answer}:YES"
+                        }
+
+                        {
+                            Name = $"{text} (no)"
+                            Token = tokenOf $"{id}:{answer}:NO"
+                        }
+                elif isTradable element then
+                    {
+                        Name = "Yes"
+                        Token = tokenOf $"{id}:YES"
+                    }
+
+                    {
+                        Name = "No"
+                        Token = tokenOf $"{id}:NO"
+                    }
+                else
+                    // Of older kinds, which nobody can trade any more.
+                    for struct (_, text) in answers do
+                        { Name = text; Token = ValueNone }
+            |]
+            Status = status
+            AcceptsOrders = (status = MarketStatus.Open && isTradable element)
+            TickSize = ValueNone
+            MinimumSize = ValueNone
+            NegRisk = false
+            Start = moment [ "createdTime" ] element
+            End = closes
+            ClosedAt =
+                match status with
+                | MarketStatus.Resolved -> moment [ "resolutionTime" ] element
+                | MarketStatus.Closed -> closes
+                | _ -> ValueNone
+            // A market may be resolved anew: its status is that of this description.
+            Winner =
+                match resolution with
+                | _ when not isResolved -> ""
+                | "YES" -> "Yes"
+                | "NO" -> "No"
+                | answer ->
+                    answers
+                    |> List.tryPick (fun (struct (id, text)) -> if id = answer then Some text else None)
+                    |> Option.defaultValue ""
+            Volume = size "volume"
+            Liquidity = size "totalLiquidity"
+            OpenInterest = ValueNone
+            Tags = [|
+                match Element.tryMember "groupSlugs" element with
+                | ValueSome slugs when slugs.ValueKind = JsonValueKind.Array ->
+                    for slug in slugs.EnumerateArray() do
+                        if slug.ValueKind = JsonValueKind.String then
+                            string (slug.GetString())
+                | _ -> ()
+
+                // The twin of a question, paid in what was prize money once.
+                if Element.text "token" element = "CASH" then
+                    "cash"
+            |]
+            Updated = moment [ "lastUpdatedTime" ] element
+            Received = received
+            Raw = raw
+        }
+
+let private isWithoutAnswers element =
+    isMulti element && (answersOf element).IsEmpty
+
+/// `incomplete` receives the ids of markets whose answers a list leaves out.
+let private marketReader (incomplete: List<string>) =
+    RowReader(fun json at batch ->
+        let add (element: JsonElement) raw : string | null =
+            match Element.text "id" element with
+            | "" -> "a market without an id"
+            | id when isWithoutAnswers element ->
+                incomplete.Add id
+                null
+            | _ ->
+                match marketOf batch.Received element raw with
+                | Ok market ->
+                    batch.Markets.Add market
+                    null
+                | Error message -> message
+
+        Element.reading add json &at)
+
+let private pageRows = 1000
+
+/// Discovery looks at markets that somebody bet on within this time …
+let private recent = TimeSpan.FromDays 7.0
+
+/// … and at so many pages of them at most.
+let private mostPages = 20
+
+let private listPage need (state: PageState) before : Request =
+    let after =
+        match before with
+        | "" -> ""
+        | id -> $"&before={escaped id}"
+
+    asked "markets" $"/markets?limit={pageRows}&sort=last-bet-time{after}" (Walk.Markets(need, state))
+
+let private single need id =
+    asked "market" $"/market/{escaped id}" (Walk.Markets(need, PageState.first "rows"))
+
+let private askMarkets need : Request list =
+    match need with
+    | Need.MarketsBySlug slugs ->
+        slugs
+        |> List.map (fun slug ->
+            asked "market" $"/slug/{escaped slug}" (Walk.Markets(need, PageState.first "rows")))
+    | Need.MarketsById ids -> ids |> List.map (string >> single need)
+    // What comes nearest to an event here is a topic.
+    | Need.MarketsByEvent topics ->
+        topics
+        |> List.map (fun topic ->
+            asked
+                "markets"
+                $"/search-markets?term=&filter=all&topicSlug={escaped topic}&limit={pageRows}"
+                (Walk.Markets(need, PageState.first "rows")))
+    | Need.MarketsLike wanted when not wanted.Tags.IsEmpty ->
+        let filter = if wanted.WithClosed then "all" else "open"
+
+        wanted.Tags
+        |> List.map (fun topic ->
+            asked
+                "markets"
+                $"/search-markets?term=&filter={filter}&topicSlug={escaped topic}&limit={pageRows}"
+                (Walk.Markets(need, PageState.first "rows")))
+    | Need.MarketsLike _ -> [ listPage need (PageState.first "list") "" ]
+    | _ -> []
+
+/// The last bet's time of the last market of a page, and its id: where the next page begins. Rejected rows have none.
+let private endOf (batch: Batch) from (last: string) =
+    if batch.Markets.Count = from then
+        struct (ValueNone, last)
+    else
+        let market = batch.Markets[batch.Markets.Count - 1]
+        use raw = JsonDocument.Parse market.Raw
+        struct (moment [ "lastBetTime" ] raw.RootElement, string market.Market)
+
+let private decodeMarkets
+    (question: Request)
+    need
+    (state: PageState)
+    (body: ReadOnlyMemory<byte>)
+    (batch: Batch)
+    =
+    let json = body.Span
+    let mark, from, refused = batch.Mark(), batch.Markets.Count, batch.Rejections.Count
+    let incomplete = List<string>()
+    let mutable at = 0
+
+    let fault =
+        match Json.oneOrMany json &at question.Path (marketReader incomplete) batch with
+        | ValueSome fault -> ValueSome fault
+        | ValueNone -> Json.``end`` json at
+
+    let met =
+        batch.Markets.Count - from + incomplete.Count + batch.Rejections.Count - refused
+
+    // A page that begins as an earlier one did: an id that the exchange does not know any more is answered by the first page.
+    let first =
+        if batch.Markets.Count > from then
+            "first " + string batch.Markets[from].Market
+        else
+            ""
+
+    let details =
+        if state.Route = "recording" then
+            []
+        else
+            incomplete |> Seq.map (single need) |> List.ofSeq
+
+    match fault with
+    | ValueSome fault -> Decoded.faulty fault
+    | ValueNone when state.Route = "list" && first <> "" && state.Seen.Contains first ->
+        batch.Rollback mark
+        Decoded.faulty (Fault.RepeatedPage first)
+    | ValueNone when state.Route = "list" && met >= pageRows && state.Page < mostPages ->
+        let struct (lastBet, last) = endOf batch from ""
+
+        let isOver =
+            match lastBet with
+            | ValueSome at -> at < batch.Received - recent
+            | ValueNone -> true
+
+        {
+            Decoded.nothing with
+                Next = [
+                    yield! details
+
+                    if not isOver then
+                        listPage
+                            need
+                            {
+                                state with
+                                    Page = state.Page + 1
+                                    Seen = state.Seen.Add first
+                            }
+                            last
+                ]
+        }
+    | ValueNone -> { Decoded.nothing with Next = details }
+
+// ---- bets (section 3)
+
+/// What a bet says, as numbers and slices.
+[<Struct>]
+type private Bet = {
+    mutable Id: Slice
+    mutable Market: Slice
+    mutable Answer: Slice
+    mutable User: Slice
+    mutable At: Instant
+    mutable IsYes: bool
+    /// On a numbered answer of a kind of market that is no more: its amount and shares make no price.
+    mutable IsOld: bool
+    /// Mana and shares that the bettor took at once; negative when sold.
+    mutable Amount: double
+    mutable Shares: double
+    mutable ProbAfter: double
+    mutable IsRedemption: bool
+    /// A limit order's probability; negative for any other bet.
+    mutable Limit: double
+    /// What is left of its amount.
+    mutable Rest: double
+    mutable IsOpen: bool
+    mutable Expires: Instant voption
+}
+
+let private betMembers =
+    Members [
+        "id"
+        "contractId"
+        "answerId"
+        "userId"
+        "createdTime"
+        "amount"
+        "shares"
+        "outcome"
+        "probAfter"
+        "isRedemption"
+        "limitProb"
+        "orderAmount"
+        "isFilled"
+        "isCancelled"
+        "expiresAt"
+        "fills"
+    ]
+
+let private fillMembers =
+    Members [ "amount"; "shares"; "timestamp"; "matchedBetId" ]
+
+/// A number, or nothing when it is null.
+let private float (json: ReadOnlySpan<byte>) (at: byref<int>) (value: byref<double>) =
+    let mutable start, length, used = 0, 0, 0
+
+    Json.numeral json &at &start &length
+    && (length = 0
+        || Utf8Parser.TryParse(json.Slice(start, length), &value, &used)
+           && used = length
+           && Double.IsFinite value)
+
+let private sliced start length : Slice = { Start = start; Length = length }
+
+/// The fills that a taker got at once, added up. A maker's own row repeats the fills that came to it later, each of which its taker's row has
+/// as well: those are left out.
+let private takerFills
+    (json: ReadOnlySpan<byte>)
+    (at: byref<int>)
+    (created: Instant)
+    (amount: byref<double>)
+    (shares: byref<double>)
+    (count: byref<int>)
+    =
+    let mutable isFirst, ok = true, Json.take json &at '['B
+
+    while ok && Json.element json &at &isFirst &ok do
+        let mutable walk = Members.Begin(json, &at)
+        let mutable mana, bought = 0.0, 0.0
+        let mutable start, length = 0, 0
+        let mutable moment = created
+        let mutable isMatched = false
+
+        while fillMembers.Next(json, &at, &walk) do
+            match walk.Index with
+            | 0 -> walk.Ok <- float json &at &mana
+            | 1 -> walk.Ok <- float json &at &bought
+            | 2 ->
+                walk.Ok <- Json.numeral json &at &start &length
+
+                if walk.Ok && length > 0 then
+                    walk.Ok <- Instant.tryRead (json.Slice(start, length)) &moment
+            | 3 ->
+                walk.Ok <- Json.textOrNull json &at &start &length
+                isMatched <- length > 0
+            | _ -> walk.Ok <- Json.skip json &at
+
+        ok <- walk.Ok
+
+        if ok then
+            count <- count + 1
+
+            // Against the pool there are takers alone.
+            if not isMatched || moment <= created then
+                amount <- amount + mana
+                shares <- shares + bought
+
+    ok
+
+let private isName (json: ReadOnlySpan<byte>) (part: Slice) =
+    Identity.isValid (json.Slice(part.Start, part.Length))
+
+/// A bet in any order of its members.
+let private readBet (json: ReadOnlySpan<byte>) (at: byref<int>) (bet: byref<Bet>) : string | null =
+    let mutable walk = Members.Begin(json, &at)
+    let mutable start, length = 0, 0
+    let mutable hasTime, hasSide, hasAmount, hasShares = false, false, false, false
+    let mutable isFilled, isCancelled, order, fills = false, false, 0.0, -1
+    bet <- Unchecked.defaultof<Bet>
+    bet.ProbAfter <- -1.0
+    bet.Limit <- -1.0
+
+    while betMembers.Next(json, &at, &walk) do
+        match walk.Index with
+        | 0 ->
+            walk.Ok <- Json.identity json &at &start &length
+            bet.Id <- sliced start length
+        | 1 ->
+            walk.Ok <- Json.string json &at &start &length
+            bet.Market <- sliced start length
+        | 2 ->
+            walk.Ok <- Json.textOrNull json &at &start &length
+            bet.Answer <- sliced start length
+        | 3 ->
+            walk.Ok <- Json.textOrNull json &at &start &length
+            bet.User <- sliced start length
+        | 4 ->
+            walk.Ok <- Json.numeral json &at &start &length
+            let mutable read = Instant.ofMicros 0L
+            hasTime <- walk.Ok && length > 0 && Instant.tryRead (json.Slice(start, length)) &read
+            bet.At <- read
+        | 5 ->
+            hasAmount <- Json.peek json &at <> 'n'B
+            walk.Ok <- float json &at &bet.Amount
+        | 6 ->
+            hasShares <- Json.peek json &at <> 'n'B
+            walk.Ok <- float json &at &bet.Shares
+        | 7 ->
+            walk.Ok <- Json.textOrNull json &at &start &length
+
+            if walk.Ok then
+                let word = json.Slice(start, length)
+                bet.IsYes <- word.SequenceEqual(ReadOnlySpan "YES"B)
+                bet.IsOld <- word.Length > 0 && not bet.IsYes && not (word.SequenceEqual(ReadOnlySpan "NO"B))
+                hasSide <- word.Length > 0
+        | 8 -> walk.Ok <- float json &at &bet.ProbAfter
+        | 9 -> walk.Ok <- Json.boolean json &at &bet.IsRedemption
+        | 10 -> walk.Ok <- float json &at &bet.Limit
+        | 11 -> walk.Ok <- float json &at &order
+        | 12 -> walk.Ok <- Json.boolean json &at &isFilled
+        | 13 -> walk.Ok <- Json.boolean json &at &isCancelled
+        | 14 ->
+            walk.Ok <- Json.numeral json &at &start &length
+            let mutable read = Instant.ofMicros 0L
+
+            if walk.Ok && length > 0 && Instant.tryRead (json.Slice(start, length)) &read then
+                bet.Expires <- ValueSome read
+        | 15 ->
+            if Json.peek json &at = '['B then
+                fills <- at
+
+            walk.Ok <- Json.skip json &at
+        | _ -> walk.Ok <- Json.skip json &at
+
+    if not walk.Ok then
+        "the bet breaks off or is malformed"
+    elif not (isName json bet.Id) then
+        "a bet without its id"
+    elif not (isName json bet.Market) then
+        "a bet without its market ('contractId')"
+    elif bet.Answer.Length > 0 && not (isName json bet.Answer) then
+        "the answer's id is not an identity"
+    elif bet.User.Length > 0 && not (isName json bet.User) then
+        "the user's id is not an identity"
+    elif bet.Market.Length + bet.Answer.Length + 5 > Identity.Longest then
+        "the ids of market and answer are too long for a token"
+    elif not hasTime then
+        "a bet without a readable time"
+    elif not hasSide then
+        "a bet without its outcome"
+    elif not hasAmount then
+        "a bet without its amount"
+    elif not hasShares then
+        "a bet without its shares"
+    else
+        bet.IsOpen <- bet.Limit >= 0.0 && not isFilled && not isCancelled
+        bet.Rest <- order - bet.Amount
+
+        if fills >= 0 then
+            let mutable inside = fills
+            let mutable amount, shares, count = 0.0, 0.0, 0
+
+            if not (takerFills json &inside bet.At &amount &shares &count) then
+                "the fills of the bet are malformed"
+            else
+                // Some kinds of bets have no list of fills, or an empty one: then the whole is one.
+                if count > 0 || bet.Limit >= 0.0 then
+                    bet.Amount <- amount
+                    bet.Shares <- shares
+
+                null
+        else
+            null
+
+let private yes, no = ":YES"B, ":NO"B
+
+/// The name of a bet's token; the buffer is used again and again.
+let private tokenName
+    (buffer: byte[])
+    (names: Names)
+    (market: ReadOnlySpan<byte>)
+    (answer: ReadOnlySpan<byte>)
+    isYes
+    : Name =
+    let mutable length = market.Length
+    market.CopyTo(Span buffer)
+
+    if answer.Length > 0 then
+        buffer[length] <- ':'B
+        answer.CopyTo(Span(buffer, length + 1, answer.Length))
+        length <- length + 1 + answer.Length
+
+    let suffix = if isYes then yes else no
+    suffix.CopyTo(Span(buffer, length, suffix.Length))
+    names.Intern(ReadOnlySpan(buffer, 0, length + suffix.Length))
+
+/// Something changed hands: no redemption (the same person's YES and NO taken back against each other), and no limit order that waits.
+let private isTrade (bet: inref<Bet>) =
+    not bet.IsRedemption && not bet.IsOld && bet.Amount <> 0.0 && bet.Shares <> 0.0
+
+let private millionths (value: double) =
+    int64 (Math.Round(value * 1_000_000.0, MidpointRounding.ToEven))
+
+/// The price in the outcome's own terms, and the size; nothing when they are no numbers of a trade.
+let private priced (bet: inref<Bet>) : (struct (int64 * int64)) voption =
+    let price = bet.Amount / bet.Shares
+
+    if Math.Abs bet.Shares < 9.0e12 && price >= 0.0 && price <= 1.000001 then
+        ValueSome(struct (min Fixed.One (millionths price), millionths (Math.Abs bet.Shares)))
+    else
+        ValueNone
+
+/// A bet as a trade, and the probability that it led to.
+let private betReader () =
+    let buffer: byte[] = Array.zeroCreate 256
+
+    RowReader(fun json at batch ->
+        let mutable bet = Unchecked.defaultof<Bet>
+
+        match readBet json &at &bet with
+        | null ->
+            let market = json.Slice(bet.Market.Start, bet.Market.Length)
+            let answer = json.Slice(bet.Answer.Start, bet.Answer.Length)
+            let name = batch.Names.Intern market
+
+            if isTrade &bet && (priced &bet).IsNone then
+                "amount and shares do not make a price between 0 and 1"
+            else
+                if isTrade &bet then
+                    let struct (price, size) = (priced &bet).Value
+
+                    let row: TradeRow = {
+                        Market = name
+                        Token = tokenName buffer batch.Names market answer bet.IsYes
+                        Outcome = batch.Names.Intern(if bet.IsYes then "Yes" else "No")
+                        Side = if bet.Amount > 0.0 then Side.Buy else Side.Sell
+                        Source = Source.Api
+                        Price = Price.ofMillionths price
+                        Size = Size.trusted size
+                        Collateral = ValueSome(Size.trusted (millionths (Math.Abs bet.Amount)))
+                        At = bet.At
+                        Received = batch.Received
+                        Transaction = batch.Keep(json.Slice(bet.Id.Start, bet.Id.Length))
+                        Wallet = batch.Keep(json.Slice(bet.User.Start, bet.User.Length))
+                        Flags = Flags.Rounded
+                        Occurrence = -1
+                        Id = { High = 0UL; Low = 0UL }
+                        Inserted = false
+                    }
+
+                    batch.Trades.Add &row
+
+                if
+                    bet.ProbAfter >= 0.0
+                    && bet.ProbAfter <= 1.0
+                    && not bet.IsRedemption
+                    && not bet.IsOld
+                then
+                    let row: PriceRow = {
+                        Market = name
+                        Token = tokenName buffer batch.Names market answer true
+                        At = bet.At
+                        Received = batch.Received
+                        Kind = PriceKind.Probability
+                        Price = Price.ofMillionths (millionths bet.ProbAfter)
+                        Inserted = false
+                    }
+
+                    batch.Prices.Add &row
+
+                null
+        | reason -> reason)
+
+/// A page of bets, newest first. Its bounds are those of all its rows, whether they are trades or not: the next page begins there.
+let private betsPage
+    (json: ReadOnlySpan<byte>)
+    source
+    (seen: Set<string>)
+    (batch: Batch)
+    (met: byref<int>)
+    (oldest: byref<Instant>)
+    (newest: byref<Instant>)
+    (border: HashSet<string>)
+    : Fault voption =
+    let reader = betReader ()
+
+    let low, high, count =
+        ref (Instant.ofMicros Int64.MaxValue), ref (Instant.ofMicros Int64.MinValue), ref 0
+
+    // Rows of the border came with the page before.
+    let once =
+        RowReader(fun json at batch ->
+            let start = at
+            let mutable bet = Unchecked.defaultof<Bet>
+
+            match readBet json &at &bet with
+            | null ->
+                let id = Encoding.UTF8.GetString(json.Slice(bet.Id.Start, bet.Id.Length))
+                count.Value <- count.Value + 1
+
+                if bet.At.Micros < low.Value.Micros then
+                    low.Value <- bet.At
+                    border.Clear()
+
+                if bet.At.Micros = low.Value.Micros then
+                    border.Add id |> ignore
+
+                if bet.At.Micros > high.Value.Micros then
+                    high.Value <- bet.At
+
+                if seen.Contains id then
+                    null
+                else
+                    at <- start
+                    reader.Invoke(json, &at, batch)
+            | reason ->
+                count.Value <- count.Value + 1
+                reason)
+
+    let mutable at = 0
+
+    let fault =
+        match Json.oneOrMany json &at source once batch with
+        | ValueSome fault -> ValueSome fault
+        | ValueNone -> Json.``end`` json at
+
+    met <- count.Value
+    oldest <- low.Value
+    newest <- high.Value
+    fault
+
+let private millis (at: Instant) = at.Micros / 1_000L
+
+/// Rows can be committed out of order: what is a minute old is asked for again.
+let private late = TimeSpan.FromSeconds 60.0
+
+let private tradesPage (follows: Follow list) (state: PageState) : Request =
+    let follow = List.head follows
+
+    let before =
+        match state.Until with
+        | ValueSome until -> $"&beforeTime={millis until}"
+        | ValueNone -> ""
+
+    asked
+        "bets"
+        $"/bets?contractId={escaped (string follow.Market)}&limit={pageRows}&afterTime={max 0L (millis (follow.Since - late))}{before}"
+        (Walk.Trades(follows, state))
+
+/// A trade this much later than our clock does not move the watermark: a clock that is wrong must not hide what follows.
+let private tolerance = TimeSpan.FromSeconds 5.0
+
+let private longestWalk = 200
+let private aMillisecond = TimeSpan.FromMilliseconds 1.0
+
+let private decodeTrades
+    (question: Request)
+    (follows: Follow list)
+    (state: PageState)
+    (body: ReadOnlyMemory<byte>)
+    (batch: Batch)
+    =
+    let border = HashSet<string>()
+    let mutable met, oldest, newest = 0, Instant.ofMicros 0L, Instant.ofMicros 0L
+
+    let fault =
+        betsPage body.Span question.Path state.Seen batch &met &oldest &newest border
+
+    let head =
+        if met > 0 && newest.Micros > 0L && newest <= batch.Received + tolerance then
+            ValueSome newest
+        else
+            ValueNone
+
+    let decoded =
+        match fault, follows with
+        | ValueSome fault, _ -> Decoded.faulty fault
+        | _, [] -> Decoded.nothing // a recording: nothing is asked
+        // There is no cursor: the end is a page that is not full.
+        | _, _ when met < pageRows -> Decoded.nothing
+        | _, follow :: _ ->
+            let truncated until =
+                struct (follow.Market, follow.Since, until)
+
+            if state.Page >= longestWalk || newest.Micros < 0L then
+                {
+                    Decoded.nothing with
+                        Truncated = [ truncated (max follow.Since (oldest + aMillisecond)) ]
+                }
+            elif oldest = newest then
+                // More than a page in one millisecond: what is left of it cannot be had.
+                {
+                    Decoded.nothing with
+                        Truncated = [ struct (follow.Market, oldest, oldest + aMillisecond) ]
+                        Next = [
+                            tradesPage follows {
+                                state with
+                                    Page = state.Page + 1
+                                    Until = ValueSome oldest
+                            }
+                        ]
+                }
+            else
+                // Bounds are exclusive, and rows share milliseconds: that of the oldest is asked for again, and what came is left out.
+                {
+                    Decoded.nothing with
+                        Next = [
+                            tradesPage follows {
+                                state with
+                                    Page = state.Page + 1
+                                    Until = ValueSome(oldest + aMillisecond)
+                                    Seen = Set.ofSeq border
+                            }
+                        ]
+                }
+
+    { decoded with Head = head }
+
+// ---- the past: the same bets, from the newest back. The place is the bound of the next page in milliseconds.
+
+let private askPast (state: HistoryState) : Request =
+    let before =
+        match state.Place with
+        | "" -> millis state.Until + 1L
+        | place -> int64 place
+
+    asked
+        "bets"
+        $"/bets?contractId={escaped (string state.Markets.Head)}&limit={pageRows}&afterTime={max 0L (millis state.Since - 1L)}&beforeTime={before}"
+        (Walk.History state)
+
+let private decodePast (question: Request) (state: HistoryState) (body: ReadOnlyMemory<byte>) (batch: Batch) =
+    let border = HashSet<string>()
+    let mutable met, oldest, newest = 0, Instant.ofMicros 0L, Instant.ofMicros 0L
+
+    let fault =
+        betsPage body.Span question.Path Set.empty batch &met &oldest &newest border
+
+    let read reached = {
+        Decoded.nothing with
+            IsWhole = true
+            Read =
+                Intervals.ofSeq [
+                    {
+                        Since = max state.Since reached
+                        Until = state.Until
+                    }
+                ]
+    }
+
+    match fault with
+    | ValueSome fault -> Decoded.faulty fault
+    | ValueNone when met < pageRows -> read state.Since
+    | ValueNone when oldest = newest -> {
+        read (oldest + aMillisecond) with
+            Truncated = [ struct (state.Markets.Head, oldest, oldest + aMillisecond) ]
+            Next = [
+                askPast {
+                    state with
+                        Place = string (millis oldest)
+                }
+            ]
+      }
+    | ValueNone -> {
+        read (oldest + aMillisecond) with
+            Next = [
+                askPast {
+                    state with
+                        Place = string (millis oldest + 1L)
+                }
+            ]
+      }
+
+let private sources: HistorySource list = [
+    {
+        Name = "bets"
+        Stream = Stream.History
+        Limits = {
+            Source = "bets"
+            Horizon = ValueNone
+            Omits = ""
+        }
+        IsUsual = true
+        CanJump = true
+        FromStart = false
+        Withholds = Cause.Truncated
+        MostMarkets = 1
+        Endpoint = "bets"
+        PageRows = pageRows
+        Ask = askPast
+    }
+]
+
+// ---- depth: open limit orders (section 4)
+
+let private booksOf (tokens: TokenId list) : Request list =
+    tokens
+    |> List.groupBy (fun token ->
+        let struct (market, _, _) = partsOf token
+        market)
+    |> List.map (fun (market, tokens) ->
+        asked
+            "bets"
+            $"/bets?contractId={escaped market}&kinds=open-limit&limit={pageRows}"
+            (Walk.Books tokens))
+
+/// A resting order: YES at L bids L for YES; NO at L bids 1 - L for NO, which is an ask of YES at L.
+[<Struct>]
+type private Order = {
+    Answer: string
+    IsYes: bool
+    /// In terms of YES.
+    Price: int64
+    Shares: int64
+}
+
+let private addBook (batch: Batch) (token: TokenId) (orders: Order list) =
+    let struct (market, _, isYes) = partsOf token
+
+    let side (wanted: Order list) price =
+        let first = batch.Levels.Count
+
+        let levels =
+            wanted
+            |> List.groupBy price
+            |> List.map (fun (price, orders) -> struct (price, orders |> List.sumBy _.Shares))
+
+        struct (first, levels)
+
+    let price (order: Order) =
+        if isYes then order.Price else Fixed.One - order.Price
+
+    let bids, asks = orders |> List.partition (fun order -> order.IsYes = isYes)
+
+    let append (levels: (struct (int64 * int64)) list) =
+        for struct (price, size) in levels do
+            let level = {
+                Price = Price.ofMillionths price
+                Size = Size.trusted size
+            }
+
+            batch.Levels.Add &level
+
+    let struct (firstBid, levels) = side bids price
+    append (levels |> List.sortByDescending (fun (struct (price, _)) -> price))
+    let bidCount = batch.Levels.Count - firstBid
+    let struct (firstAsk, levels) = side asks price
+    append (levels |> List.sortBy (fun (struct (price, _)) -> price))
+    let askCount = batch.Levels.Count - firstAsk
+
+    let row: BookRow = {
+        Market = batch.Names.Intern market
+        Token = batch.Names.Intern(string token)
+        At = batch.Received
+        Received = batch.Received
+        FirstBid = firstBid
+        BidCount = bidCount
+        FirstAsk = firstAsk
+        AskCount = askCount
+        Hash = Slice.none
+        Tick = Price.zero
+        LastTrade = { Start = 0; Length = -1 }
+        Verdict = Verdict.Unverifiable
+        Doubt = Doubt.NoHash
+        Reason = Reason.Poll
+        Flags =
+            Flags.Complemented
+            ||| Flags.Rounded
+            ||| (if bidCount = 0 && askCount = 0 then Flags.Empty
+                 elif bidCount = 0 || askCount = 0 then Flags.OneSided
+                 else Flags.None)
+        Inserted = false
+    }
+
+    batch.Books.Add &row
+    let origin = sliced 0 0
+    batch.BookOrigins.Add &origin
+
+let private decodeBooks
+    (question: Request)
+    (tokens: TokenId list)
+    (body: ReadOnlyMemory<byte>)
+    (batch: Batch)
+    =
+    let json = body.Span
+    let orders = List<Order>()
+    let met = ref 0
+
+    let reader =
+        RowReader(fun json at batch ->
+            let mutable bet = Unchecked.defaultof<Bet>
+
+            match readBet json &at &bet with
+            | null ->
+                met.Value <- met.Value + 1
+                let price = millionths bet.Limit
+
+                // Those of closed markets come, too, and some that have expired.
+                let isThere =
+                    bet.IsOpen
+                    && bet.Rest > 0.0
+                    && price > 0L
+                    && price < Fixed.One
+                    && (match bet.Expires with
+                        | ValueSome at -> at > batch.Received
+                        | ValueNone -> true)
+
+                if isThere then
+                    let own = if bet.IsYes then bet.Limit else 1.0 - bet.Limit
+                    let shares = millionths (bet.Rest / own)
+
+                    if shares > 0L && shares < 9_000_000_000_000_000_000L then
+                        orders.Add {
+                            Answer = Encoding.UTF8.GetString(json.Slice(bet.Answer.Start, bet.Answer.Length))
+                            IsYes = bet.IsYes
+                            Price = price
+                            Shares = shares
+                        }
+
+                null
+            | reason -> reason)
+
+    let mutable at = 0
+
+    let fault =
+        match Json.oneOrMany json &at question.Path reader batch with
+        | ValueSome fault -> ValueSome fault
+        | ValueNone -> Json.``end`` json at
+
+    if fault.IsSome then
+        Decoded.faulty fault.Value
+    elif met.Value >= pageRows then
+        {
+            Decoded.nothing with
+                Missing = tokens
+                Notes = [
+                    $"more than {pageRows} limit orders are open: their book is not served whole"
+                ]
+        }
+    else
+        for token in tokens do
+            let struct (_, answer, _) = partsOf token
+            addBook batch token (orders |> Seq.filter (fun order -> order.Answer = answer) |> List.ofSeq)
+
+        Decoded.nothing
+
+// ---- the stream (section 5)
+
+let private envelopeMembers =
+    Members [ "type"; "topic"; "data"; "txid"; "success"; "error" ]
+
+let private dataMembers = Members [ "bets"; "contract" ]
+let private contractMembers = Members [ "id"; "slug"; "isResolved" ]
+
+let private broadcastWord, ackWord = "broadcast"B, "ack"B
+
+/// Which message this is, for its acknowledgement.
+let private pingId = 0
+
+[<Sealed>]
+type private Conversation() =
+    let buffer: byte[] = Array.zeroCreate 256
+    let mutable lastId = pingId
+    let wanted = Dictionary<string, HashSet<string>>()
+
+    let said kind (markets: string list) = [
+        if not markets.IsEmpty then
+            lastId <- lastId + 1
+
+            let topics =
+                markets
+                |> List.collect (fun market -> [ $"\"contract/{market}/new-bet\""; $"\"contract/{market}\"" ])
+                |> String.concat ","
+
+            $"{{\"type\":\"{kind}\",\"txid\":{lastId},\"topics\":[{topics}]}}"
+    ]
+
+    let want (tokens: TokenId list) = [
+        for token in tokens do
+            let struct (market, _, _) = partsOf token
+
+            match wanted.TryGetValue market with
+            | true, own -> own.Add(string token) |> ignore
+            | _ ->
+                wanted[market] <- HashSet [ string token ]
+                market
+    ]
+
+    let leave (tokens: TokenId list) = [
+        for token in tokens do
+            let struct (market, _, _) = partsOf token
+
+            match wanted.TryGetValue market with
+            | true, own when own.Remove(string token) && own.Count = 0 ->
+                wanted.Remove market |> ignore
+                market
+            | _ -> ()
+    ]
+
+    let event (frame: Frame) kind market token at : StreamEvent = {
+        Kind = kind
+        Market = market
+        Token = token
+        At = at
+        Message = frame.Messages
+        Side = Side.Buy
+        Price = 0L
+        Size = 0L
+        BestBid = -1L
+        BestAsk = -1L
+        Hash = Slice.none
+        Text = Slice.none
+        Detail = Slice.none
+        Row = -1
+        Sequence = 0
+        IsLast = true
+    }
+
+    /// A bet as a fill. A limit order that waits is none.
+    let bet (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) : string | null =
+        let mutable bet = Unchecked.defaultof<Bet>
+
+        match readBet json &at &bet with
+        | null when not (isTrade &bet) -> null
+        | null ->
+            match priced &bet with
+            | ValueNone -> "amount and shares do not make a price between 0 and 1"
+            | ValueSome(struct (price, size)) ->
+                let names = frame.Batch.Names
+                let market = json.Slice(bet.Market.Start, bet.Market.Length)
+                let answer = json.Slice(bet.Answer.Start, bet.Answer.Length)
+                let token = tokenName buffer names market answer bet.IsYes
+
+                let told = {
+                    event frame StreamKind.Trade (names.Intern market) token bet.At with
+                        Side = if bet.Amount > 0.0 then Side.Buy else Side.Sell
+                        Price = price
+                        Size = size
+                        Detail = bet.Id
+                }
+
+                frame.Events.Add &told
+                null
+        | reason -> reason
+
+    let bets (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
+        let mutable isFirst, ok = true, Json.take json &at '['B
+
+        while ok && Json.element json &at &isFirst &ok do
+            Json.space json &at
+            let start = at
+
+            match bet json &at frame with
+            | null -> ()
+            | reason ->
+                at <- start
+                ok <- Json.skip json &at
+
+                frame.Batch.Rejections.Add {
+                    Exchange = "manifold"
+                    Source = "ws"
+                    Offset = start
+                    Reason = reason
+                    Bytes = json.Slice(start, at - start).ToArray()
+                    Received = frame.Batch.Received
+                }
+
+        ok
+
+    /// A part of a market's description: that it is resolved is news.
+    let contract (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
+        let mutable walk = Members.Begin(json, &at)
+        let mutable start, length = 0, 0
+        let mutable id, isResolved = Slice.none, false
+
+        while contractMembers.Next(json, &at, &walk) do
+            match walk.Index with
+            | 0 ->
+                walk.Ok <- Json.string json &at &start &length
+                id <- sliced start length
+            | 2 -> walk.Ok <- Json.boolean json &at &isResolved
+            | _ -> walk.Ok <- Json.skip json &at
+
+        let name = json.Slice(id.Start, id.Length)
+
+        if walk.Ok && isResolved && Identity.isValid name then
+            let market = frame.Batch.Names.Intern name
+            let told = event frame StreamKind.Resolved market { Key = 0 } frame.Batch.Received
+            frame.Events.Add &told
+
+        walk.Ok
+
+    let message (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) : string | null =
+        let mutable walk = Members.Begin(json, &at)
+        let mutable start, length = 0, 0
+        let mutable kind, error = Slice.none, Slice.none
+        let mutable content, isGood = -1, true
+
+        while envelopeMembers.Next(json, &at, &walk) do
+            match walk.Index with
+            | 0 ->
+                walk.Ok <- Json.string json &at &start &length
+                kind <- sliced start length
+            | 2 ->
+                Json.space json &at
+                content <- at
+                walk.Ok <- Json.skip json &at
+            | 4 -> walk.Ok <- Json.boolean json &at &isGood
+            | 5 ->
+                walk.Ok <- Json.textOrNull json &at &start &length
+                error <- sliced start length
+            | _ -> walk.Ok <- Json.skip json &at
+
+        let over = at
+        let kind = json.Slice(kind.Start, kind.Length)
+
+        if not walk.Ok then
+            "the message is malformed"
+        elif kind.SequenceEqual(ReadOnlySpan ackWord) then
+            frame.Pongs <- frame.Pongs + 1L
+
+            if not isGood then
+                let detail =
+                    ValueOption.defaultValue "" (Json.tryText (json.Slice(error.Start, error.Length)))
+
+                frame.Notes.Add $"the exchange refused something: {detail}"
+
+            null
+        elif
+            kind.SequenceEqual(ReadOnlySpan broadcastWord)
+            && content >= 0
+            && json[content] = '{'B
+        then
+            let mutable inside = content
+            let mutable data = Members.Begin(json, &inside)
+
+            while dataMembers.Next(json, &inside, &data) do
+                match data.Index with
+                | 0 when Json.peek json &inside = '['B -> data.Ok <- bets json &inside frame
+                | 1 when Json.peek json &inside = '{'B -> data.Ok <- contract json &inside frame
+                | _ -> data.Ok <- Json.skip json &inside
+
+            at <- over
+            if data.Ok then null else "the message is malformed"
+        else
+            frame.Unknown <- frame.Unknown + 1L
+            null
+
+    member _.Subscribe(tokens: TokenId list) = said "subscribe" (want tokens)
+    member _.Unsubscribe(tokens: TokenId list) = said "unsubscribe" (leave tokens)
+
+    member _.Decode(bytes: ReadOnlyMemory<byte>, received: Instant, frame: Frame) =
+        let json = bytes.Span
+        frame.Batch.Exchange <- "manifold"
+        frame.Batch.Received <- received
+        frame.Messages <- frame.Messages + 1
+        let events, mark = frame.Events.Count, frame.Batch.Mark()
+        let mutable at = 0
+
+        if not (Json.peek json &at = 0uy && at = json.Length) then
+            let start = at
+
+            let reason: string | null =
+                match message json &at frame with
+                | null when not (Utf8.IsValid json) -> "not valid UTF-8"
+                | null ->
+                    Json.space json &at
+
+                    if at < json.Length then
+                        "something follows the end of the JSON"
+                    else
+                        null
+                | reason -> reason
+
+            match reason with
+            | null -> ()
+            | reason ->
+                frame.Events.Truncate events
+                frame.Batch.Rollback mark
+
+                frame.Batch.Rejections.Add {
+                    Exchange = "manifold"
+                    Source = "ws"
+                    Offset = start
+                    Reason = reason
+                    Bytes = json.Slice(start).ToArray()
+                    Received = received
+                }
+
+let private session () : StreamSession =
+    let conversation = Conversation()
+
+    {
+        Open = conversation.Subscribe
+        Subscribe = conversation.Subscribe
+        Unsubscribe = conversation.Unsubscribe
+        // There are no whole books.
+        Renew = fun _ -> []
+        Decode = fun bytes received frame -> conversation.Decode(bytes, received, frame)
+    }
+
+let private part: StreamPart = {
+    Host = "ws_url"
+    Path = "ws"
+    MostTokens = 400
+    // A message of the application: the protocol's own pings do not count as life.
+    Ping = $"{{\"type\":\"ping\",\"txid\":{pingId}}}"
+    PingEvery = TimeSpan.FromSeconds 10.0
+    IsNumbered = false
+    HasBooks = false
+    Session = session
+    Proof = fun _ _ -> BookProof.none
+}
+
+// ---- together
+
+let private ask need : Request list =
+    match need with
+    | Need.Books tokens -> booksOf tokens
+    | Need.Trades follows ->
+        follows
+        |> List.map (fun follow -> tradesPage [ follow ] (PageState.first "bets"))
+    | _ -> askMarkets need
+
+let private decode (request: Request) body received (batch: Batch) =
+    batch.Exchange <- string exchange
+    batch.Received <- received
+
+    match request.Walk with
+    | Walk.Markets(need, state) -> decodeMarkets request need state body batch
+    | Walk.Books tokens -> decodeBooks request tokens body batch
+    | Walk.Trades(follows, state) -> decodeTrades request follows state body batch
+    | Walk.History state -> decodePast request state body batch
+
+let private onFault (request: Request) fault =
+    match request.Walk, fault with
+    | Walk.Books tokens, Fault.Refused(404, _) ->
+        ValueSome {
+            Decoded.nothing with
+                Missing = tokens
+        }
+    // A market that nobody knows (any more).
+    | Walk.Markets _, Fault.Refused(404, detail) ->
+        ValueSome {
+            Decoded.nothing with
+                Notes = [ $"{request.Path}: {detail}" ]
+        }
+    | _ -> ValueNone
+
+let private recognise (members: RawObject) : Shape voption =
+    let has, text = RawObject.has members, RawObject.textOf members
+    let known kind = ValueSome(Shape.Recognised kind)
+    let markets = Walk.Markets(Need.MarketsById [], PageState.first "recording")
+
+    if has [ "type"; "topic"; "data" ] && text "type" = "broadcast" then
+        ValueSome(Shape.Holds("'data'", [ members["data"].Json ]))
+    elif has [ "txid"; "type" ] then
+        known "acknowledgement"
+    elif has [ "id"; "question"; "mechanism" ] || has [ "id"; "question"; "outcomeType" ] then
+        ValueSome(Shape.Rows("market", markets))
+    elif has [ "id"; "slug"; "answers" ] && not (has [ "conditionId" ]) then
+        known "market (stream)"
+    elif has [ "id"; "contractId"; "amount"; "shares"; "outcome" ] then
+        match text "outcome" with
+        | "YES"
+        | "NO"
+        | "" -> ValueSome(Shape.Rows("bet", Walk.Trades([], PageState.first "rows")))
+        | _ -> known "bet on a market of an older kind"
+    elif has [ "contractId"; "commentType" ] || has [ "contractId"; "userId"; "text" ] then
+        known "comment"
+    elif has [ "id"; "contractId"; "text"; "index" ] then
+        known "answer"
+    elif has [ "prob" ] && members.Count = 1 || has [ "answerProbs" ] then
+        known "probability"
+    elif has [ "message" ] && members.Count <= 3 && not (has [ "event_type" ]) then
+        known "error"
+    else
+        ValueNone
+
+let private untimed (_: ReadOnlyMemory<byte>) : Interval voption = ValueNone
+
+/// The collector. Nothing that it reads needs a key.
+let collector (_: AskOptions) : Collector = {
+    Exchange = exchange
+    Hosts = [
+        {
+            Setting = "rest_url"
+            Address = "https://api.manifold.markets/v0"
+            Serves = "markets, bets and open limit orders"
+        }
+        {
+            Setting = "ws_url"
+            Address = "wss://api.manifold.markets/"
+            Serves = "live bets"
+        }
+    ]
+    Limits = [
+        {
+            Name = "all"
+            // 500 a minute of an address are documented.
+            PerTenSeconds = 66
+            Counts = "all requests together"
+        }
+    ]
+    Traits = {
+        Currency = "mana (play money)"
+        Prices = "probabilities, 0 to 1, of any fraction; limit orders in whole percents"
+        Outcomes =
+            "Yes and No of a market, or of each of its answers; the asks of each are the bids of the other at 1 - p"
+        Sides = "the bettor's, of the outcome that was bet on; a negative amount is a sale"
+        Streams = [
+            {
+                Stream = Stream.Books
+                Loss = "not"
+                Extent = "not"
+                Proof = "none: open limit orders as they were served, without the market maker's own offer"
+            }
+            {
+                Stream = Stream.Trades
+                Loss = "pages that do not meet: the last minute is read again at every poll"
+                Extent = "the span that was not walked"
+                Proof = "the exchange's id of each bet"
+            }
+        ]
+    }
+    Secrets = []
+    Notes = []
+    Sign = fun _ _ _ -> []
+    Probes = [
+        {
+            Host = "rest_url"
+            Path = "/markets?limit=1"
+            Body = ValueNone
+            IsNeeded = true
+            Time = untimed
+        }
+    ]
+    LimitsOf = fun _ -> [ "all" ]
+    Ask = ask
+    Decode = decode
+    OnFault = onFault
+    Recognise = recognise
+    History = sources
+    Stream = ValueSome part
+}

@@ -1,0 +1,322 @@
+module Tributary.Tests.Exchanges.ManifoldTests
+
+open System
+open NUnit.Framework
+open Tributary
+open Tributary.Exchanges
+open Tributary.Tests
+
+let internal manifold = Manifold.collector Registry.defaultOptions
+let private received = Instant.ofMillis 1_795_341_600_000L
+
+let private answered (request: Request) (body: string) =
+    let batch = Batch()
+    let decoded = manifold.Decode request (memory body) received batch
+    batch, decoded
+
+let private first need = List.head (manifold.Ask need)
+let private byId = first (Need.MarketsById [ good (MarketId.Parse "abc") ])
+
+let private market (fields: string) =
+    $$"""{"id":"abc","slug":"will-it-rain","question":"Will it rain?","createdTime":1790000000000,"closeTime":1799000000000,"volume":205.5,"totalLiquidity":100,"lastUpdatedTime":1795000000000,{{fields}}}"""
+
+let private binary =
+    "\"outcomeType\":\"BINARY\",\"mechanism\":\"cpmm-1\",\"isResolved\":false"
+
+let private marketOf (fields: string) =
+    let batch, decoded = answered byId (market fields)
+    equal ValueNone decoded.Fault
+    single (List.ofSeq batch.Markets)
+
+// ---- markets
+
+[<Test>]
+let ``a binary market has a token for each side`` () =
+    let one = marketOf binary
+    equal [ "abc:YES"; "abc:NO" ] (one.Tokens |> Array.map string |> List.ofArray)
+    equal (MarketStatus.Open, true, ValueSome(size "205.5")) (one.Status, one.AcceptsOrders, one.Volume)
+    equal (ValueSome(Instant.ofMillis 1_799_000_000_000L)) one.End
+
+[<Test>]
+let ``of a market with answers each has a pair of tokens, whose names tell them apart`` () =
+    let one =
+        marketOf
+            """ "outcomeType":"MULTIPLE_CHOICE","mechanism":"cpmm-multi-1","isResolved":true,"resolution":"b2","answers":[{"id":"a1","text":"Red"},{"id":"b2","text":"Blue"}] """
+
+    equal [
+        "Red", "abc:a1:YES"
+        "Red (no)", "abc:a1:NO"
+        "Blue", "abc:b2:YES"
+        "Blue (no)", "abc:b2:NO"
+    ] [ for outcome in one.Outcomes -> outcome.Name, string outcome.Token.Value ]
+
+    equal (MarketStatus.Resolved, "Blue") (one.Status, one.Winner)
+
+[<TestCase("FREE_RESPONSE", "dpm-2")>]
+[<TestCase("POLL", "none")>]
+let ``a market of an older kind is described, and takes no orders`` (outcomes: string) (mechanism: string) =
+    let one =
+        marketOf $"\"outcomeType\":\"{outcomes}\",\"mechanism\":\"{mechanism}\",\"isResolved\":false"
+
+    equal (0, false) (one.Tokens.Length, one.IsTradable)
+
+[<TestCase("\"isResolved\":true,\"resolution\":\"YES\"", "resolved", "Yes")>]
+[<TestCase("\"isResolved\":true,\"resolution\":\"CANCEL\"", "resolved", "")>]
+[<TestCase("\"isResolved\":true,\"resolution\":\"MKT\"", "resolved", "")>]
+[<TestCase("\"isResolved\":false,\"resolution\":\"YES\"", "open", "")>]
+[<TestCase("\"isResolved\":false,\"closeTime\":1795000000000", "closed", "")>]
+[<TestCase("\"isResolved\":false,\"closeTime\":253402300799999", "open", "")>]
+let ``a market is resolved when it says so, and may be resolved anew``
+    (fields: string)
+    (status: string)
+    (winner: string)
+    =
+    let one = marketOf $"\"mechanism\":\"cpmm-1\",{fields}"
+    equal (status, winner) (string one.Status, one.Winner)
+
+[<Test>]
+let ``a list leaves out answers: those markets are asked for one by one`` () =
+    let discovery =
+        first (
+            Need.MarketsLike {
+                Tags = [ "weather" ]
+                MinVolume = ValueNone
+                MinLiquidity = ValueNone
+                Slugs = []
+                WithClosed = false
+                MaxMarkets = 10
+            }
+        )
+
+    Assert.That(discovery.Path, Does.Contain "topicSlug=weather")
+
+    let batch, decoded =
+        answered discovery $"""[{market binary},{market "\"mechanism\":\"cpmm-multi-1\""}]"""
+
+    equal 1 batch.Markets.Count
+    equal "/market/abc" (single decoded.Next).Path
+
+// ---- bets
+
+let private follow = {
+    Market = good (MarketId.Parse "abc")
+    Since = Instant.ofMillis 1_795_000_000_000L
+}
+
+let private bet (fields: string) =
+    $$"""{"id":"HE7RNOyhIYndGatXkRKB","contractId":"abc","userId":"u1","createdTime":1795300000123,{{fields}}}"""
+
+let private bets (rows: string list) =
+    let rows = String.concat "," rows
+    answered (first (Need.Trades [ follow ])) $"[{rows}]"
+
+[<TestCase("YES", "10", "20", "abc:YES", "buy", "0.5")>]
+[<TestCase("NO", "10", "14.813303613234652", "abc:NO", "buy", "0.675069")>]
+[<TestCase("YES", "-7.5", "-10", "abc:YES", "sell", "0.75")>]
+[<TestCase("NO", "-1", "-10", "abc:NO", "sell", "0.1")>]
+let ``a bet is a trade of its outcome, at what a share cost; a negative amount is a sale``
+    (outcome: string)
+    (amount: string)
+    (shares: string)
+    (token: string)
+    (side: string)
+    (price: string)
+    =
+    let batch, decoded =
+        bets [
+            bet $"\"outcome\":\"{outcome}\",\"amount\":{amount},\"shares\":{shares},\"probAfter\":0.31"
+        ]
+
+    equal (ValueNone, []) (decoded.Fault, reasons batch)
+    let one = batch.Trade 0
+    equal (token, side, price) (string one.Token, Side.text one.Side, string one.Price)
+    equal ("HE7RNOyhIYndGatXkRKB", "2026-11-21T22:26:40.123000Z") (one.Transaction, string one.At)
+    let point = batch.PricePoint 0
+    equal ("abc:YES", PriceKind.Probability, "0.31") (string point.Token, point.Kind, string point.Price)
+
+[<Test>]
+let ``a redemption is no trade, nor is a limit order that waits, nor a bet on a market of an older kind`` () =
+    let batch, _ =
+        bets [
+            bet "\"outcome\":\"3\",\"amount\":5,\"shares\":31,\"probAfter\":0.5"
+            bet "\"outcome\":\"YES\",\"amount\":-5,\"shares\":-5,\"isRedemption\":true,\"probAfter\":0.5"
+            bet
+                "\"outcome\":\"NO\",\"amount\":0,\"shares\":0,\"limitProb\":0.4,\"orderAmount\":100,\"fills\":[],\"isFilled\":false,\"isCancelled\":false"
+        ]
+
+    equal (0, []) (batch.Trades.Count, reasons batch)
+
+[<Test>]
+let ``a match is counted once, in its taker's row: what came to a maker later is left out`` () =
+    let batch, _ =
+        bets [
+            // The maker: it took 3 at once, and the rest came to it.
+            bet
+                "\"outcome\":\"YES\",\"amount\":15.5,\"shares\":31,\"limitProb\":0.5,\"orderAmount\":100,\"fills\":[{\"timestamp\":1795300000123,\"matchedBetId\":null,\"amount\":3,\"shares\":6},{\"timestamp\":1795300474000,\"matchedBetId\":\"other\",\"amount\":12.5,\"shares\":25}]"
+            // The taker of the rest.
+            (bet
+                "\"outcome\":\"NO\",\"amount\":20,\"shares\":40,\"fills\":[{\"timestamp\":1795300000121,\"matchedBetId\":\"HE7RNOyhIYndGatXkRKB\",\"amount\":12.5,\"shares\":25},{\"timestamp\":1795300000123,\"matchedBetId\":null,\"amount\":7.5,\"shares\":15}]")
+                .Replace("HE7RNOyhIYndGatXkRKB\",\"contractId", "second\",\"contractId")
+        ]
+
+    equal [ "abc:YES 3 6"; "abc:NO 20 40" ] [
+        for i in 0 .. batch.Trades.Count - 1 do
+            let one = batch.Trade i
+            $"{one.Token} {one.Collateral.Value} {one.Size}"
+    ]
+
+[<TestCase("\"outcome\":\"YES\",\"amount\":1", "a bet without its shares")>]
+[<TestCase("\"amount\":1,\"shares\":2", "a bet without its outcome")>]
+[<TestCase("\"outcome\":\"YES\",\"amount\":5,\"shares\":2",
+           "amount and shares do not make a price between 0 and 1")>]
+[<TestCase("\"outcome\":\"YES\",\"amount\":5,\"shares\":-9",
+           "amount and shares do not make a price between 0 and 1")>]
+[<TestCase("\"outcome\":\"YES\",\"amount\":null,\"shares\":2", "a bet without its amount")>]
+let ``a bet that cannot be read is kept with its reason, and costs no other``
+    (fields: string)
+    (reason: string)
+    =
+    let batch, _ =
+        bets [ bet fields; bet "\"outcome\":\"NO\",\"amount\":1,\"shares\":2" ]
+
+    equal (1, [ reason ]) (batch.Trades.Count, reasons batch)
+
+[<Test>]
+let ``rows share milliseconds at the edge of a page: it is asked for again, and nothing is counted twice``
+    ()
+    =
+    let row (id: int) (ms: int64) =
+        $$"""{"id":"b{{id}}","contractId":"abc","userId":"u","createdTime":{{ms}},"outcome":"YES","amount":1,"shares":2}"""
+
+    let top = 1_795_300_000_000L
+    // Of the last millisecond three rows exist, and two of them are on the first page.
+    let page = [
+        for i in 1..998 do
+            row i (top - int64 i)
+
+        row 999 (top - 999L)
+        row 1000 (top - 999L)
+    ]
+
+    let batch, decoded = bets page
+    equal 1000 batch.Trades.Count
+    let next = single decoded.Next
+    Assert.That(next.Path, Does.EndWith $"&beforeTime={top - 998L}")
+
+    let batch, last =
+        answered
+            next
+            $"[{row 1000 (top - 999L)},{row 1001 (top - 999L)},{row 999 (top - 999L)},{row 1002 (top - 1000L)}]"
+
+    equal [ "b1001"; "b1002" ] [ for i in 0 .. batch.Trades.Count - 1 -> (batch.Trade i).Transaction ]
+
+    equal [] last.Next
+
+[<Test>]
+let ``more bets in one millisecond than a page holds are a gap, and the walk goes on before them`` () =
+    let at = 1_795_300_000_000L
+
+    let batch, decoded =
+        bets [
+            for i in 1..1000 ->
+                $$"""{"id":"b{{i}}","contractId":"abc","userId":"u","createdTime":{{at}},"outcome":"YES","amount":1,"shares":2}"""
+        ]
+
+    equal 1000 batch.Trades.Count
+    let struct (_, since, until) = single decoded.Truncated
+    equal (at, at + 1L) (since.Micros / 1000L, until.Micros / 1000L)
+    Assert.That((single decoded.Next).Path, Does.EndWith $"&beforeTime={at}")
+
+// ---- depth
+
+let private order (outcome: string) (limit: string) (fields: string) =
+    bet
+        $"\"outcome\":\"{outcome}\",\"amount\":20,\"shares\":40,\"limitProb\":{limit},\"orderAmount\":100,{fields}"
+
+let private isOpen = "\"isFilled\":false,\"isCancelled\":false"
+
+let private levels (levels: Level[]) =
+    levels
+    |> Array.map (fun level -> string level.Price, string level.Size)
+    |> List.ofArray
+
+[<Test>]
+let ``open limit orders are a book: one of No is an ask of Yes at its limit`` () =
+    let batch, decoded =
+        answered
+            (first (Need.Books [ token "abc:YES"; token "abc:NO" ]))
+            (let rows =
+                String.concat "," [
+                    order "YES" "0.4" isOpen
+                    order "YES" "0.4" isOpen
+                    order "YES" "0.25" isOpen
+                    order "NO" "0.6" isOpen
+                    order "NO" "0.7" "\"isFilled\":false,\"isCancelled\":true"
+                    order "NO" "0.7" "\"isFilled\":true,\"isCancelled\":false"
+                    order "NO" "0.7" $"{isOpen},\"expiresAt\":1795000000000"
+                    order "NO" "0.7" $"{isOpen},\"answerId\":\"other\""
+                ]
+
+             $"[{rows}]")
+
+    equal (ValueNone, []) (decoded.Fault, decoded.Missing)
+    let yes, no = batch.Book 0, batch.Book 1
+    equal [ "0.4", "400"; "0.25", "320" ] (levels yes.Bids)
+    equal [ "0.6", "200" ] (levels yes.Asks)
+    equal [ "0.4", "200" ] (levels no.Bids)
+    equal [ "0.6", "400"; "0.75", "320" ] (levels no.Asks)
+    equal (Verdict.Unverifiable, Doubt.NoHash) (yes.Verdict, yes.Doubt)
+
+[<Test>]
+let ``a market without limit orders has empty books, and one with more than are served has none`` () =
+    let ask = first (Need.Books [ token "abc:a1:YES" ])
+    let batch, _ = answered ask "[]"
+    isTrue ((batch.Book 0).Flags.HasFlag Flags.Empty)
+    let rows = String.concat "," (List.replicate 1000 (order "YES" "0.4" isOpen))
+    let batch, decoded = answered ask $"[{rows}]"
+    equal (0, [ token "abc:a1:YES" ]) (batch.Books.Count, decoded.Missing)
+
+// ---- the stream
+
+[<Test>]
+let ``a connection subscribes to the topics of its markets, once each`` () =
+    let session = manifold.Stream.Value.Session()
+
+    equal
+        [
+            """{"type":"subscribe","txid":1,"topics":["contract/abc/new-bet","contract/abc"]}"""
+        ]
+        (session.Open [ token "abc:YES"; token "abc:NO" ])
+
+    equal [] (session.Subscribe [ token "abc:YES" ])
+    equal [] (session.Unsubscribe [ token "abc:YES" ])
+    equal 1 (session.Unsubscribe [ token "abc:NO" ]).Length
+
+[<Test>]
+let ``bets come as fills, and a bad one costs no other`` () =
+    let session = manifold.Stream.Value.Session()
+    let frame = Frame(Names())
+
+    let rows =
+        String.concat "," [ bet "\"outcome\":\"NO\",\"amount\":1,\"shares\":2"; bet "\"outcome\":\"NO\"" ]
+
+    session.Decode
+        (memory $$$"""{"type":"broadcast","topic":"contract/abc/new-bet","data":{"bets":[{{{rows}}}]}}""")
+        received
+        frame
+
+    let told = frame.Events[0]
+    equal (1, StreamKind.Trade, 500_000L, 2_000_000L) (frame.Events.Count, told.Kind, told.Price, told.Size)
+    equal 1 frame.Batch.Rejections.Count
+    frame.Clear()
+    session.Decode (memory """{"type":"ack","txid":0,"success":true}""") received frame
+    equal 1L frame.Pongs
+    frame.Clear()
+
+    session.Decode
+        (memory
+            """{"type":"broadcast","topic":"contract/abc","data":{"contract":{"id":"abc","isResolved":true}}}""")
+        received
+        frame
+
+    equal StreamKind.Resolved frame.Events[0].Kind
