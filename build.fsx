@@ -235,6 +235,15 @@ let screenshots () =
         "Detailed"
     ]
 
+/// The cases of conformance with every registered exchange.
+let conformance () =
+    start "tests" "Tributary.Tests" "Tributary.Tests" [
+        "--filter"
+        "FullyQualifiedName~ConformanceTests.the"
+        "--output"
+        "Detailed"
+    ]
+
 /// One sentence about what `dotnet publish` said when it failed for want of something; nothing when that was something else.
 let wanting runtime (lines: string list) =
     let found pattern =
@@ -479,6 +488,9 @@ let targets = [
     "kill -9 a collector or its database a hundred times (or as often as told), then account for every row",
     killQuestDb
     "docs", "make what is made from the code in docs anew: settings, tables, faults", (fun _ -> docs ())
+    "conformance",
+    "the matrix of all cases that an exchange has to stand, for every registered exchange",
+    (fun _ -> conformance ())
     "screenshots",
     "show the page of a collector in Chromium and top on a terminal, and keep pictures of them",
     (fun _ -> screenshots ())

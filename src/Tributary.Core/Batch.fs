@@ -243,23 +243,28 @@ type Batch(names: Names) =
 
     /// The end of everything so far, for `Rollback`.
     member internal this.Mark() =
-        struct (this.Trades.Count, this.Books.Count, this.Levels.Count, this.Markets.Count, textLength)
+        struct (this.Trades.Count,
+                this.Books.Count,
+                this.Levels.Count,
+                this.Markets.Count,
+                this.Prices.Count,
+                textLength)
 
     /// Takes back what a row added before it turned out to be bad.
-    member internal this.Rollback(struct (trades, books, levels, markets, kept)) =
+    member internal this.Rollback(struct (trades, books, levels, markets, prices, kept)) =
         this.Trades.Truncate trades
         this.TradeOrigins.Truncate trades
         this.Books.Truncate books
         this.BookOrigins.Truncate books
         this.Levels.Truncate levels
         this.Markets.RemoveRange(markets, this.Markets.Count - markets)
+        this.Prices.Truncate prices
         textLength <- kept
 
     member this.Clear() =
-        this.Rollback(struct (0, 0, 0, 0, 0))
+        this.Rollback(struct (0, 0, 0, 0, 0, 0))
         this.Deltas.Truncate 0
         this.Links.Truncate 0
-        this.Prices.Truncate 0
         this.Gaps.Clear()
         this.Checkpoints.Clear()
         this.Rejections.Clear()

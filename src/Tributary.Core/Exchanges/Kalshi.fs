@@ -1011,14 +1011,14 @@ let private askPast (state: HistoryState) : Request =
         if cursor = "" then "" else $"&cursor={cursor}"
 
     match state.Place.Split ' ' with
-    | [| "old"; cutoff; cursor |] ->
+    | [| "old"; cutoff; cursor; _ |] ->
         let until = min last (int64 cutoff + overlap)
 
         asked
             "historical"
             $"/historical/trades?ticker={name}&limit=1000&min_ts={first}&max_ts={until}{after cursor}"
             walk
-    | [| "new"; cutoff; cursor |] ->
+    | [| "new"; cutoff; cursor; _ |] ->
         let since = max first (int64 cutoff - overlap)
 
         asked
@@ -1048,9 +1048,9 @@ let private decodeCutoff (state: HistoryState) (body: ReadOnlyMemory<byte>) =
                 now <= int64 before || state.Until <= Instant.ofSeconds (int64 before)
                 ->
                 ValueNone
-            | [| "again"; _ |] -> ValueSome $"old {now} "
-            | _ when state.Since < cutoff -> ValueSome $"old {now} "
-            | _ -> ValueSome $"new {now} "
+            | [| "again"; _ |] -> ValueSome $"old {now}  "
+            | _ when state.Since < cutoff -> ValueSome $"old {now}  "
+            | _ -> ValueSome $"new {now}  "
 
         match walk with
         | ValueNone -> readAll state
@@ -1061,27 +1061,34 @@ let private decodeCutoff (state: HistoryState) (body: ReadOnlyMemory<byte>) =
 
 let private decodePast (question: Request) (state: HistoryState) (body: ReadOnlyMemory<byte>) (batch: Batch) =
     match state.Place.Split ' ' with
-    | [| ("old" | "new") as step; cutoff; asked |] ->
+    | [| ("old" | "new") as step; cutoff; asked; mark' |] ->
         let mark, from = batch.Mark(), batch.Trades.Count
         let mutable cursor = ValueNone
 
         let fault =
             page body.Span question.Path [ struct (3, tradeReader false) ] batch &cursor
 
+        // The trade that a page begins with tells it from the one before, whatever its cursor.
+        let first =
+            if batch.Trades.Count > from then
+                escaped (batch.Text batch.Trades[from].Transaction)
+            else
+                ""
+
         match fault, cursor with
         | ValueSome fault, _ -> Decoded.faulty fault
-        | _, ValueSome next when escaped next = asked ->
+        | _, ValueSome next when escaped next = asked || first <> "" && first = mark' ->
             batch.Rollback mark
             Decoded.faulty (Fault.RepeatedPage next)
-        | _, ValueSome next when batch.Trades.Count > from || asked = "" || not (String.IsNullOrEmpty next) -> {
+        | _, ValueSome next -> {
             Decoded.nothing with
                 IsWhole = true
-                Next = [ at $"{step} {cutoff} {escaped next}" state ]
+                Next = [ at $"{step} {cutoff} {escaped next} {first}" state ]
           }
         | _ when step = "old" && state.Until > Instant.ofSeconds (int64 cutoff) -> {
             Decoded.nothing with
                 IsWhole = true
-                Next = [ at $"new {cutoff} " state ]
+                Next = [ at $"new {cutoff}  " state ]
           }
         | _ -> {
             Decoded.nothing with

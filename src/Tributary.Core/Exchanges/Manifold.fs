@@ -715,11 +715,18 @@ let private decodeTrades
     (body: ReadOnlyMemory<byte>)
     (batch: Batch)
     =
+    let mark = batch.Mark()
     let border = HashSet<string>()
     let mutable met, oldest, newest = 0, Instant.ofMicros 0L, Instant.ofMicros 0L
 
     let fault =
         betsPage body.Span question.Path state.Seen batch &met &oldest &newest border
+
+    // What is as new as the bound was not asked for: a page that comes again.
+    let isAgain =
+        match state.Until with
+        | ValueSome until -> met > 0 && newest >= until
+        | ValueNone -> false
 
     let head =
         if met > 0 && newest.Micros > 0L && newest <= batch.Received + tolerance then
@@ -731,6 +738,9 @@ let private decodeTrades
         match fault, follows with
         | ValueSome fault, _ -> Decoded.faulty fault
         | _, [] -> Decoded.nothing // a recording: nothing is asked
+        | _ when isAgain ->
+            batch.Rollback mark
+            Decoded.faulty (Fault.RepeatedPage question.Path)
         // There is no cursor: the end is a page that is not full.
         | _, _ when met < pageRows -> Decoded.nothing
         | _, follow :: _ ->
@@ -785,11 +795,14 @@ let private askPast (state: HistoryState) : Request =
         (Walk.History state)
 
 let private decodePast (question: Request) (state: HistoryState) (body: ReadOnlyMemory<byte>) (batch: Batch) =
+    let mark = batch.Mark()
     let border = HashSet<string>()
     let mutable met, oldest, newest = 0, Instant.ofMicros 0L, Instant.ofMicros 0L
 
     let fault =
         betsPage body.Span question.Path Set.empty batch &met &oldest &newest border
+
+    let isAgain = state.Place <> "" && met > 0 && millis newest >= int64 state.Place
 
     let read reached = {
         Decoded.nothing with
@@ -805,6 +818,9 @@ let private decodePast (question: Request) (state: HistoryState) (body: ReadOnly
 
     match fault with
     | ValueSome fault -> Decoded.faulty fault
+    | ValueNone when isAgain ->
+        batch.Rollback mark
+        Decoded.faulty (Fault.RepeatedPage question.Path)
     | ValueNone when met < pageRows -> read state.Since
     | ValueNone when oldest = newest -> {
         read (oldest + aMillisecond) with

@@ -1,10 +1,8 @@
-/// What every exchange in the registry must stand, on the payloads in `fixtures/<exchange>`: damage never throws, and costs no row
-/// but the damaged one.
+/// Every case of conformance with every registered exchange, and noise on the payloads in `fixtures/<exchange>`.
 module Tributary.Tests.Exchanges.ConformanceTests
 
 open System
 open System.IO
-open System.Text.Json.Nodes
 open NUnit.Framework
 open FsCheck
 open FsCheck.FSharp
@@ -12,6 +10,81 @@ open FsCheck.NUnit
 open Tributary
 open Tributary.Exchanges
 open Tributary.Tests
+open Tributary.Tests.Exchanges.ConformanceKit
+
+let private kits = ConformanceKits.all
+
+let pairs = [
+    for kit in kits do
+        for name, _ in cases do
+            TestCaseData(kit.Name, name)
+]
+
+[<Test>]
+let ``every registered exchange has its answers, and there are more than seventy cases with names of their own``
+    ()
+    =
+    equal (Registry.all |> List.map fst) (kits |> List.map _.Name)
+    let names = cases |> List.map fst
+    equal names (List.distinct names)
+    isTrue (names.Length >= 70)
+
+    // What is declared impossible is a case, and has a reason.
+    for kit in kits do
+        for beginning, why in kit.Impossible do
+            isTrue (why <> "" && names |> List.exists _.StartsWith(beginning))
+
+[<TestCaseSource(nameof pairs)>]
+let ``an exchange stands`` (exchange: string) (case: string) =
+    let kit = kits |> List.find (fun kit -> kit.Name = exchange)
+
+    match impossible kit case with
+    | Some _ -> ()
+    | None -> (cases |> List.find (fst >> (=) case) |> snd) kit
+
+[<Test>]
+let ``the matrix of all cases and exchanges`` () =
+    let outcome (kit: Kit) name check =
+        match impossible kit name with
+        | Some _ -> "impossible"
+        | None ->
+            try
+                // A failing assertion fails the test at once, whoever catches it: so it is made in a context of its own.
+                use _ = new NUnit.Framework.Internal.TestExecutionContext.IsolatedContext()
+                check kit
+                "passed"
+            with _ ->
+                "FAILED"
+
+    let results = [
+        for name, check in cases -> name, [ for kit in kits -> outcome kit name check ]
+    ]
+
+    let write (line: string) = TestContext.Out.WriteLine line
+    let names = kits |> List.map _.Name |> String.concat " | "
+    write $"| case | {names} |"
+    write $"""| --- |{String.replicate kits.Length " --- |"}"""
+
+    for name, outcomes in results do
+        write $"""| {name} | {String.concat " | " outcomes} |"""
+
+    write ""
+
+    for i, kit in List.indexed kits do
+        let count word =
+            results |> List.filter (fun (_, outcomes) -> outcomes[i] = word) |> List.length
+
+        write
+            $"""{kit.Name}: {cases.Length} cases, {count "passed"} passed, {count "impossible"} impossible, {count "FAILED"} failed"""
+
+        for name, _ in cases do
+            match impossible kit name with
+            | Some why -> write $"  {name}: {why}"
+            | None -> ()
+
+    isTrue (results |> List.forall (snd >> List.forall ((<>) "FAILED")))
+
+// ---- noise
 
 /// One value of an exchange, and the walk whose decoder reads it.
 type Payload = {
@@ -37,7 +110,6 @@ let rec private readable (collector: Collector) name depth (json: ReadOnlyMemory
     | _ -> ()
 ]
 
-
 /// For each kind of each fixture its first value.
 let payloads = [
     for exchange, make in Registry.all do
@@ -62,134 +134,19 @@ let private decode payload (bytes: byte[]) =
         Walk = payload.Walk
     }
 
-    let decoded =
-        payload.Collector.Decode request (ReadOnlyMemory bytes) (seconds 0L) batch
+    payload.Collector.Decode request (ReadOnlyMemory bytes) (seconds 0L) batch
+    |> ignore
 
     Shapes.recognise [ payload.Collector ] (ReadOnlyMemory bytes) |> ignore
-    batch, decoded
-
-/// The rows of a batch, without what says where they stood.
-let private rows (batch: Batch) : string list = [
-    for i in 0 .. batch.Trades.Count - 1 -> $"%A{batch.Trade i}"
-    for i in 0 .. batch.Books.Count - 1 -> $"%A{batch.Book i}"
-    for market in batch.Markets -> string market.Market
-]
-
-let private rowsOf payload =
-    rows (fst (decode payload payload.Bytes))
-
-let private text payload =
-    Text.Encoding.UTF8.GetString payload.Bytes
 
 [<Test>]
-let ``every exchange has payloads, and each gives rows`` () =
+let ``every exchange has payloads`` () =
     for exchange, _ in Registry.all do
         isTrue (payloads |> List.exists (fun payload -> payload.Name.StartsWith exchange))
-
-[<TestCaseSource(nameof payloads)>]
-let ``a truncated answer never throws and gives no row that the whole did not`` (payload: Payload) =
-    let whole = rowsOf payload
-
-    for length in 0 .. payload.Bytes.Length - 1 do
-        let batch, decoded = decode payload payload.Bytes[.. length - 1]
-        let read = rows batch
-
-        if read <> List.truncate read.Length whole then
-            Assert.Fail $"cut at {length}: %A{read}"
-
-        // What follows the last bracket may be white space.
-        if decoded.Fault.IsNone && read <> whole then
-            Assert.Fail $"cut at {length} and no fault"
-
-[<TestCaseSource(nameof payloads)>]
-let ``the same bytes give the same rows`` (payload: Payload) = equal (rowsOf payload) (rowsOf payload)
-
-let rec private objects (node: JsonNode | null) : JsonObject list =
-    match node with
-    | :? JsonObject as found -> [
-        found
-        for pair in List.ofSeq found do
-            yield! objects pair.Value
-      ]
-    | :? JsonArray as list -> [
-        for item in list do
-            yield! objects item
-      ]
-    | _ -> []
-
-/// A JSON text with one member of one of its objects changed: once for each.
-let private changes (change: JsonObject -> string -> unit) (json: string) : string list =
-    let changedAt i key =
-        let copy = nonNull (JsonNode.Parse json)
-        change (List.item i (objects copy)) key
-        copy.ToJsonString()
-
-    objects (JsonNode.Parse json)
-    |> List.mapi (fun i found -> [ for pair in found -> changedAt i pair.Key ])
-    |> List.concat
-
-let private damages: (string * (JsonObject -> string -> unit)) list =
-    let put (value: unit -> JsonNode | null) =
-        fun (o: JsonObject) (key: string) -> o[key] <- value ()
-
-    let raw (json: string) = put (fun () -> JsonNode.Parse json)
-
-    [
-        "null", raw "null"
-        "a wrong type", raw "{\"a\":[1,2,{}]}"
-        "a list", raw "[]"
-        "a boolean", raw "true"
-        "a number as a text", raw "\"12\""
-        "a huge number", raw "1e300"
-        "a tiny number", raw "1e-300"
-        "a long number", raw (String('9', 500))
-        "a giant text", put (fun () -> JsonValue.Create(String('x', 100_000)))
-        "an odd text", raw "\"\\u0000\\\\\\\" \\u2028\""
-        "nothing", (fun o key -> o.Remove key |> ignore)
-        "an unknown member", (fun o key -> o["unknown " + key] <- JsonNode.Parse "[{\"a\":1.5e3}]")
-    ]
-
-[<TestCaseSource(nameof payloads)>]
-let ``no member, whatever it becomes, makes decoding throw`` (payload: Payload) =
-    for name, damage in damages do
-        for json in changes damage (text payload) do
-            try
-                decode payload (utf8 json) |> ignore
-            with error ->
-                Assert.Fail $"{name}: {error}\n{json}"
-
-[<TestCaseSource(nameof payloads)>]
-let ``unknown members change no row`` (payload: Payload) =
-    let whole = rowsOf payload
-
-    for json in changes (fun o key -> o["unknown " + key] <- JsonNode.Parse "[{\"a\":null}]") (text payload) do
-        equal whole (rows (fst (decode payload (utf8 json))))
-
-[<TestCaseSource(nameof payloads)>]
-let ``invalid UTF-8 and nesting never throw`` (payload: Payload) =
-    for at in 0..7 .. payload.Bytes.Length - 1 do
-        let broken = Array.copy payload.Bytes
-        broken[at] <- 0xFFuy
-        decode payload broken |> ignore
-
-    decode payload (utf8 (String('[', 100_000))) |> ignore
-    decode payload (utf8 (String.replicate 100_000 "{\"a\":")) |> ignore
 
 [<Property>]
 let ``noise never makes decoding throw`` (noise: byte[]) (at: int) =
     for payload in payloads do
         let at = abs (at % payload.Bytes.Length)
-        let bytes = Array.concat [ payload.Bytes[.. at - 1]; noise; payload.Bytes[at..] ]
-        decode payload bytes |> ignore
-        decode payload noise |> ignore
-
-[<TestCaseSource(nameof payloads)>]
-let ``a bad row between good ones costs neither`` (payload: Payload) =
-    let json = (text payload).Trim()
-    let whole = rowsOf payload
-
-    // Pages keep their rows in lists; a single row is put into one.
-    if json.StartsWith "{" && payload.Name.Contains "page" |> not then
-        let batch, decoded = decode payload (utf8 $"[{json},{{\"id\":[]}},7,{json}]")
-        isTrue decoded.Fault.IsNone
-        equal (whole @ whole) (rows batch)
+        decode payload (Array.concat [ payload.Bytes[.. at - 1]; noise; payload.Bytes[at..] ])
+        decode payload noise
