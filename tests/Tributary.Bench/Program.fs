@@ -22,6 +22,7 @@ let main arguments =
     | "load" :: rest -> LoadBench.run rest
     | "soak" :: rest -> LoadBench.soak rest
     | "metrics" :: rest -> MetricsBench.run rest
+    | "exchanges" :: rest -> ExchangesBench.run rest
     | "plan" :: rest -> PlanBench.run rest
     | [ "receive"; pace ] -> Receiver.run (float pace)
     | _ ->

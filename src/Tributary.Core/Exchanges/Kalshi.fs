@@ -1303,6 +1303,46 @@ let private lifeWord, createdWord, settledWord =
 let private tickerWord = "ticker"B
 let private booksChannel, tradesChannel = "orderbook_delta"B, "trade"B
 
+// Nearly all messages are of this form:
+//
+//   {"type":"orderbook_delta","sid":1,"seq":3,"msg":{"market_ticker":"…","market_id":"<36 characters>","price_dollars":"0.3900",
+//    "delta_fp":"-95.50","side":"no","ts_ms":1795341600017}}
+//
+// Hot: whole runs of keys are compared at once. Any other form is read with care.
+let private deltaStart, deltaSeq, deltaTicker =
+    "{\"type\":\"orderbook_delta\",\"sid\":"B, ",\"seq\":"B, ",\"msg\":{\"market_ticker\":\""B
+
+let private deltaId, deltaPrice, deltaSize =
+    "\",\"market_id\":\""B, "\",\"price_dollars\":\""B, ",\"delta_fp\":\""B
+
+let private deltaYes, deltaNo, deltaEnd =
+    ",\"side\":\"yes\",\"ts_ms\":"B, ",\"side\":\"no\",\"ts_ms\":"B, "}}"B
+
+let private idLength = 36
+
+/// Takes these bytes.
+let inline private takes (json: ReadOnlySpan<byte>) (at: byref<int>) (word: byte[]) =
+    if
+        json.Length - at >= word.Length
+        && json.Slice(at, word.Length).SequenceEqual(ReadOnlySpan word)
+    then
+        at <- at + word.Length
+        true
+    else
+        false
+
+/// Takes digits, 18 at most.
+let inline private takesDigits (json: ReadOnlySpan<byte>) (at: byref<int>) (value: byref<int64>) =
+    let start = at
+    let mutable number = 0L
+
+    while at < json.Length && json[at] - '0'B <= 9uy do
+        number <- number * 10L + int64 (json[at] - '0'B)
+        at <- at + 1
+
+    value <- number
+    at > start && at - start <= 18
+
 /// Small whole numbers: subscriptions, sequences, ids.
 let private whole (json: ReadOnlySpan<byte>) (at: byref<int>) (value: byref<int>) =
     let mutable start, length, used = 0, 0, 0
@@ -1438,6 +1478,57 @@ type private Conversation() =
             clock <- ValueSome moment
             reached <- if reached.Micros > moment.Micros then reached else moment
 
+    // The tokens of a market, by the number of its name.
+    let mutable pairs: (struct (Name * Name))[] = Array.zeroCreate 1024
+
+    let tokensOf (names: Names) (market: Name) (ticker: ReadOnlySpan<byte>) : struct (Name * Name) =
+        if market.Key >= pairs.Length then
+            Array.Resize(&pairs, max (market.Key + 1) (2 * pairs.Length))
+
+        let struct (known, _) = pairs[market.Key]
+
+        if known.Key = 0 then
+            pairs[market.Key] <- struct (tokenOf buffer names ticker yes, tokenOf buffer names ticker no)
+
+        pairs[market.Key]
+
+    /// A change of both tokens' books. Prices are those of YES whatever the side.
+    let addChange (frame: Frame) (ticker: ReadOnlySpan<byte>) isYes price size number =
+        let names = frame.Batch.Names
+        let market = names.Intern ticker
+        let struct (yes, no) = tokensOf names market ticker
+        let at = ValueOption.defaultValue frame.Batch.Received clock
+
+        let change: StreamEvent = {
+            Kind = StreamKind.Shift
+            Market = market
+            Token = yes
+            At = at
+            Message = frame.Messages
+            Side = if isYes then Side.Buy else Side.Sell
+            Price = price
+            Size = size
+            BestBid = -1L
+            BestAsk = -1L
+            Hash = Slice.none
+            Text = Slice.none
+            Detail = Slice.none
+            Row = -1
+            Sequence = number
+            IsLast = true
+        }
+
+        frame.Events.Add &change
+
+        let mirrored = {
+            change with
+                Token = no
+                Side = if isYes then Side.Sell else Side.Buy
+                Price = Fixed.One - price
+        }
+
+        frame.Events.Add &mirrored
+
     /// Notes the number of a message: whether it is new. Where numbers are missing, that is said.
     let isNext sid number (frame: Frame) =
         if sid <> booksSid && booksSid >= 0 || number <= 0 then
@@ -1521,26 +1612,7 @@ type private Conversation() =
             | ValueSome moment -> passed moment
             | ValueNone -> ()
 
-            let names = frame.Batch.Names
-            let name = json.Slice(ticker.Start, ticker.Length)
-            let market = names.Intern name
-
-            // Prices are those of YES whatever the side.
-            for isYes in [| true; false |] do
-                let change = {
-                    event
-                        frame
-                        StreamKind.Shift
-                        market
-                        (tokenOf buffer names name (if isYes then yes else no)) with
-                        Side = (if (side = 'y'B) = isYes then Side.Buy else Side.Sell)
-                        Price = (if isYes then price else Fixed.One - price)
-                        Size = size
-                        Sequence = number
-                }
-
-                frame.Events.Add &change
-
+            addChange frame (json.Slice(ticker.Start, ticker.Length)) (side = 'y'B) price size number
             null
 
     /// Replaces both sides of a market; a missing one is empty.
@@ -1840,6 +1912,80 @@ type private Conversation() =
             at <- over
             reason
 
+    /// A change in the usual form, the whole frame; or nothing of it.
+    let usual (json: ReadOnlySpan<byte>) (frame: Frame) =
+        let mutable at = 0
+        let mutable sid, number, millis, price, size = 0L, 0L, 0L, 0L, 0L
+        let mutable start, length = 0, 0
+
+        let mutable ok =
+            takes json &at deltaStart
+            && takesDigits json &at &sid
+            && takes json &at deltaSeq
+            && takesDigits json &at &number
+            && takes json &at deltaTicker
+
+        if ok then
+            start <- at
+            length <- json.Slice(at).IndexOf '"'B
+            ok <- length > 0
+            at <- at + length
+
+        // What is not compared with constants, or read as digits, has to be text that may be kept.
+        ok <-
+            ok
+            && takes json &at deltaId
+            && at + idLength < json.Length
+            && Ascii.IsValid(json.Slice(start, at + idLength - start))
+            && json.Slice(at, idLength).IndexOf '"'B < 0
+            && json.Slice(at, idLength).IndexOf '\\'B < 0
+
+        if ok then
+            at <- at + idLength
+
+            ok <-
+                takes json &at deltaPrice
+                && Fixed.tryQuoted json &at &price
+                && takes json &at deltaSize
+
+        let mutable isNegative = false
+
+        if ok && at < json.Length && json[at] = '-'B then
+            isNegative <- true
+            at <- at + 1
+
+        ok <- ok && Fixed.tryQuoted json &at &size
+        let isYes = ok && takes json &at deltaYes
+
+        ok <-
+            (isYes || ok && takes json &at deltaNo)
+            && takesDigits json &at &millis
+            && takes json &at deltaEnd
+            && at = json.Length
+            && price <= Fixed.One
+            && number > 0L
+            && number <= int64 Int32.MaxValue
+            && sid <= int64 Int32.MaxValue
+            && millis < 100_000_000_000_000L
+            && isTicker (json.Slice(start, length))
+
+        if ok then
+            if booksSid < 0 then
+                booksSid <- int sid
+
+            if isNext (int sid) (int number) frame then
+                passed (Instant.ofMillis millis)
+
+                addChange
+                    frame
+                    (json.Slice(start, length))
+                    isYes
+                    price
+                    (if isNegative then -size else size)
+                    (int number)
+
+        ok
+
     member _.Open(tokens: TokenId list) = [
         let tickers = want tokens
         subscribe "orderbook_delta" tickers
@@ -1861,8 +2007,9 @@ type private Conversation() =
         let mutable at = 0
         let events, mark = frame.Events.Count, frame.Batch.Mark()
 
-        if not (Json.peek json &at = 0uy && at = json.Length) then
+        if not (usual json frame || Json.peek json &at = 0uy && at = json.Length) then
             let start = at
+            frame.Unusual <- frame.Unusual + 1L
 
             let reason: string | null =
                 match message json &at frame with
