@@ -365,12 +365,44 @@ let private betMembers =
 let private fillMembers =
     Members [ "amount"; "shares"; "timestamp"; "matchedBetId" ]
 
+let private tens = Array.init 19 (fun power -> Math.Pow(10.0, double power))
+
+/// A decimal of at most 18 digits, as JavaScript prints nearly all of its numbers; false for any other.
+let private quick (text: ReadOnlySpan<byte>) (value: byref<double>) =
+    let start = if text.Length > 0 && text[0] = '-'B then 1 else 0
+    let mutable i, number, point = start, 0L, -1
+
+    while i < text.Length && (text[i] - '0'B <= 9uy || text[i] = '.'B && point < 0) do
+        if text[i] = '.'B then
+            point <- i
+        else
+            number <- number * 10L + int64 (text[i] - '0'B)
+
+        i <- i + 1
+
+    let decimals = if point < 0 then 0 else text.Length - 1 - point
+    let digits = text.Length - start - (if point < 0 then 0 else 1)
+
+    if
+        i = text.Length
+        && digits > 0
+        && digits <= 18
+        && point <> start
+        && point <> text.Length - 1
+    then
+        let amount = double number / tens[decimals]
+        value <- if start = 1 then -amount else amount
+        true
+    else
+        false
+
 /// A number, or nothing when it is null.
 let private float (json: ReadOnlySpan<byte>) (at: byref<int>) (value: byref<double>) =
     let mutable start, length, used = 0, 0, 0
 
     Json.numeral json &at &start &length
     && (length = 0
+        || quick (json.Slice(start, length)) &value
         || Utf8Parser.TryParse(json.Slice(start, length), &value, &used)
            && used = length
            && Double.IsFinite value)
@@ -416,7 +448,7 @@ let private takerFills
             count <- count + 1
 
             // Against the pool there are takers alone.
-            if not isMatched || moment <= created then
+            if not isMatched || moment.Micros <= created.Micros then
                 amount <- amount + mana
                 shares <- shares + bought
 
@@ -431,6 +463,7 @@ let private readBet (json: ReadOnlySpan<byte>) (at: byref<int>) (bet: byref<Bet>
     let mutable start, length = 0, 0
     let mutable hasTime, hasSide, hasAmount, hasShares = false, false, false, false
     let mutable isFilled, isCancelled, order, fills = false, false, 0.0, -1
+    let mutable isFilledIn, taken, bought, count = false, 0.0, 0.0, 0
     bet <- Unchecked.defaultof<Bet>
     bet.ProbAfter <- -1.0
     bet.Limit <- -1.0
@@ -481,11 +514,21 @@ let private readBet (json: ReadOnlySpan<byte>) (at: byref<int>) (bet: byref<Bet>
             if walk.Ok && length > 0 && Instant.tryRead (json.Slice(start, length)) &read then
                 bet.Expires <- ValueSome read
         | 15 ->
-            if Json.peek json &at = '['B then
+            if Json.peek json &at <> '['B then
+                walk.Ok <- Json.skip json &at
+            elif hasTime then
+                isFilledIn <- true
+                walk.Ok <- takerFills json &at bet.At &taken &bought &count
+            else
+                // Whose they are is told by the time of the bet, which comes later.
                 fills <- at
-
-            walk.Ok <- Json.skip json &at
+                walk.Ok <- Json.skip json &at
         | _ -> walk.Ok <- Json.skip json &at
+
+    if walk.Ok && fills >= 0 && hasTime then
+        let mutable inside = fills
+        isFilledIn <- true
+        walk.Ok <- takerFills json &inside bet.At &taken &bought &count
 
     if not walk.Ok then
         "the bet breaks off or is malformed"
@@ -511,21 +554,12 @@ let private readBet (json: ReadOnlySpan<byte>) (at: byref<int>) (bet: byref<Bet>
         bet.IsOpen <- bet.Limit >= 0.0 && not isFilled && not isCancelled
         bet.Rest <- order - bet.Amount
 
-        if fills >= 0 then
-            let mutable inside = fills
-            let mutable amount, shares, count = 0.0, 0.0, 0
+        // Some kinds of bets have no list of fills, or an empty one: then the whole is one.
+        if isFilledIn && (count > 0 || bet.Limit >= 0.0) then
+            bet.Amount <- taken
+            bet.Shares <- bought
 
-            if not (takerFills json &inside bet.At &amount &shares &count) then
-                "the fills of the bet are malformed"
-            else
-                // Some kinds of bets have no list of fills, or an empty one: then the whole is one.
-                if count > 0 || bet.Limit >= 0.0 then
-                    bet.Amount <- amount
-                    bet.Shares <- shares
-
-                null
-        else
-            null
+        null
 
 let private yes, no = ":YES"B, ":NO"B
 
@@ -1161,17 +1195,34 @@ type private Conversation() =
 
         walk.Ok
 
+    let data (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
+        let mutable walk = Members.Begin(json, &at)
+
+        while dataMembers.Next(json, &at, &walk) do
+            match walk.Index with
+            | 0 when Json.peek json &at = '['B -> walk.Ok <- bets json &at frame
+            | 1 when Json.peek json &at = '{'B -> walk.Ok <- contract json &at frame
+            | _ -> walk.Ok <- Json.skip json &at
+
+        walk.Ok
+
     let message (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) : string | null =
         let mutable walk = Members.Begin(json, &at)
         let mutable start, length = 0, 0
         let mutable kind, error = Slice.none, Slice.none
-        let mutable content, isGood = -1, true
+        let mutable content, isGood, isRead = -1, true, false
 
         while envelopeMembers.Next(json, &at, &walk) do
             match walk.Index with
             | 0 ->
                 walk.Ok <- Json.string json &at &start &length
                 kind <- sliced start length
+            | 2 when
+                json.Slice(kind.Start, kind.Length).SequenceEqual(ReadOnlySpan broadcastWord)
+                && Json.peek json &at = '{'B
+                ->
+                isRead <- true
+                walk.Ok <- data json &at frame
             | 2 ->
                 Json.space json &at
                 content <- at
@@ -1197,22 +1248,17 @@ type private Conversation() =
                 frame.Notes.Add $"the exchange refused something: {detail}"
 
             null
+        elif isRead then
+            null
         elif
             kind.SequenceEqual(ReadOnlySpan broadcastWord)
             && content >= 0
             && json[content] = '{'B
         then
             let mutable inside = content
-            let mutable data = Members.Begin(json, &inside)
-
-            while dataMembers.Next(json, &inside, &data) do
-                match data.Index with
-                | 0 when Json.peek json &inside = '['B -> data.Ok <- bets json &inside frame
-                | 1 when Json.peek json &inside = '{'B -> data.Ok <- contract json &inside frame
-                | _ -> data.Ok <- Json.skip json &inside
-
+            let isSound = data json &inside frame
             at <- over
-            if data.Ok then null else "the message is malformed"
+            if isSound then null else "the message is malformed"
         else
             frame.Unknown <- frame.Unknown + 1L
             null
