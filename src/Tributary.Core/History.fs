@@ -97,11 +97,15 @@ module History =
         else
             List.max ends
 
+    /// A poll that nothing proves does not count beside a live book: it may be of an earlier moment than it was received at.
+    let counts isLive (book: OrderBookSnapshot) =
+        not (isLive && book.Reason = Reason.Poll && book.Verdict = Verdict.Unverifiable)
+
     /// The whole book to begin with. Several of one millisecond are states within it: the stream's own is preferred, because its place
     /// among the changes is known best.
-    let baseOf (books: OrderBookSnapshot list) =
+    let baseOf isLive (books: OrderBookSnapshot list) =
         books
-        |> List.filter (fun book -> book.Verdict <> Verdict.Mismatched)
+        |> List.filter (fun book -> book.Verdict <> Verdict.Mismatched && counts isLive book)
         |> List.sortBy (fun book -> struct (book.At, book.Reason <> Reason.Poll, book.Received))
         |> List.tryLast
 
@@ -151,7 +155,7 @@ module History =
     let bookAt (moment: Instant) (past: Past) : BookAt =
         let holes = past.Gaps |> List.filter isHole
 
-        match holes |> List.filter (contains moment), baseOf past.Books, past.LastSign with
+        match holes |> List.filter (contains moment), baseOf past.IsLive past.Books, past.LastSign with
         | (first :: _ as around), _, _ ->
             let since = around |> List.map _.Since |> List.min
             BookAt.NotKnown(ValueSome since, around |> List.map _.Until |> latest, Ignorance.Gap first.Cause)

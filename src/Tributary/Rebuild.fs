@@ -86,20 +86,21 @@ let extent (store: Store) (token: TokenId) : Task<Extent> = task {
 }
 
 /// The newest whole books up to a moment: further back as long as a proof disagreed with all of them.
-let rec private booksUpTo (store: Store) token (moment: Instant) limit : Task<OrderBookSnapshot list> = task {
-    let! books =
-        store.Books {
-            of' token with
-                Until = justAfter moment
-                Limit = limit
-                Latest = true
-        }
+let rec private booksUpTo (store: Store) token isLive (moment: Instant) limit : Task<OrderBookSnapshot list> =
+    task {
+        let! books =
+            store.Books {
+                of' token with
+                    Until = justAfter moment
+                    Limit = limit
+                    Latest = true
+            }
 
-    if (History.baseOf books).IsSome || books.Length < limit then
-        return books
-    else
-        return! booksUpTo store token moment (limit * 8)
-}
+        if (History.baseOf isLive books).IsSome || books.Length < limit then
+            return books
+        else
+            return! booksUpTo store token isLive moment (limit * 8)
+    }
 
 /// So many changes are read at a time.
 let private page = 20_000
@@ -135,10 +136,10 @@ let private changes (store: Store) token (since: Instant) (moment: Instant) : Ta
 /// The book of a token at a moment.
 let bookAt (store: Store) (extent: Extent) (moment: Instant) : Task<BookAt> = task {
     let token = extent.Token
-    let! books = booksUpTo store token moment 8
+    let! books = booksUpTo store token extent.IsLive moment 8
 
     let! rows =
-        match History.baseOf books with
+        match History.baseOf extent.IsLive books with
         | Some start -> changes store token start.At moment
         | None -> Task.FromResult []
 
@@ -148,7 +149,9 @@ let bookAt (store: Store) (extent: Extent) (moment: Instant) : Task<BookAt> = ta
             Limit = 1
     }
 
-    let! next = store.Books after
+    // Between two that count there may be polls that do not.
+    let! later = store.Books { after with Limit = 100 }
+    let next = later |> List.filter (History.counts extent.IsLive) |> List.truncate 1
 
     let! following =
         match next with
@@ -159,7 +162,7 @@ let bookAt (store: Store) (extent: Extent) (moment: Instant) : Task<BookAt> = ta
         store.Gaps {
             of' token with
                 Since =
-                    match History.baseOf books with
+                    match History.baseOf extent.IsLive books with
                     | Some start -> start.At
                     | None -> moment
                 Until =

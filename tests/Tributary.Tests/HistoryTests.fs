@@ -283,6 +283,25 @@ let ``a proven change that leaves its level as it was shows that another one was
     equal ([ 41, 3; 40, 5; 39, 1 ], [ 60, 7 ]) (known (asked 25 [] [ first ] all))
 
 [<Test>]
+let ``a poll that nothing proves is no base beside a live book, and contradicts none`` () =
+    let unproven = {
+        polled 30 [ 1, 1 ] [] with
+            Verdict = Verdict.Unverifiable
+            Doubt = Doubt.NoHash
+    }
+
+    let past at isLive = {
+        around (ms at) [] [ first; unproven ] [ bid 20 41 3 ] with
+            IsLive = isLive
+            Next = ValueNone
+    }
+
+    for at in [ 25; 30 ] do
+        equal ([ 41, 3; 40, 5; 39, 1 ], [ 60, 7 ]) (known (askedIn (past at true) at))
+
+    equal ([ 1, 1 ], []) (known (askedIn (past 30 false) 30))
+
+[<Test>]
 let ``between a polled book and the first live one nobody listened, whatever came and went`` () =
     let before = polled 5 [ 40, 5; 39, 1 ] [ 60, 7 ]
     equal (unknown (Some 5) (Some 10) Ignorance.Skipped) (asked 7 [] [ before; first ] [ bid 20 41 3 ])
