@@ -2077,32 +2077,33 @@ let private part: StreamPart = {
 
 // ---- signing (section 6)
 
-/// A private key out of PEM, whose line ends may be written as `\n`; what is wrong with it otherwise, without a word of it.
-let private keyOf (pem: string) : Result<RSA, string> =
-    let key = RSA.Create()
-
-    try
-        key.ImportFromPem(pem.Replace("\\n", "\n"))
-        Ok key
-    with
-    | :? ArgumentException
-    | :? CryptographicException ->
-        key.Dispose()
-        Error "the key is no RSA private key in PEM"
-
-/// The headers of a request: the signature is over the time, the method and the path from the root on, without its query.
-let private sign (id: string) (key: RSA) (method: string) (path: string) (now: Instant) =
+/// The headers of a request: the signature is over the time, the method and the path from the root on, without its query. The key is made
+/// anew for each, for it is not known to serve several at once.
+let private sign (id: string) (pem: string) (method: string) (path: string) (now: Instant) =
+    use key = RSA.Create()
+    key.ImportFromPem pem
     let stamp = string (now.Micros / 1_000L)
     let text = Encoding.UTF8.GetBytes(stamp + method.ToUpperInvariant() + path)
 
     let signature =
-        lock key (fun () -> key.SignData(text, HashAlgorithmName.SHA256, RSASignaturePadding.Pss))
+        key.SignData(text, HashAlgorithmName.SHA256, RSASignaturePadding.Pss)
 
     [
         "KALSHI-ACCESS-KEY", id
         "KALSHI-ACCESS-TIMESTAMP", stamp
         "KALSHI-ACCESS-SIGNATURE", Convert.ToBase64String signature
     ]
+
+/// A private key in PEM, whose line ends may be written as `\n`; what is wrong with it otherwise, without a word of it.
+let private keyOf (pem: string) : Result<string, string> =
+    let pem = pem.Replace("\\n", "\n")
+
+    try
+        sign "" pem "GET" "" (Instant.ofMicros 0L) |> ignore
+        Ok pem
+    with
+    | :? ArgumentException
+    | :? CryptographicException -> Error "the key is no RSA private key in PEM"
 
 // ---- together
 

@@ -250,6 +250,10 @@ CREATE TABLE outbox_applied (
     """
 -- The views say what their columns mean, quarantine shows bytes and content under the names of the table, and links have a view.
 """
+
+    """
+-- The views have words for the doubts of numbered books, and for books whose asks are another token's bids.
+"""
 ]
 
 // ---- how columns are shown to people
