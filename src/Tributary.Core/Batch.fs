@@ -192,6 +192,9 @@ type Batch(names: Names) =
     member val Links = Rows<TradeLink>()
     member val Prices = Rows<PriceRow>()
     member val Markets = ResizeArray<Market>()
+    member val OwnOrders = ResizeArray<OwnOrder>()
+    member val OwnTrades = ResizeArray<OwnTrade>()
+    member val Matches = ResizeArray<MarketMatch>()
     member val Gaps = ResizeArray<Gap>()
     member val Checkpoints = ResizeArray<Checkpoint>()
     member val Rejections = ResizeArray<Rejection>()
@@ -236,6 +239,9 @@ type Batch(names: Names) =
         + this.Links.Count
         + this.Prices.Count
         + this.Markets.Count
+        + this.OwnOrders.Count
+        + this.OwnTrades.Count
+        + this.Matches.Count
         + this.Gaps.Count
         + this.Checkpoints.Count
         + this.Rejections.Count
@@ -265,6 +271,9 @@ type Batch(names: Names) =
         this.Rollback(struct (0, 0, 0, 0, 0, 0))
         this.Deltas.Truncate 0
         this.Links.Truncate 0
+        this.OwnOrders.Clear()
+        this.OwnTrades.Clear()
+        this.Matches.Clear()
         this.Gaps.Clear()
         this.Checkpoints.Clear()
         this.Rejections.Clear()

@@ -442,6 +442,65 @@ type TradeLink = {
     At: Instant
 }
 
+/// What an exchange said of one of the account's own orders at a moment. Every state is a row of its own.
+type OwnOrder = {
+    Exchange: ExchangeId
+    Market: MarketId
+    Token: TokenId
+    /// The exchange's id of the order.
+    Order: string
+    Side: Side
+    Price: Price
+    /// What was ordered.
+    Size: Size
+    /// What of it is filled.
+    Filled: Size
+    /// The exchange's word for its state, in lower case, such as `live` or `cancelled`.
+    Status: string
+    /// When it came to be so, by the exchange's clock.
+    At: Instant
+    Received: Instant
+}
+
+/// What an exchange said of one of the account's own trades. Every status that it goes through is a row of its own.
+type OwnTrade = {
+    Exchange: ExchangeId
+    Market: MarketId
+    Token: TokenId
+    /// The exchange's id of the trade.
+    Trade: string
+    /// Which of the account's orders was filled.
+    Order: string
+    Side: Side
+    Price: Price
+    Size: Size
+    /// The account took liquidity; otherwise it made it.
+    IsTaker: bool
+    /// The exchange's word for how far it has come, in lower case, such as `matched` or `confirmed`.
+    Status: string
+    /// The chain's transaction, or empty.
+    Transaction: string
+    /// When it was matched, by the exchange's clock.
+    At: Instant
+    Received: Instant
+}
+
+/// That an outcome answers a question that outcomes of other exchanges answer as well, as somebody confirmed it. Rows of the same question
+/// and answer pay in the same case.
+type MarketMatch = {
+    Exchange: ExchangeId
+    /// The name of the question in the mapping.
+    Question: string
+    /// The name of the answer in the mapping, such as `yes`.
+    Answer: string
+    Market: MarketId
+    Token: TokenId
+    /// Nothing in the mapping says so any more: the row with the latest `At` counts.
+    IsWithdrawn: bool
+    /// When it was confirmed, or withdrawn.
+    At: Instant
+}
+
 /// Where a market is in its life.
 [<RequireQualifiedAccess>]
 type MarketStatus =
