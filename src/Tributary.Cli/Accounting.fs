@@ -25,6 +25,8 @@ type DuePoll = {
 
 /// What the exchange says happened.
 type Truth = {
+    /// Its name.
+    Exchange: string
     Trades: LedgerTrade[]
     Requests: LedgerRequest[]
     /// Empty when nobody kept them (a process that was killed).
@@ -36,6 +38,7 @@ type Truth = {
 }
 
 type Report = {
+    Exchange: string
     TradesExpected: int
     TradesStored: int
     /// In the ledger more often than in the store.
@@ -55,6 +58,8 @@ type Report = {
     /// Silences in the exchange's record of a token that no gap covers.
     SilencesUnexplained: int
     BooksVerified: int
+    /// The exchange gives something to verify a book by.
+    HasHashes: bool
     BooksStored: int
     Gaps: int
     OpenGaps: int
@@ -117,9 +122,17 @@ let private micros (moment: DateTimeOffset) =
 
 /// Reads the store and compares. Trades are compared as a multiset of everything that both sides keep of them.
 let account (truth: Truth) (store: Store) = task {
-    let! trades = store.Trades Query.everything
-    let! books = store.Books Query.everything
-    let! gaps = store.Gaps Query.everything
+    let mine = {
+        Query.everything with
+            Exchange =
+                match ExchangeId.Parse truth.Exchange with
+                | Ok exchange -> ValueSome exchange
+                | Error message -> invalidOp message
+    }
+
+    let! trades = store.Trades mine
+    let! books = store.Books mine
+    let! gaps = store.Gaps mine
     let! status = store.Status()
 
     let ledgerTrades =
@@ -182,9 +195,20 @@ let account (truth: Truth) (store: Store) = task {
                 request, book
     |]
 
+    let levels (side: Level[]) =
+        side
+        |> Array.map (fun level -> struct (level.Price.Millionths, level.Size.Millionths))
+
+    let hasHashes = delivered |> Array.forall (fun (_, book) -> book.Timestamp <> 0L)
+
     let stored =
         books
-        |> List.map (fun book -> struct (string book.Token, book.At.Micros / 1000L, book.Hash))
+        |> List.map (fun book ->
+            if hasHashes then
+                struct (string book.Token, book.At.Micros / 1000L, book.Hash)
+            else
+                // The exchange tells neither: what the book says is what there is to compare.
+                struct (string book.Token, 0L, LedgerBook.digest (levels book.Bids) (levels book.Asks)))
         |> HashSet
 
     let different =
@@ -229,6 +253,8 @@ let account (truth: Truth) (store: Store) = task {
             |> Array.length)
 
     return {
+        Exchange = truth.Exchange
+        HasHashes = hasHashes
         TradesExpected = truth.Trades.Length
         TradesStored = trades.Length
         TradesMissing = excess ledgerTrades storedTrades
@@ -265,24 +291,23 @@ let account (truth: Truth) (store: Store) = task {
 
 let private file folder = Path.Combine(folder, "truth.json")
 
-let save folder (truth: Truth) =
+let save folder (truths: Truth list) =
     use stream = File.Create(file folder)
-    JsonSerializer.Serialize(stream, truth)
+    JsonSerializer.Serialize(stream, Array.ofList truths)
 
-let load folder : Truth =
+let load folder : Truth list =
     use stream = File.OpenRead(file folder)
 
-    match JsonSerializer.Deserialize<Truth>(stream) with
+    match JsonSerializer.Deserialize<Truth[]>(stream) with
     | null -> invalidOp $"{file folder} is empty"
-    | truth -> truth
+    | truths -> List.ofArray truths
 
 let private percent part whole =
     if whole = 0 then "100 %"
     elif part = whole then "100 %"
     else $"%.3f{100.0 * float part / float whole} %%"
 
-/// The summary, line by line.
-let lines (report: Report) = [
+let private linesWith quarantined (report: Report) = [
     let there = report.TradesExpected - report.TradesMissing
     $"trades      {there} of {report.TradesExpected} stored once ({percent there report.TradesExpected}); missing {report.TradesMissing}, surplus {report.TradesSurplus}"
 
@@ -290,7 +315,14 @@ let lines (report: Report) = [
         $"polls       {report.PollsDue} due: {report.PollsStored} stored, {report.PollsUnchanged} unchanged, {report.PollsInGap} in a gap; unexplained {report.PollsUnexplained}"
 
     let kept = report.BooksDelivered - report.BooksMissing
-    $"books       {kept} of {report.BooksDelivered} delivered are stored or in a gap ({percent kept report.BooksDelivered}); {report.BooksVerified} of {report.BooksStored} verified by their hash"
+
+    let verified =
+        if report.HasHashes then
+            $"{report.BooksVerified} of {report.BooksStored} verified by their hash"
+        else
+            $"{report.BooksStored} stored, without a hash to verify them by"
+
+    $"books       {kept} of {report.BooksDelivered} delivered are stored or in a gap ({percent kept report.BooksDelivered}); {verified}"
     $"silences    {report.SilencesUnexplained} without a gap"
 
     let causes =
@@ -305,6 +337,14 @@ let lines (report: Report) = [
             $" ({words})"
 
     $"gaps        {report.Gaps}{causes}, {report.OpenGaps} open"
-    $"exchange    {report.Requests} requests, {report.FaultsInjected} struck by a fault; quarantined {report.Quarantined}"
+
+    $"exchange    {report.Requests} requests, {report.FaultsInjected} struck by a fault{quarantined}"
     $"unexplained {report.Unexplained}"
 ]
+
+/// The summary, line by line.
+let lines (report: Report) =
+    linesWith $"; quarantined {report.Quarantined}" report
+
+/// As `lines`, of one exchange among several: what is quarantined is known of all together.
+let linesOfOne (report: Report) = linesWith "" report

@@ -3,12 +3,18 @@ module Tributary.Cli.Arguments
 
 open Argu
 
+/// What `--exchange` says in every command that has it.
+[<Literal>]
+let private ofExchange =
+    "mean this exchange with --market and whatever else is said of markets and addresses here: polymarket (default), kalshi or manifold."
+
 type StartArguments =
     | [<AltCommandLine "-c"; Unique>] Config of path: string
     | [<AltCommandLine "-m">] Market of slug: string
     | Event of slug: string
     | [<Unique>] Store of path: string
     | [<Unique; CustomCommandLine "--questdb">] QuestDb of connection: string
+    | [<Unique>] Exchange of name: string
     | [<Unique>] Exchange_Url of address: string
     | [<Unique>] Progress_Log of file: string
     | [<Unique>] For of duration: string
@@ -26,6 +32,7 @@ type StartArguments =
             | Store _ -> "the SQLite file to store to, instead of the configured one."
             | QuestDb _ ->
                 "store to this QuestDB, such as \"http::addr=localhost:9000;\", or file:PATH of such a string when it holds a password; with --store, to both."
+            | Exchange _ -> ofExchange
             | Exchange_Url _ ->
                 "ask this server instead of the exchange, such as a running 'tributary simulate'."
             | Progress_Log _ -> "append a line of JSON (job, watermark, rows) to this file after each commit."
@@ -45,6 +52,7 @@ type BackfillArguments =
     | [<Unique>] Parallel of walks: int
     | [<Unique>] Store of path: string
     | [<Unique; CustomCommandLine "--questdb">] QuestDb of connection: string
+    | [<Unique>] Exchange of name: string
     | [<Unique>] Exchange_Url of address: string
     | [<Unique>] Json
 
@@ -65,6 +73,7 @@ type BackfillArguments =
             | Store _ -> "the SQLite file to store to, instead of the configured one."
             | QuestDb _ ->
                 "store to this QuestDB, such as \"http::addr=localhost:9000;\", or file:PATH of such a string when it holds a password; with --store, to both."
+            | Exchange _ -> ofExchange
             | Exchange_Url _ ->
                 "ask this server instead of the exchange, such as a running 'tributary simulate'."
             | Json -> "one JSON document instead of tables, at the end."
@@ -161,6 +170,7 @@ type StatusArguments =
 type DoctorArguments =
     | [<AltCommandLine "-c"; Unique>] Config of path: string
     | [<Unique>] Store of path: string
+    | [<Unique>] Exchange of name: string
     | [<Unique>] Exchange_Url of address: string
     | [<Unique; CustomCommandLine "--questdb">] QuestDb of connection: string
     | [<Unique>] Json
@@ -170,6 +180,7 @@ type DoctorArguments =
             match this with
             | Config _ -> "a folder of layers or one file; default: config, if it is there."
             | Store _ -> "look at this SQLite file, instead of the configured store."
+            | Exchange _ -> ofExchange
             | Exchange_Url _ ->
                 "look at this server instead of the exchange, such as a running 'tributary simulate'."
             | QuestDb _ ->
@@ -218,6 +229,7 @@ type TapArguments =
     | [<Unique>] Limit of events: int
     | [<Unique>] For of duration: string
     | [<AltCommandLine "-c"; Unique>] Config of path: string
+    | [<Unique>] Exchange of name: string
     | [<Unique>] Exchange_Url of address: string
     | [<Unique>] Json
 
@@ -233,6 +245,7 @@ type TapArguments =
             | Limit _ -> "end after so many events."
             | For _ -> "end after so long, such as 30s, 5m or 1h30m."
             | Config _ -> "a folder of layers or one file; default: config, if it is there."
+            | Exchange _ -> ofExchange
             | Exchange_Url _ ->
                 "watch this server instead of the exchange, such as a running 'tributary simulate'."
             | Json -> "a JSON object a line, as 'decode --json' prints them."
@@ -246,6 +259,7 @@ type MarketsArguments =
     | [<Unique>] Min_Volume of decimal
     | [<Unique>] Min_Liquidity of decimal
     | [<Unique>] Max of int
+    | [<Unique>] Exchange of name: string
     | [<Unique>] Exchange_Url of address: string
     | [<Unique>] Json
 
@@ -262,6 +276,7 @@ type MarketsArguments =
             | Min_Volume _ -> "search markets with at least this lifetime volume."
             | Min_Liquidity _ -> "search markets with at least this liquidity."
             | Max _ -> "at most so many, largest volume first; default 200."
+            | Exchange _ -> ofExchange
             | Exchange_Url _ -> "ask this server instead of the exchange."
             | Json -> "one JSON document instead of a table."
 
@@ -277,6 +292,8 @@ type DecodeArguments =
                 "print the normalised events, one JSON object a line, instead of the summary (which goes to standard error)."
 
 type SimulateArguments =
+    | [<Unique>] Exchange of name: string
+    | [<Unique>] Public_Key of file: string
     | [<Unique>] Port of int
     | [<Unique>] Markets of int
     | [<Unique>] Seed of int
@@ -302,6 +319,9 @@ type SimulateArguments =
     interface IArgParserTemplate with
         member this.Usage =
             match this with
+            | Exchange _ -> "whose protocol it speaks: polymarket (default), kalshi or manifold."
+            | Public_Key _ ->
+                "the PEM file with the public half of an RSA key: whoever signs with the other half may open connections to a simulated kalshi."
             | Port _ ->
                 "the port on 127.0.0.1; default 0: any free one. The address is the first line that is printed."
             | Markets _ -> "how many markets are open; default 200 (400 tokens)."
@@ -331,6 +351,7 @@ type SimulateArguments =
                 "how often the market of the next 15-minute window appears, such as 30s or 15m; default: never."
 
 type DemoArguments =
+    | [<Unique>] Exchanges of names: string
     | [<Unique>] Seconds of int
     | [<Unique>] Markets of int
     | [<Unique>] Seed of int
@@ -343,8 +364,11 @@ type DemoArguments =
     interface IArgParserTemplate with
         member this.Usage =
             match this with
+            | Exchanges _ ->
+                "which exchanges are simulated and collected from: a comma list of polymarket (default), kalshi, manifold; or all."
             | Seconds _ -> "how long the exchange trades; default 20."
-            | Markets _ -> "how many markets are open; default 200 (400 tokens)."
+            | Markets _ ->
+                "how many markets are open; default 200 (400 tokens). Kalshi has 20 of them at most and Manifold 8: their limits allow no more."
             | Seed _ -> "the same seed gives the same exchange; default 1."
             | Faults _ ->
                 "misbehaviour of the exchange: a comma list, all, or none (default); see 'tributary simulate --help'."

@@ -238,6 +238,7 @@ let backfill (common: Common) (arguments: ParseResults<BackfillArguments>) = tas
 
     let settings =
         settingsFrom (arguments.TryGetResult BackfillArguments.Config)
+        |> meaning (arguments.TryGetResult BackfillArguments.Exchange)
         |> askInstead (arguments.TryGetResult BackfillArguments.Exchange_Url)
         |> storedIn (fst storedTo) (snd storedTo)
 

@@ -61,6 +61,15 @@ let askInstead (address: string option) (settings: Settings) =
             Setup.askingAt address settings
         | _ -> refuse Exit.Usage $"'{text}' is not an address such as http://127.0.0.1:8080"
 
+/// What is said of markets and addresses is said of this exchange.
+let meaning (exchange: string option) (settings: Settings) =
+    match exchange with
+    | None -> settings
+    | Some name ->
+        match Setup.preferring name settings with
+        | Ok settings -> settings
+        | Error message -> refuse Exit.Usage $"--exchange: {message}"
+
 let storedAt (path: string option) (settings: Settings) =
     path
     |> Option.fold (fun settings path -> Setup.storingAt path settings) settings
@@ -105,6 +114,7 @@ let json value =
 /// What `start` was told on its line, over what the files say.
 let private toldTo (arguments: ParseResults<StartArguments>) (settings: Settings) =
     settings
+    |> meaning (arguments.TryGetResult StartArguments.Exchange)
     |> askInstead (arguments.TryGetResult StartArguments.Exchange_Url)
     |> storedIn (arguments.TryGetResult StartArguments.Store) (arguments.TryGetResult StartArguments.QuestDb)
     |> Setup.picking (arguments.GetResults StartArguments.Market) (arguments.GetResults StartArguments.Event)
@@ -590,6 +600,7 @@ let private amount (value: Size voption) =
 let markets (common: Common) (arguments: ParseResults<MarketsArguments>) = task {
     let configured =
         settingsFrom (arguments.TryGetResult MarketsArguments.Config)
+        |> meaning (arguments.TryGetResult MarketsArguments.Exchange)
         |> askInstead (arguments.TryGetResult MarketsArguments.Exchange_Url)
 
     let size amount = amount
@@ -714,11 +725,32 @@ let faultsFrom (names: string option) =
     | Ok faults -> faults
     | Error message -> refuse Exit.Usage message
 
+let private venueFrom (name: string option) =
+    match name |> Option.map (fun name -> name, Venue.tryParse name) with
+    | None -> Venue.Polymarket
+    | Some(_, Some venue) -> venue
+    | Some(name, None) ->
+        let names = Venue.all |> List.map snd |> String.concat ", "
+        refuse Exit.Usage $"--exchange takes one of {names}; got '{name}'"
+
 let simulate (_: Common) (arguments: ParseResults<SimulateArguments>) = task {
     let fallback = SimulatorOptions.Default
 
+    let venue = arguments.TryGetResult SimulateArguments.Exchange |> venueFrom
+
     let options = {
         fallback with
+            Venue = venue
+            PublicKey =
+                match arguments.TryGetResult SimulateArguments.Public_Key with
+                | None -> ""
+                | Some file ->
+                    try
+                        File.ReadAllText file
+                    with
+                    | :? IOException
+                    | :? UnauthorizedAccessException as error ->
+                        refuse Exit.Usage $"--public-key: {error.Message}"
             Port = arguments.TryGetResult SimulateArguments.Port |> Option.defaultValue 0
             Markets =
                 arguments.TryGetResult SimulateArguments.Markets
@@ -796,8 +828,14 @@ let simulate (_: Common) (arguments: ParseResults<SimulateArguments>) = task {
 
     Console.WriteLine(simulator.Address.AbsoluteUri.TrimEnd '/')
 
+    let exchange =
+        if venue = Venue.Polymarket then
+            ""
+        else
+            $" --exchange {Venue.name venue}"
+
     Console.WriteLine
-        $"{options.Markets} markets, seed {options.Seed}; collect with: tributary start --exchange-url {simulator.Address}"
+        $"{options.Markets} markets, seed {options.Seed}; collect with: tributary start{exchange} --exchange-url {simulator.Address}"
 
     Console.WriteLine $"market channel: {simulator.Channel}"
     Console.Out.Flush()

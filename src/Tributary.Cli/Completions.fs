@@ -50,6 +50,9 @@ let enumerated =
     let orAllOrNone names = names @ [ "all"; "none" ]
     let faults = Value.SeveralOf(FaultSwitch.all |> List.map snd |> orAllOrNone)
 
+    let exchanges = Setup.known |> List.map _.Name
+    let venues = Venue.all |> List.map snd
+
     let sources =
         (Settings.defaults Setup.known).Collectors
         |> List.collect (fun collector -> (Setup.collector collector).History |> List.map _.Name)
@@ -63,6 +66,12 @@ let enumerated =
         "simulate", "--stream-faults", Value.SeveralOf(StreamFault.all |> List.map snd |> orAllOrNone)
         "demo", "--faults", faults
         "demo", "--store", Value.OneOf Demo.stores
+        "demo", "--exchanges", Value.SeveralOf(venues @ [ "all" ])
+
+        for command in [ "start"; "backfill"; "doctor"; "tap"; "markets" ] do
+            command, "--exchange", Value.OneOf exchanges
+
+        "simulate", "--exchange", Value.OneOf venues
     ]
 
 /// The first words of a usage line: up to its first semicolon or example.

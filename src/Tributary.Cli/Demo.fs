@@ -5,6 +5,7 @@ open System
 open System.Collections.Concurrent
 open System.Collections.Generic
 open System.IO
+open System.Security.Cryptography
 open System.Threading
 open System.Threading.Tasks
 open Argu
@@ -24,28 +25,72 @@ let private demoCadence = {
     Jitter = 0.05
 }
 
+/// Others than Polymarket have to be asked of each market alone, at lower limits.
+let private slowCadence = {
+    demoCadence with
+        Books = TimeSpan.FromSeconds 4.0
+        Trades = TimeSpan.FromSeconds 2.0
+}
+
 /// What a demo can collect into.
 let stores = [ "sqlite"; "questdb"; "both" ]
 
-let private summarise (report: Accounting.Report) =
-    for line in Accounting.lines report do
-        Console.WriteLine line
+/// How many markets an exchange has when Polymarket has so many: each of the others' has to be asked for its trades alone, and their limits
+/// are low.
+let private marketsOf venue count =
+    match venue with
+    | Venue.Polymarket -> count
+    | Venue.Kalshi -> min count 20
+    | Venue.Manifold -> min count 8
 
-    if report.Unexplained = 0 then
+let private venuesFrom (names: string option) =
+    let parse (name: string) =
+        match Venue.tryParse (name.Trim()) with
+        | Some venue -> venue
+        | None ->
+            let names = Venue.all |> List.map snd |> String.concat ", "
+            refuse Exit.Usage $"--exchanges takes a comma list of {names}; or all; got '{name}'"
+
+    match names with
+    | None -> [ Venue.Polymarket ]
+    | Some "all" -> List.map fst Venue.all
+    | Some names -> names.Split ',' |> Array.map parse |> Array.distinct |> List.ofArray
+
+let private summarise (reports: Accounting.Report list) =
+    match reports with
+    | [ report ] -> Accounting.lines report |> List.iter Console.WriteLine
+    | reports ->
+        for report in reports do
+            Console.WriteLine $"{report.Exchange}:"
+            Accounting.linesOfOne report |> List.iter Console.WriteLine
+
+        Console.WriteLine $"quarantined {reports.Head.Quarantined}"
+
+    if reports |> List.forall (fun report -> report.Unexplained = 0) then
         Console.WriteLine "Everything is accounted for."
         Exit.Done
     else
         Console.WriteLine "Something is missing and no gap says so."
         Exit.Failed
 
+let private accounts (truths: Accounting.Truth list) (storeOf: Accounting.Truth -> Store) = task {
+    let reports = ResizeArray()
+
+    for truth in truths do
+        let! report = Accounting.account truth (storeOf truth)
+        reports.Add report
+
+    return List.ofSeq reports
+}
+
 let private recount folder = task {
     if not (File.Exists(Path.Combine(folder, "truth.json"))) then
         refuse Exit.Usage $"{folder} holds no demo: 'tributary demo --keep {folder}' makes one"
 
     let store = openToRead (Path.Combine(folder, "tributary.db"))
-    let! report = Accounting.account (Accounting.load folder) store
+    let! reports = accounts (Accounting.load folder) (fun _ -> store)
     do! store.Close()
-    return summarise report
+    return summarise reports
 }
 
 /// A server may hold other demos, and more: only this one's rows count.
@@ -73,7 +118,7 @@ let private only (truth: Accounting.Truth) (store: Store) : Store =
     }
 
 /// Waits until the server shows what it took; whatever the collector could not send before it stopped goes out first.
-let private countIn (settings: Settings) (logs: ILoggerFactory) (truth: Accounting.Truth) = task {
+let private countIn (settings: Settings) (logs: ILoggerFactory) (truths: Accounting.Truth list) = task {
     let store = opened (Setup.openStore settings TimeProvider.System logs)
     use patience = new CancellationTokenSource(TimeSpan.FromMinutes 2.0)
 
@@ -91,9 +136,9 @@ let private countIn (settings: Settings) (logs: ILoggerFactory) (truth: Accounti
                 }
             )
 
-        let! report = Accounting.account truth (only truth read)
+        let! reports = accounts truths (fun truth -> only truth read)
         do! read.Close()
-        return summarise report
+        return summarise reports
     finally
         store.Close().AsTask().Wait()
 }
@@ -124,16 +169,33 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
         | None when kind = "sqlite" -> 1
         | None -> int (clock.GetUtcNow().ToUnixTimeSeconds() % 1_000_000_000L)
 
-    let! simulator =
-        Simulator.StartAsync(
-            {
-                SimulatorOptions.Default with
-                    Markets = count
-                    Seed = seed
-                    Faults = faultsFrom (arguments.TryGetResult DemoArguments.Faults)
-            },
-            interrupt.Token
-        )
+    let venues = venuesFrom (arguments.TryGetResult DemoArguments.Exchanges)
+    let faults = faultsFrom (arguments.TryGetResult DemoArguments.Faults)
+    // For the exchange that answers more to the owner of a key: one of this demo alone.
+    use key = RSA.Create 2048
+    let simulators = Dictionary<Venue, Simulator>()
+
+    for venue in venues do
+        let! simulator =
+            Simulator.StartAsync(
+                {
+                    SimulatorOptions.Default with
+                        Venue = venue
+                        Markets = marketsOf venue count
+                        Seed = seed
+                        Faults = faults
+                        PublicKey = key.ExportSubjectPublicKeyInfoPem()
+                },
+                interrupt.Token
+            )
+
+        simulators[venue] <- simulator
+
+    let cadence =
+        if venues = [ Venue.Polymarket ] then
+            demoCadence
+        else
+            slowCadence
 
     let path = Path.Combine(folder, "tributary.db")
     let outbox = Path.Combine(folder, "outbox.db")
@@ -143,8 +205,21 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
         File.Delete leftover
 
     let settings =
-        Settings.defaults Setup.known
-        |> askInstead (Some simulator.Address.AbsoluteUri)
+        (Settings.defaults Setup.known, venues)
+        ||> List.fold (fun settings venue ->
+            settings
+            |> meaning (Some(Venue.name venue))
+            |> askInstead (Some simulators[venue].Address.AbsoluteUri)
+            |> Setup.onFirst (fun collector -> {
+                collector with
+                    Discovery = {
+                        collector.Discovery with
+                            Enabled = true
+                            MaxMarkets = 10 * count
+                    }
+            })
+            // The accounts below are those of polls; what is live has a ledger of its own.
+            |> Setup.pollingOnly)
         |> (if kind = "sqlite" then
                 storedAt (Some path)
             else
@@ -155,17 +230,14 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
                         |> Option.defaultValue "http::addr=localhost:9000;"
                     )))
         |> Setup.waitingAt outbox
-        |> Setup.onFirst (fun collector -> {
-            collector with
-                Discovery = {
-                    collector.Discovery with
-                        Enabled = true
-                        MaxMarkets = 10 * count
-                }
-        })
-        // The accounts below are those of polls; what is live has a ledger of its own.
-        |> Setup.pollingOnly
-        |> fun settings -> { settings with Schedule = demoCadence }
+        |> fun settings -> { settings with Schedule = cadence }
+
+    let collectorOf (settings: CollectorSettings) =
+        if settings.Exchange = Venue.name Venue.Kalshi then
+            settings
+            |> Setup.collectorWith (Map.ofList [ "key_id", "demo"; "key", key.ExportPkcs8PrivateKeyPem() ])
+        else
+            Setup.collector settings
 
     // Faults that were ordered need no word in the log each; the summary counts them.
     use logs =
@@ -185,15 +257,22 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
                 Store = opened (Setup.openStore settings clock logs)
                 Clock = clock
                 Logs = logs
-                Collector = Setup.collector
+                Collector = collectorOf
                 ProgressLog = None
                 Polled = polls.Enqueue
             },
             interrupt.Token
         )
 
-    Console.WriteLine
-        $"Exchange at {simulator.Address}: {count} markets, {2 * count} tokens. Collecting into {storeName settings} for {seconds} s."
+    let places =
+        venues
+        |> List.map (fun venue ->
+            let markets = marketsOf venue count
+            let name = if venues.Length > 1 then Venue.name venue else "Exchange"
+            $"{name} at {simulators[venue].Address}: {markets} markets, {2 * markets} tokens.")
+        |> String.concat " "
+
+    Console.WriteLine $"{places} Collecting into {storeName settings} for {seconds} s."
 
     let began = clock.GetTimestamp()
     let elapsed () = clock.GetElapsedTime began
@@ -230,14 +309,17 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
     // A last round after the exchange stands still: every flow has to be read once more, without a hole.
     let finish show = task {
         do! watch show (fun _ -> elapsed () >= TimeSpan.FromSeconds(float seconds))
-        simulator.Freeze()
+
+        for simulator in simulators.Values do
+            simulator.Freeze()
+
         let frozen = Instant.ofDateTimeOffset (clock.GetUtcNow())
         let patience = elapsed () + TimeSpan.FromSeconds 60.0
 
         let marketsOf (polls: Polled seq) =
             polls
             |> Seq.filter (fun polled -> polled.Job.Stream = Stream.Trades)
-            |> Seq.map _.Market
+            |> Seq.map (fun polled -> polled.Job.Exchange, polled.Market)
             |> Set.ofSeq
 
         let isSettled (status: EngineStatus) =
@@ -247,7 +329,9 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
 
             let followed = marketsOf polls
 
-            not followed.IsEmpty && status.Broken = 0 && marketsOf since = followed
+            (followed |> Seq.distinctBy fst |> Seq.length) = venues.Length
+            && status.Broken = 0
+            && marketsOf since = followed
             || elapsed () > patience
 
         do! watch show isSettled
@@ -275,24 +359,33 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
     stopped.Undrained
     |> Option.iter (fun detail -> eprintfn "Not everything could be stored: %s" detail)
 
-    let truth: Accounting.Truth = {
-        Trades = simulator.Ledger.Trades
-        Requests = simulator.Ledger.Requests
-        Polls = Accounting.polls polls
-        BookCadence = demoCadence.Books
-        Stopped = clock.GetUtcNow()
+    let stoppedAt = clock.GetUtcNow()
+
+    let truthOf venue : Accounting.Truth = {
+        Exchange = Venue.name venue
+        Trades = simulators[venue].Ledger.Trades
+        Requests = simulators[venue].Ledger.Requests
+        Polls =
+            polls
+            |> Seq.filter (fun polled -> string polled.Job.Exchange = Venue.name venue)
+            |> Accounting.polls
+        BookCadence = cadence.Books
+        Stopped = stoppedAt
     }
 
-    do! (simulator :> IAsyncDisposable).DisposeAsync()
+    let truths = List.map truthOf venues
+
+    for simulator in simulators.Values do
+        do! (simulator :> IAsyncDisposable).DisposeAsync()
 
     if interrupt.Token.IsCancellationRequested then
         eprintfn "Stopped before its end: nothing is accounted for."
         return interrupt.ExitCode
     else
-        Accounting.save folder truth
+        Accounting.save folder truths
 
         if kind = "questdb" then
-            return! countIn settings logs truth
+            return! countIn settings logs truths
         else
             let! code = recount folder
 
@@ -300,7 +393,7 @@ let private collect (common: Common) (arguments: ParseResults<DemoArguments>) fo
                 return code
             else
                 Console.WriteLine "The same in QuestDB:"
-                return! countIn settings logs truth
+                return! countIn settings logs truths
 }
 
 let demo (common: Common) (arguments: ParseResults<DemoArguments>) = task {

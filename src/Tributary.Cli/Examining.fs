@@ -30,6 +30,7 @@ let doctor (_: Common) (arguments: ParseResults<DoctorArguments>) = task {
 
     let settings =
         settings
+        |> meaning (arguments.TryGetResult DoctorArguments.Exchange)
         |> askInstead (arguments.TryGetResult DoctorArguments.Exchange_Url)
         |> storedIn
             (arguments.TryGetResult DoctorArguments.Store)

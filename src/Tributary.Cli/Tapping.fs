@@ -182,6 +182,7 @@ let tap (common: Common) (arguments: ParseResults<TapArguments>) = task {
 
     let configured =
         settingsFrom (arguments.TryGetResult TapArguments.Config)
+        |> meaning (arguments.TryGetResult TapArguments.Exchange)
         |> askInstead (arguments.TryGetResult TapArguments.Exchange_Url)
 
     let settings =

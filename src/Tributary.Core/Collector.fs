@@ -154,6 +154,8 @@ type Limit = {
     PerTenSeconds: int
     /// Which requests count against it.
     Counts: string
+    /// The exchange counts by the second: at most a tenth of them in any.
+    BySecond: bool
 }
 
 /// A place that an exchange is asked at.

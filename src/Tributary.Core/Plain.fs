@@ -247,6 +247,7 @@ module Plain =
             plain.Limits
             |> List.map (fun (endpoint, count) -> {
                 Name = endpoint
+                BySecond = false
                 PerTenSeconds = count
                 Counts = $"requests to {endpoint}"
             })

@@ -58,6 +58,18 @@ let checkOf (known: KnownExchange list) (settings: Settings) : Result<Settings, 
 /// The settings again if a configuration file might say the same; otherwise every mistake in them, by the key instead of a place.
 let check (settings: Settings) : Result<Settings, Mistake list> = checkOf known settings
 
+/// Puts an exchange first: what is said of markets without naming an exchange is said of the first. An error when nobody knows it.
+let preferring (exchange: string) (settings: Settings) : Result<Settings, string> =
+    match settings.Collectors |> List.partition (fun one -> one.Exchange = exchange) with
+    | [], others ->
+        let names = others |> List.map _.Exchange |> String.concat ", "
+        Error $"no exchange is called '{exchange}'; there are {names}"
+    | found, others ->
+        Ok {
+            settings with
+                Collectors = found @ others
+        }
+
 /// Changes the settings of the first exchange.
 let onFirst change (settings: Settings) = {
     settings with
@@ -193,8 +205,8 @@ let private revealed (settings: CollectorSettings) =
             | Error _ -> None))
     |> Map.ofList
 
-/// The collector of an exchange under its settings.
-let collector (settings: CollectorSettings) : Collector =
+/// The collector of an exchange under its settings, with these secrets.
+let internal collectorWith secrets (settings: CollectorSettings) : Collector =
     match Exchanges.Registry.tryFind settings.Exchange with
     | None -> invalidArg (nameof settings) $"no exchange is called '{settings.Exchange}'"
     | Some make ->
@@ -206,8 +218,12 @@ let collector (settings: CollectorSettings) : Collector =
                 | TradesSource.Auto -> "auto"
                 | TradesSource.V1 -> "v1"
                 | TradesSource.V2 -> "v2"
-            Secrets = revealed settings
+            Secrets = secrets
         }
+
+/// The collector of an exchange under its settings.
+let collector (settings: CollectorSettings) : Collector =
+    collectorWith (revealed settings) settings
 
 /// How the exchange is reached; an error when the proxy's secret cannot be read or is no address.
 let transport (settings: CollectorSettings) (collector: Collector) : Result<TransportOptions, string> =
@@ -225,6 +241,7 @@ let transport (settings: CollectorSettings) (collector: Collector) : Result<Tran
     |> Result.map (fun proxy -> {
         Hosts = settings.Urls |> Map.map (fun _ address -> address.Uri)
         RateLimits = settings.RateLimits
+        BySecond = collector.Limits |> List.filter _.BySecond |> List.map _.Name |> Set.ofList
         LimitsOf = collector.LimitsOf
         Sign = collector.Sign
         Timeout = settings.Timeout

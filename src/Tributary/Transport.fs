@@ -22,6 +22,8 @@ type TransportOptions = {
     Hosts: Map<string, Uri>
     /// Requests in any window of time, by the names of the limits.
     RateLimits: Map<string, int>
+    /// Of these limits at most a tenth in any tenth of that time.
+    BySecond: Set<string>
     /// The limits that an endpoint counts against.
     LimitsOf: string -> string list
     /// The headers that show whose a request is, by its method, its path and the moment.
@@ -102,11 +104,13 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
     // was taken. Fifty segments for the window and one more: then no permit comes back too early, and few come back late.
     let limiters =
         options.RateLimits
-        |> Map.map (fun _ permits ->
+        |> Map.map (fun name permits ->
+            let tenths = if options.BySecond.Contains name then 10 else 1
+
             new SlidingWindowRateLimiter(
                 SlidingWindowRateLimiterOptions(
-                    PermitLimit = permits,
-                    Window = options.Window * 1.02,
+                    PermitLimit = max 1 (permits / tenths),
+                    Window = options.Window / float tenths * 1.02,
                     SegmentsPerWindow = 51,
                     QueueLimit = Int32.MaxValue,
                     QueueProcessingOrder = QueueProcessingOrder.OldestFirst,

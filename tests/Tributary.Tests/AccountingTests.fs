@@ -31,18 +31,41 @@ let private kept =
 
          folder, code)
 
-[<OneTimeTearDown>]
-let removeIt () =
-    if kept.IsValueCreated then
-        Directory.Delete(fst kept.Value, true)
+/// A demo of all exchanges with faults, kept.
+let private keptOfAll =
+    lazy
+        (let folder = Directory.CreateTempSubdirectory("tributary-").FullName
 
-/// The exit code of a recount after this SQL.
-let private recountAfter sql =
+         let code =
+             run [
+                 "demo"
+                 "--exchanges"
+                 "all"
+                 "--keep"
+                 folder
+                 "--seconds"
+                 "8"
+                 "--markets"
+                 "12"
+                 "--faults"
+                 "latency,425,429,5xx,html,cut,repeat"
+             ]
+
+         folder, code)
+
+[<OneTimeTearDown>]
+let removeThem () =
+    for one in [ kept; keptOfAll ] do
+        if one.IsValueCreated then
+            Directory.Delete(fst one.Value, true)
+
+/// The exit code of a recount of a kept demo after this SQL.
+let private recountOf (demo: string) sql =
     let folder = Directory.CreateTempSubdirectory("tributary-").FullName
 
     try
         for file in [ "tributary.db"; "truth.json" ] do
-            File.Copy(Path.Combine(fst kept.Value, file), Path.Combine(folder, file))
+            File.Copy(Path.Combine(demo, file), Path.Combine(folder, file))
 
         do
             use db = new Connection(Path.Combine(folder, "tributary.db"), Access.Write)
@@ -55,10 +78,53 @@ let private recountAfter sql =
     finally
         Directory.Delete(folder, true)
 
+let private recountAfter sql = recountOf (fst kept.Value) sql
+
 [<Test>]
 let ``a demo with faults balances, and so does its recount`` () =
     equal 0 (snd kept.Value)
     equal 0 (recountAfter [])
+
+[<Test>]
+let ``a demo of three exchanges with faults balances for each of them`` () =
+    let folder, code = keptOfAll.Value
+    equal 0 code
+    equal 0 (recountOf folder [])
+
+    use db = new Connection(Path.Combine(folder, "tributary.db"), Access.Read)
+
+    for exchange in [ "polymarket"; "kalshi"; "manifold" ] do
+        let count what =
+            db.Number $"SELECT count(*) FROM {what}_readable WHERE exchange = '{exchange}'"
+
+        isTrue (count "trades" > 100L)
+        isTrue (count "orderbook_snapshots" > 10L)
+
+[<TestCase("kalshi")>]
+[<TestCase("manifold")>]
+let ``a book that is gone is noticed, too, where the exchange gives no hash`` exchange =
+    equal
+        1
+        (recountOf (fst keptOfAll.Value) [
+            // The one that stands once among those of its token.
+            $"DELETE FROM orderbook_snapshots WHERE rowid = (SELECT min(s.rowid) FROM orderbook_snapshots s JOIN token_keys k ON k.id = s.token JOIN market_keys m ON m.id = k.market JOIN exchanges e ON e.id = m.exchange WHERE e.name = '{exchange}' AND (SELECT count(*) FROM orderbook_snapshots o WHERE o.token = s.token AND o.bids = s.bids AND o.asks = s.asks) = 1)"
+        ])
+
+[<TestCase("kalshi")>]
+[<TestCase("manifold")>]
+let ``a trade of theirs that is gone is noticed`` exchange =
+    equal
+        1
+        (recountOf (fst keptOfAll.Value) [
+            $"DELETE FROM trades WHERE (market, trade_id) = (SELECT t.market, t.trade_id FROM trades t JOIN market_keys m ON m.id = t.market JOIN exchanges e ON e.id = m.exchange WHERE e.name = '{exchange}' LIMIT 1)"
+        ])
+
+[<TestCase("demo --exchanges atlantis --seconds 1")>]
+[<TestCase("simulate --exchange atlantis")>]
+[<TestCase("start --exchange atlantis --market x --store never.db")>]
+[<TestCase("markets --exchange atlantis --slug x")>]
+let ``an exchange that nobody knows is refused`` (line: string) =
+    equal 2 (run (List.ofArray (line.Split ' ')))
 
 [<Test>]
 let ``a trade that is gone is noticed`` () =

@@ -162,6 +162,7 @@ type internal Bench(options: SimulatorOptions) =
 
     member this.Account() =
         let truth: Accounting.Truth = {
+            Exchange = "polymarket"
             Trades = simulator.Ledger.Trades
             Requests = simulator.Ledger.Requests
             Polls = Accounting.polls polls

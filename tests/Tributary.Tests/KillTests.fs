@@ -164,6 +164,7 @@ let ``a collector that is killed again and again loses nothing that it had store
     let! report =
         Accounting.account
             {
+                Exchange = "polymarket"
                 Trades = simulator.Ledger.Trades
                 Requests = simulator.Ledger.Requests
                 Polls = [||]

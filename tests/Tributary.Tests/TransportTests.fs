@@ -44,6 +44,7 @@ let private throttled header text =
 let private options (root: Uri) : TransportOptions = {
     Hosts = Map.ofList [ "data_url", root ]
     RateLimits = Map.empty
+    BySecond = Set.empty
     LimitsOf = fun _ -> []
     Sign = fun _ _ _ -> []
     Timeout = TimeSpan.FromSeconds 5.0
@@ -441,4 +442,33 @@ let ``requests of all jobs share the limits of their endpoint`` () =
         // The server's moments, with some allowance for the way.
         isTrue ((seen |> Seq.map float |> List.ofSeq |> most 350.0) <= 4)
         equal 12 seen.Count
+    })
+
+[<Test>]
+let ``of a limit that counts by the second no more than a tenth goes out in any tenth of its time`` () =
+    let seen = ConcurrentQueue<int64>()
+
+    let stamped (context: HttpContext) : Task =
+        seen.Enqueue(Environment.TickCount64)
+        ok context
+
+    serving [ stamped ] (fun root _ -> task {
+        let options = {
+            options root with
+                RateLimits = Map.ofList [ "read", 30 ]
+                BySecond = Set.singleton "read"
+                LimitsOf = fun _ -> [ "read" ]
+                Window = TimeSpan.FromSeconds 5.0
+        }
+
+        use transport =
+            new Transport(options, TimeProvider.System, new Meters(), new Words())
+
+        let! _ =
+            Task.WhenAll [
+                for _ in 1..9 -> transport.Ask(request "/trades", text, CancellationToken.None)
+            ]
+        // With some allowance for the way.
+        isTrue ((seen |> Seq.map float |> List.ofSeq |> most 350.0) <= 3)
+        equal 9 seen.Count
     })

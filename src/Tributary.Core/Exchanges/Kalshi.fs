@@ -2255,9 +2255,16 @@ let collector (options: AskOptions) : Collector =
         Limits = [
             {
                 Name = "read"
-                // Without a key the limit is another one, lower and undocumented; a key of the lowest tier has 200.
+                // Lower than a key's, and undocumented.
                 PerTenSeconds = 50
-                Counts = "all requests; a key of the lowest tier allows 200"
+                Counts = "all requests, without a key"
+                BySecond = true
+            }
+            {
+                Name = "read_signed"
+                PerTenSeconds = 200
+                Counts = "all requests, with a key: what the lowest tier allows"
+                BySecond = true
             }
         ]
         Traits = {
@@ -2308,7 +2315,13 @@ let collector (options: AskOptions) : Collector =
             match key with
             | Ok(Some(struct (id, key))) -> sign id key
             | _ -> fun _ _ _ -> []
-        LimitsOf = fun _ -> [ "read" ]
+        LimitsOf =
+            let limit =
+                match key with
+                | Ok(Some _) -> [ "read_signed" ]
+                | _ -> [ "read" ]
+
+            fun _ -> limit
         Probes = [
             {
                 Host = "rest_url"

@@ -1415,6 +1415,7 @@ let collector (_: AskOptions) : Collector = {
         {
             Name = "all"
             // 500 a minute of an address are documented.
+            BySecond = false
             PerTenSeconds = 66
             Counts = "all requests together"
         }

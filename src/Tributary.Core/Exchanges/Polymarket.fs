@@ -24,6 +24,7 @@ let private limits =
     ]
     |> List.map (fun (name, count, counts) -> {
         Name = name
+        BySecond = false
         PerTenSeconds = count
         Counts = counts
     })

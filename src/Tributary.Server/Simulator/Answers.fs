@@ -50,6 +50,7 @@ type internal Query(values: Map<string, string list>) =
             | _ -> refuse status name text)
 
     member _.Has name = values.ContainsKey name
+    member _.Names = values.Keys
 
     member _.Without names =
         Query(List.fold (fun values name -> Map.remove name values) values names)
@@ -135,6 +136,8 @@ type internal Ask = {
     Path: string list
     Query: Query
     Body: ReadOnlyMemory<byte>
+    /// Signed by the owner of a key.
+    IsOwner: bool
     /// A source that belongs to this request alone.
     Dice: Dice
 }

@@ -14,6 +14,8 @@ type internal Fill = {
     Size: int64
     /// The timestamp it carries: seconds since 1970.
     Second: int64
+    /// The same in microseconds, for exchanges that tell more than the second.
+    At: int64
     /// The instant, in microseconds, from which the Data API shows it.
     VisibleAt: int64
     /// Number of its transaction within the market.
@@ -100,6 +102,7 @@ type internal Archive(seed: int, market: int, count: int, since: int64, until: i
                     Price = paid
                     Size = drawn
                     Second = second
+                    At = second * Micros.perSecond
                     VisibleAt = second * Micros.perSecond
                     Transaction = -1 - (block * size + from)
                     Occurrence = 0

@@ -16,7 +16,8 @@ type internal Exchange(options: SimulatorOptions) =
     let injections = Injections()
     let world = World(options, start, injections)
     let faults = Faults(options.Faults, options.FaultRate)
-    let limits = Limits()
+    let limits = Limits options.Venue
+    let seed = options.Seed
     let mutable sequence = 0L
 
     let elapsed () =
@@ -32,23 +33,37 @@ type internal Exchange(options: SimulatorOptions) =
             world.Advance(now, faults.Switches.Contains FaultSwitch.Resolve)
             read now)
 
-    let ledgerTrade (market: Market) (fill: Fill) : LedgerTrade = {
-        Condition = market.Info.Condition
-        Token = market.Info.Tokens[fill.Token]
-        Wallet = (world.Wallet fill.Taker).ToLowerInvariant()
-        Side = if fill.Buys then "BUY" else "SELL"
-        Price = Millionths.toDecimal fill.Price
-        Size = Millionths.toDecimal fill.Size
-        PriceMillionths = fill.Price
-        SizeMillionths = fill.Size
-        Timestamp = fill.Second
-        Transaction = market.TransactionHash fill
-        Occurrence = fill.Occurrence
-        VisibleAt =
-            match world.Frozen with
-            | ValueSome at -> Micros.toDate (min at fill.VisibleAt)
-            | ValueNone -> Micros.toDate fill.VisibleAt
-    }
+    /// As the exchange tells a fill: Kalshi's are all told of YES.
+    let ledgerTrade (market: Market) (fill: Fill) : LedgerTrade =
+        let info = market.Info
+
+        let struct (token, buys, price, transaction) =
+            match options.Venue with
+            | Venue.Polymarket -> struct (fill.Token, fill.Buys, fill.Price, market.TransactionHash fill)
+            | Venue.Kalshi ->
+                let struct (price, isYes) = Dialect.ofYes fill
+                struct (0, isYes, price, Dialect.tradeId seed info fill)
+            | Venue.Manifold -> struct (fill.Token, fill.Buys, fill.Price, Dialect.betId seed info fill)
+
+        let visibleAt = Dialect.visibleAt options.Venue &fill
+
+        {
+            Condition = market.Info.Condition
+            Token = info.Tokens[token]
+            Wallet = (world.Wallet fill.Taker).ToLowerInvariant()
+            Side = if buys then "BUY" else "SELL"
+            Price = Millionths.toDecimal price
+            Size = Millionths.toDecimal fill.Size
+            PriceMillionths = price
+            SizeMillionths = fill.Size
+            Timestamp = fill.Second
+            Transaction = transaction
+            Occurrence = fill.Occurrence
+            VisibleAt =
+                match world.Frozen with
+                | ValueSome at -> Micros.toDate (min at visibleAt)
+                | ValueNone -> Micros.toDate visibleAt
+        }
 
     let trades () =
         atNow (fun _ -> [|
@@ -130,11 +145,13 @@ type internal Exchange(options: SimulatorOptions) =
     let rpc = Rpc(options, world)
 
     let answer (ask: Ask) (writer: Utf8JsonWriter) now =
-        match ask.Path with
-        | [ "rpc" ] when ask.Method = "POST" -> rpc.Answer(writer, now, ask)
-        | "gamma" :: path -> Gamma.answer writer world ask path
-        | "clob" :: path -> Clob.answer writer world now ask path
-        | "data" :: path -> Data.answer options writer world now ask path
+        match options.Venue, ask.Path with
+        | Venue.Kalshi, "rest" :: path -> Kalshi.answer writer world now ask path
+        | Venue.Manifold, "rest" :: path -> Manifold.answer writer world now ask path
+        | Venue.Polymarket, [ "rpc" ] when ask.Method = "POST" -> rpc.Answer(writer, now, ask)
+        | Venue.Polymarket, "gamma" :: path -> Gamma.answer writer world ask path
+        | Venue.Polymarket, "clob" :: path -> Clob.answer writer world now ask path
+        | Venue.Polymarket, "data" :: path -> Data.answer options writer world now ask path
         | _ -> Answer.error 404 "not found" writer
 
     /// The exchange's true answer, written on the sheet.
@@ -143,12 +160,33 @@ type internal Exchange(options: SimulatorOptions) =
             atNow (answer ask sheet.Json)
         with Refused(status, message) ->
             sheet.Clear()
-            Answer.error status message sheet.Json
 
-    let throttled (sheet: Sheet) retryAfter = {
-        Answer.error 429 "Too Many Requests" sheet.Json with
-            RetryAfter = ValueSome retryAfter
-    }
+            match options.Venue with
+            | Venue.Polymarket -> Answer.error status message sheet.Json
+            | Venue.Kalshi -> Kalshi.refusal ask.Dice status message sheet.Json
+            | Venue.Manifold -> Manifold.refusal status message sheet.Json
+
+    let throttled (sheet: Sheet) retryAfter =
+        match options.Venue with
+        // It does not say when to come again.
+        | Venue.Kalshi -> Answer.error 429 "too many requests" sheet.Json
+        | Venue.Polymarket
+        | Venue.Manifold -> {
+            Answer.error 429 "Too Many Requests" sheet.Json with
+                RetryAfter = ValueSome retryAfter
+          }
+
+    /// Whether a request is signed by the owner of the key.
+    let signed (http: HttpContext) =
+        if options.Venue = Venue.Kalshi then
+            KalshiKey.check
+                options.PublicKey
+                (clock.GetUtcNow())
+                http.Request.Method
+                (http.Request.Path.ToUriComponent())
+                (fun name -> string http.Request.Headers[name])
+        else
+            None
 
     let httpDate (at: DateTimeOffset) =
         at.ToString("R", CultureInfo.InvariantCulture)
@@ -198,12 +236,14 @@ type internal Exchange(options: SimulatorOptions) =
         let at = simulated ()
         let before = clock.GetTimestamp()
         let! body = Wire.bodyOf http
+        let signed = signed http
 
         let ask = {
             Method = http.Request.Method
             Path = path
             Query = Wire.queryOf http
             Body = body
+            IsOwner = (signed = Some true)
             Dice = Dice.Keyed(int64 options.Seed, 9L, number)
         }
 
@@ -211,7 +251,7 @@ type internal Exchange(options: SimulatorOptions) =
 
         let over =
             if options.Limits then
-                limits.Enter(path, elapsed ())
+                limits.Enter(path, ask.IsOwner, elapsed ())
             else
                 ValueNone
 
@@ -229,6 +269,9 @@ type internal Exchange(options: SimulatorOptions) =
             match over with
             | ValueSome wait ->
                 let answer = throttled sheet (string (ceil wait.TotalSeconds))
+                struct (answer, sheet.Written)
+            | ValueNone when signed = Some false ->
+                let answer = Kalshi.refusal ask.Dice 401 "unauthorized" sheet.Json
                 struct (answer, sheet.Written)
             | ValueNone -> misbehave sheet ask fault
 
@@ -374,6 +417,7 @@ type internal Exchange(options: SimulatorOptions) =
         | "GET", [ "control"; "state" ] -> Wire.sendJson http 200 state
         | _ -> Wire.sendJson http 404 (Answer.error 404 "not found" >> ignore)
 
+    member _.Venue = options.Venue
     member _.Ledger = ledger
 
     /// All fills of a market by its condition id, those of the archive too, oldest first; nothing when there is no such market.

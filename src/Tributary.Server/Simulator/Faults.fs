@@ -25,13 +25,14 @@ module internal Fault =
         | Fault.Cut _ -> FaultSwitch.CutBody
         | Fault.FirstPageAgain -> FaultSwitch.RepeatedPage
 
-    let pageParameters = [ "after_cursor"; "cursor"; "offset" ]
+    let pageParameters = [ "after_cursor"; "cursor"; "offset"; "before"; "beforeTime" ]
 
     /// Whether the request goes on from an earlier page. Gamma ignores `cursor`.
     let isFollowUp (ask: Ask) =
         match ask.Path with
         | "gamma" :: _ -> ask.Query.Has "after_cursor" || ask.Query.Has "offset"
         | "data" :: _ -> ask.Query.Has "cursor" || ask.Query.Has "offset"
+        | "rest" :: _ -> [ "cursor"; "before"; "beforeTime" ] |> List.exists ask.Query.Has
         | _ -> false
 
     /// Whether a switch can strike this request at all.

@@ -28,10 +28,25 @@ type LedgerTrade = {
 [<Struct>]
 type LedgerBook = {
     Token: string
-    /// Milliseconds since 1970.
+    /// Milliseconds since 1970; 0 where the exchange tells no time of a book.
     Timestamp: int64
+    /// The exchange's; where it tells none, `LedgerBook.digest`.
     Hash: string
 }
+
+module LedgerBook =
+    /// A hash of a book's levels, (price, size) in millionths, best first: of an exchange whose books say none, this tells what a book
+    /// that was delivered said.
+    let digest (bids: struct (int64 * int64)[]) (asks: struct (int64 * int64)[]) =
+        let side (levels: struct (int64 * int64)[]) =
+            levels
+            |> Array.map (fun struct (price, size) -> $"{price}:{size}")
+            |> String.concat ","
+
+        side bids + "|" + side asks
+        |> Text.Encoding.ASCII.GetBytes
+        |> Security.Cryptography.SHA256.HashData
+        |> Convert.ToHexStringLower
 
 /// One request as the exchange saw it.
 type LedgerRequest = {

@@ -9,12 +9,15 @@ type internal Temper = {
     TransactionsPerSecond: float
     HasBids: bool
     HasAsks: bool
+    /// Levels that a side has at most.
+    MostLevels: int
 }
 
 /// One market living its own life: every draw comes from its own source, so that its book and its fills are a function
-/// of simulated time alone. `Advance` is called under the world's lock.
+/// of simulated time alone. All sizes are multiples of `grain`. `Advance` is called under the world's lock.
 [<Sealed>]
-type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64, archive: Archive) =
+type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64, archive: Archive, grain: int64)
+    =
     let random = Dice.Keyed(int64 seed, 2L, int64 info.Index)
     let mutable book = Book info.Tick
     let fills = List<Fill>()
@@ -37,6 +40,7 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64, a
     let mutable winner = if closed.IsSome then random.Below 2 else -1
     let mutable transactions = 0
     let mutable traded = 0.0
+    let mutable contracts = 0L
     let mutable next = Int64.MaxValue
 
     /// Some markets print a last price with all the decimals of the tick ("0.50"), and that is what is hashed.
@@ -63,7 +67,7 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64, a
             note ChangeKind.Level (int (book.Price step)) size
 
     // Levels a side: makers come back up to `least`, as far as there is room, and no more than `most` come.
-    let most = random.Between(10, 60)
+    let most = min temper.MostLevels (random.Between(10, 60))
     let least = most / 2
 
     /// The step below which bids stand and above which asks stand: a walk that keeps clear of both ends.
@@ -73,11 +77,13 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64, a
         | false, true -> 0
         | _ -> random.Between(book.Steps / 8, book.Steps * 7 / 8)
 
+    let whole size = size / grain * grain
+
     let drawSize () =
         match random.Below 10 with
         | n when n < 5 -> Millionths.one * int64 (random.Between(5, 3000))
         | n when n < 8 -> 10_000L * int64 (random.Between(100, 200_000))
-        | _ -> int64 (random.Between(1_000_000, 900_000_000))
+        | _ -> whole (int64 (random.Between(1_000_000, 900_000_000)))
 
     let signed isBid size = if isBid then size else -size
 
@@ -219,7 +225,7 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64, a
         match random.Below 10 with
         | 0 ->
             let times = random.Between(2, 4)
-            let each = min (drawSize () / 4L) (book.Size(best ()) / int64 times)
+            let each = whole (min (drawSize () / 4L) (book.Size(best ()) / int64 times))
 
             if each >= 10_000L then
                 let step = best ()
@@ -269,6 +275,7 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64, a
                 Price = price
                 Size = size
                 Second = second
+                At = at
                 VisibleAt = appears (if apart then lag () else together)
                 Transaction = transactions
                 Occurrence = occurrence
@@ -277,6 +284,7 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64, a
                 Minted = random.Chance 0.3
             }
 
+            contracts <- contracts + size
             traded <- traded + float price / 1e6 * (float size / 1e6)
             last[token] <- ValueSome price
             lastBuys[token] <- buys
@@ -343,6 +351,8 @@ type internal Market(info: MarketInfo, temper: Temper, seed: int, born: int64, a
     member _.Winner = winner
     /// With an archive it is what all fills come to; without one most of it is from before.
     member _.Volume = (if archive.Count > 0 then archive.Volume else info.Volume) + traded
+    /// The sizes of all fills since it was born, in millionths.
+    member _.Contracts = contracts
     member _.LastPrice(token: int) = last[token]
     member _.LastBuys(token: int) = lastBuys[token]
     /// The last price as the exchange prints it; "" when never traded.

@@ -22,6 +22,31 @@ module internal Names =
 
         text.Split ',' |> Array.fold add (Ok Set.empty)
 
+/// Whose protocol an exchange speaks.
+[<RequireQualifiedAccess>]
+type Venue =
+    | Polymarket
+    /// Numbered messages, books of bids alone, signed connections.
+    | Kalshi
+    /// Bets, open limit orders in place of books, play money.
+    | Manifold
+
+[<RequireQualifiedAccess>]
+module Venue =
+    /// Every venue with its name on the command line, in a fixed order.
+    let all = [
+        Venue.Polymarket, "polymarket"
+        Venue.Kalshi, "kalshi"
+        Venue.Manifold, "manifold"
+    ]
+
+    /// The name on the command line.
+    let name venue =
+        all |> List.find (fst >> (=) venue) |> snd
+
+    let tryParse (text: string) =
+        all |> List.tryFind (snd >> (=) text) |> Option.map fst
+
 /// One way in which the exchange misbehaves on request.
 [<RequireQualifiedAccess>]
 type FaultSwitch =
@@ -128,6 +153,8 @@ module StreamFault =
 
 /// What the simulated exchange is like. Start from `SimulatorOptions.Default`.
 type SimulatorOptions = {
+    /// Whose protocol it speaks.
+    Venue: Venue
     /// Same seed, start and history: the same markets, books and trades at every simulated instant.
     Seed: int
     /// Active markets, of two tokens each; some closed ones come on top.
@@ -179,12 +206,16 @@ type SimulatorOptions = {
     /// How often the market of a next window `btc-updown-15m-*` appears, 400 at most; zero for never. With a quarter of an
     /// hour every window gets its market before it opens. Each resolves two minutes after its window.
     NewMarketEvery: TimeSpan
+    /// The public half of the key (in PEM) whose owner may read order books in bulk and open connections; for an exchange
+    /// that wants signatures. Empty: nobody may.
+    PublicKey: string
     /// How many changes of books the ledger remembers, over all markets; some 24 bytes each. Older ones are forgotten
     /// by the markets that have many.
     LedgerChanges: int
 } with
 
     static member Default = {
+        Venue = Venue.Polymarket
         Seed = 1
         Markets = 200
         Port = 0
@@ -209,5 +240,6 @@ type SimulatorOptions = {
         StreamFaults = Set.empty
         StreamFaultRate = 0.01
         NewMarketEvery = TimeSpan.Zero
+        PublicKey = ""
         LedgerChanges = 8_000_000
     }

@@ -18,7 +18,8 @@ type internal NoLifetime() =
         member _.StopAsync _ = Task.CompletedTask
 
 /// A simulated exchange on a real socket of 127.0.0.1. It speaks Polymarket's REST protocol under `/gamma`, `/clob` and
-/// `/data` and its market channel at `/ws/market`, and tells what truly happened under `/ledger`. Disposing it closes the socket.
+/// `/data` and its market channel at `/ws/market`; or that of another venue, under `/rest` and `/ws`. It tells what truly happened
+/// under `/ledger`. Disposing it closes the socket.
 /// For other processes: `GET /ledger/trades`, `/ledger/fills?market=CONDITION` (with the archive), `/ledger/requests`, `/ledger/connections` and `/ledger/injections` (JSON Lines),
 /// `/ledger/book?token=…&at=MILLISECONDS`, `GET /control/state`, `POST /control/freeze` and
 /// `POST /control/faults?set=…&stream=…&messages=…`.
@@ -50,11 +51,17 @@ type Simulator private (app: WebApplication, exchange: Exchange) =
     /// `http://127.0.0.1:PORT/`; the three hosts are `gamma`, `clob` and `data` below it.
     member _.Address = Uri(Seq.head app.Urls)
 
-    /// The market channel: `ws://127.0.0.1:PORT/ws/market`.
+    /// The market channel: `ws://127.0.0.1:PORT/ws/market` of a Polymarket.
     member this.Channel =
         let address = UriBuilder this.Address
         address.Scheme <- "ws"
-        address.Path <- "/ws/market"
+
+        address.Path <-
+            match exchange.Venue with
+            | Venue.Polymarket -> "/ws/market"
+            | Venue.Kalshi -> "/ws/v2"
+            | Venue.Manifold -> "/ws/ws"
+
         address.Uri
 
     /// What truly happened.

@@ -88,7 +88,8 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset, injections
     let born = Micros.ofDate (start - options.History)
 
     let catalog =
-        let made = Catalog.create seed start options.Markets
+        let made =
+            Catalog.create seed start options.Markets |> Dialect.catalog options.Venue seed
 
         // What has an archive is older than it.
         if options.Archive = 0 then
@@ -126,6 +127,7 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset, injections
         TransactionsPerSecond = 0.0
         HasBids = false
         HasAsks = false
+        MostLevels = Dialect.mostLevels options.Venue
     }
 
     /// Fills a transaction, in the mean: seven of ten hold one, the others about three.
@@ -156,6 +158,7 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset, injections
                 TransactionsPerSecond = options.TradesPerSecond / fillsPerTransaction * share
                 HasBids = true
                 HasAsks = true
+                MostLevels = idle.MostLevels
               }
 
     let archived = Micros.toSeconds (Micros.ofDate (start - options.ArchiveAge))
@@ -175,7 +178,8 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset, injections
 
     let mutable markets =
         catalog.Markets
-        |> Array.map (fun info -> Market(info, temper info, seed, born, archive info))
+        |> Array.map (fun info ->
+            Market(info, temper info, seed, born, archive info, Dialect.grain options.Venue))
 
     let mutable events = catalog.Events
 
@@ -183,6 +187,7 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset, injections
     let newcomers =
         if options.NewMarketEvery > TimeSpan.Zero then
             Newcomers.create seed start options.NewMarketEvery catalog
+            |> Array.map (fun struct (at, info) -> struct (at, Dialect.market options.Venue seed info))
         else
             [||]
 
@@ -282,9 +287,12 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset, injections
             TransactionsPerSecond = 0.2
             HasBids = true
             HasAsks = true
+            MostLevels = idle.MostLevels
         }
 
-        let market = Market(info, temper, seed, at, Archive.None)
+        let market =
+            Market(info, temper, seed, at, Archive.None, Dialect.grain options.Venue)
+
         market.Record room
         markets <- Array.append markets [| market |]
         events <- Array.append events [| info.Event |]
@@ -366,6 +374,8 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset, injections
     /// The instant until which it was played.
     member _.Advanced = advanced
     member _.Seed = seed
+    /// The instant at which its history begins, but for the archive.
+    member _.Born = born
     member _.Injections = injections
     /// Markets that appeared and resolved, in order.
     member _.Announced = announced
@@ -421,8 +431,9 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset, injections
         if frozen.IsNone then
             frozen <- ValueSome now
 
-    /// Whether the Data API shows this fill by now.
-    member _.Shows(fill: inref<Fill>, now: int64) = frozen.IsSome || fill.VisibleAt <= now
+    /// Whether the exchange lists this fill by now.
+    member _.Shows(fill: inref<Fill>, now: int64) =
+        frozen.IsSome || Dialect.visibleAt options.Venue &fill <= now
 
     /// The wallet of a trader; some are printed in mixed case, as the exchange does.
     member _.Wallet(trader: int) =

@@ -298,6 +298,7 @@ let ``collector and database are killed again and again, and every acknowledged 
     let! report =
         Accounting.account
             {
+                Exchange = "polymarket"
                 Trades = simulator.Ledger.Trades
                 Requests = simulator.Ledger.Requests
                 Polls = [||]
