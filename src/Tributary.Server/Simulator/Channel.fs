@@ -60,11 +60,21 @@ and internal IAudience =
     abstract Announce: Announcement * payload: byte[] -> unit
     abstract WantsOld: bool
 
+/// Somebody who hears what happens in a market as it happens, to tell it in words of their own.
+type internal IWitness =
+    /// A moment: the changes from `first` to `last`.
+    abstract Happened: Market * changes: List<Change> * first: int * last: int * at: int64 -> unit
+    /// A market appeared or resolved.
+    abstract Announced: Announcement -> unit
+
 /// A market that somebody listens to.
-type internal Hall = {
-    Telling: Telling
-    Listeners: List<Listener>
-}
+[<Sealed>]
+type internal Hall(market: Market) =
+    member _.Market = market
+    /// For those who listen; none while there are only witnesses.
+    member val Telling: Telling voption = ValueNone with get, set
+    member val Listeners = List<Listener>()
+    member val Witnesses = List<IWitness>()
 
 /// Events of all markets as JSON.
 module internal EventJson =
@@ -139,6 +149,7 @@ module internal EventJson =
 type internal Hub(world: World, isResolving: unit -> bool) =
     let halls = Dictionary<int, Hall>()
     let audiences = List<IAudience>()
+    let watchers = List<IWitness>()
     // Actions at instants to come, in the order of instant and of asking.
     let timers = PriorityQueue<int64 -> unit, struct (int64 * int64)>()
     let moments = List<struct (int64 * int * int * int)>()
@@ -168,8 +179,7 @@ type internal Hub(world: World, isResolving: unit -> bool) =
     let side isBid token =
         if isBid = (token = 0) then Part.buy else Part.sell
 
-    let priceChange (hall: Hall) (changes: List<Change>) first last at =
-        let telling = hall.Telling
+    let priceChange (hall: Hall) (telling: Telling) (changes: List<Change>) first last at =
         let info = telling.Market.Info
         let wantsOld = hall.Listeners.Exists _.Audience.WantsOld
         ink.Clear()
@@ -239,8 +249,7 @@ type internal Hub(world: World, isResolving: unit -> bool) =
         tell hall message
 
     /// Trades, then new ticks, then both books.
-    let refresh (hall: Hall) (changes: List<Change>) first last at =
-        let telling = hall.Telling
+    let refresh (hall: Hall) (telling: Telling) (changes: List<Change>) first last at =
         let market = telling.Market
         telling.Touch at
 
@@ -268,8 +277,7 @@ type internal Hub(world: World, isResolving: unit -> bool) =
             telling.Book(ink, token, false)
             tell hall (Message(MessageKind.Book, token, ink.Take()))
 
-    let bests (hall: Hall) at =
-        let telling = hall.Telling
+    let bests (hall: Hall) (telling: Telling) at =
         let struct (bid, ask) = telling.Bests
 
         let spread = if bid < 0 || ask < 0 then 0L else int64 (ask - bid)
@@ -301,8 +309,7 @@ type internal Hub(world: World, isResolving: unit -> bool) =
             ink.Put Part.bestEnd
             tell hall (Message(MessageKind.Best, token, ink.Take()))
 
-    let play (hall: Hall) (changes: List<Change>) first last at =
-        let telling = hall.Telling
+    let render (hall: Hall) (telling: Telling) (changes: List<Change>) first last at =
         let struct (bid, ask) = telling.Bests
         let mutable isPlain = true
 
@@ -310,14 +317,42 @@ type internal Hub(world: World, isResolving: unit -> bool) =
             isPlain <- isPlain && changes[i].Kind = ChangeKind.Level
 
         if isPlain then
-            priceChange hall changes first last at
+            priceChange hall telling changes first last at
         elif changes[last].Kind <> ChangeKind.Resolved then
-            refresh hall changes first last at
+            refresh hall telling changes first last at
 
         let struct (bid', ask') = telling.Bests
 
         if bid <> bid' || ask <> ask' then
-            bests hall at
+            bests hall telling at
+
+    let play (hall: Hall) (changes: List<Change>) first last at =
+        // By index: a witness may close its connection and leave.
+        for i in hall.Witnesses.Count - 1 .. -1 .. 0 do
+            if i < hall.Witnesses.Count then
+                hall.Witnesses[i].Happened(hall.Market, changes, first, last, at)
+
+        match hall.Telling with
+        | ValueSome telling -> render hall telling changes first last at
+        | ValueNone -> ()
+
+    /// The hall of a market, opened for the first who comes. Everything must have been told until now.
+    let hallOf (market: Market) =
+        match halls.TryGetValue market.Info.Index with
+        | true, hall -> hall
+        | _ ->
+            let hall = Hall market
+            market.Followed <- ValueSome(List())
+            halls[market.Info.Index] <- hall
+            hall
+
+    let closeIfEmpty (hall: Hall) =
+        if hall.Listeners.Count = 0 then
+            hall.Telling <- ValueNone
+
+            if hall.Witnesses.Count = 0 then
+                halls.Remove hall.Market.Info.Index |> ignore
+                hall.Market.Followed <- ValueNone
 
     let runTimers until =
         let mutable isDue = true
@@ -340,7 +375,7 @@ type internal Hub(world: World, isResolving: unit -> bool) =
         moments.Clear()
 
         for pair in halls do
-            match pair.Value.Telling.Market.Followed with
+            match pair.Value.Market.Followed with
             | ValueSome fresh ->
                 let mutable first = 0
 
@@ -362,7 +397,16 @@ type internal Hub(world: World, isResolving: unit -> bool) =
 
             if market = Int32.MaxValue then
                 let news = world.Announced[first]
-                let payload = EventJson.announcement news
+
+                for i in watchers.Count - 1 .. -1 .. 0 do
+                    if i < watchers.Count then
+                        watchers[i].Announced news
+
+                let payload =
+                    if audiences.Count > 0 then
+                        EventJson.announcement news
+                    else
+                        [||]
 
                 for i in audiences.Count - 1 .. -1 .. 0 do
                     if i < audiences.Count then
@@ -370,13 +414,13 @@ type internal Hub(world: World, isResolving: unit -> bool) =
             else
                 match halls.TryGetValue market with
                 | true, hall ->
-                    match hall.Telling.Market.Followed with
+                    match hall.Market.Followed with
                     | ValueSome fresh -> play hall fresh first last at
                     | ValueNone -> ()
                 | _ -> ()
 
         for pair in halls do
-            pair.Value.Telling.Market.Followed |> ValueOption.iter _.Clear()
+            pair.Value.Market.Followed |> ValueOption.iter _.Clear()
 
         if until > now then
             runTimers until
@@ -387,31 +431,35 @@ type internal Hub(world: World, isResolving: unit -> bool) =
         asked <- asked + 1L
         timers.Enqueue(act, struct (max instant now, asked))
 
-    /// The hall of a market, opened for the first listener. Everything must have been told until now.
+    /// Everything must have been told until now.
     member _.Enter(listener: Listener) =
-        let market = listener.Market
+        let hall = hallOf listener.Market
 
-        match halls.TryGetValue market.Info.Index with
-        | true, hall -> hall.Listeners.Add listener
-        | _ ->
-            market.Followed <- ValueSome(List())
+        if hall.Telling.IsNone then
+            hall.Telling <- ValueSome(Telling listener.Market)
 
-            halls[market.Info.Index] <- {
-                Telling = Telling market
-                Listeners = List [ listener ]
-            }
+        hall.Listeners.Add listener
 
     member _.Leave(listener: Listener) =
         match halls.TryGetValue listener.Market.Info.Index with
         | true, hall ->
             hall.Listeners.Remove listener |> ignore
-
-            if hall.Listeners.Count = 0 then
-                halls.Remove listener.Market.Info.Index |> ignore
-                listener.Market.Followed <- ValueNone
+            closeIfEmpty hall
         | _ -> ()
 
-    member _.Telling(market: Market) = halls[market.Info.Index].Telling
+    /// Everything must have been told until now.
+    member _.Witness(market: Market, witness: IWitness) = (hallOf market).Witnesses.Add witness
+
+    member _.Unwitness(market: Market, witness: IWitness) =
+        match halls.TryGetValue market.Info.Index with
+        | true, hall ->
+            hall.Witnesses.Remove witness |> ignore
+            closeIfEmpty hall
+        | _ -> ()
+
+    member _.Telling(market: Market) = halls[market.Info.Index].Telling.Value
     member _.Join(audience: IAudience) = audiences.Add audience
     member _.Quit(audience: IAudience) = audiences.Remove audience |> ignore
+    member _.Watch(witness: IWitness) = watchers.Add witness
+    member _.Unwatch(witness: IWitness) = watchers.Remove witness |> ignore
     member _.World = world

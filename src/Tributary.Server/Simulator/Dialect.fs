@@ -101,6 +101,34 @@ module internal Dialect =
         let hex = (drawn seed info fill).Hex 16
         $"{hex[0..7]}-{hex[8..11]}-{hex[12..15]}-{hex[16..19]}-{hex[20..31]}"
 
+    /// The market's other name on the channel.
+    let uuid seed (info: MarketInfo) =
+        let hex = Dice.Keyed(int64 seed, 59L, int64 info.Id).Hex 16
+        $"{hex[0..7]}-{hex[8..11]}-{hex[12..15]}-{hex[16..19]}-{hex[20..31]}"
+
+    /// What can go wrong on a channel.
+    let streamFaults venue =
+        match venue with
+        | Venue.Polymarket -> StreamFault.all |> List.map fst |> Set.ofList
+        // Whether a half-open connection answers pings is the business of another layer; books are never crossed.
+        | Venue.Kalshi ->
+            Set.ofList [
+                StreamFault.Dropped
+                StreamFault.Duplicated
+                StreamFault.Reordered
+                StreamFault.SilentSocket
+                StreamFault.Close
+            ]
+        | Venue.Manifold ->
+            Set.ofList [
+                StreamFault.Dropped
+                StreamFault.Duplicated
+                StreamFault.Reordered
+                StreamFault.SilentSocket
+                StreamFault.HalfOpen
+                StreamFault.Close
+            ]
+
     let betId seed info fill =
         let random = drawn seed info fill
         String.init 12 (fun _ -> string letters[random.Below letters.Length])

@@ -73,7 +73,7 @@ type internal Exchange(options: SimulatorOptions) =
         |> Seq.sortBy _.Timestamp // stable, which Array.sortBy is not
         |> Array.ofSeq
 
-    let opened = ResizeArray<Session>()
+    let opened = ResizeArray<IChannelSession>()
 
     let truth = {
         BookAt =
@@ -135,12 +135,18 @@ type internal Exchange(options: SimulatorOptions) =
     // A tenth of a real second.
     let stride = int64 (1e5 * max 1.0 options.Speed)
 
-    let openSession () =
+    let opening (make: Hub * int * float -> #IChannelSession) =
         lock world (fun () ->
             hub.Advance world.Advanced
-            let session = Session(hub, opened.Count + 1, options.StreamFaultRate)
+            let session = make (hub, opened.Count + 1, options.StreamFaultRate)
             opened.Add session
             session)
+
+    let openSession () : IChannelSession =
+        match options.Venue with
+        | Venue.Polymarket -> opening Session :> IChannelSession
+        | Venue.Kalshi -> opening KalshiSession :> IChannelSession
+        | Venue.Manifold -> opening ManifoldSession :> IChannelSession
 
     let rpc = Rpc(options, world)
 
@@ -444,11 +450,17 @@ type internal Exchange(options: SimulatorOptions) =
 
     /// A new connection of the market channel, without a socket. A test that drives it through simulated time gives the
     /// exchange a clock that stands.
-    member _.Open() : Session = openSession ()
+    member _.Open() : Session = opening Session
 
     /// Answers one HTTP request.
     member _.Handle(http: HttpContext) : Task =
-        match Wire.pathOf http with
-        | [ "ws"; "market" ] -> Socket.serve simulated stride openSession http
-        | ("ledger" | "control") :: _ as path -> control http path
-        | path -> exchange http path
+        match options.Venue, Wire.pathOf http with
+        | Venue.Polymarket, [ "ws"; "market" ]
+        | Venue.Manifold, [ "ws"; "ws" ] -> Socket.serve simulated stride TimeSpan.Zero openSession http
+        | Venue.Kalshi, [ "ws"; "v2" ] when signed http = Some true ->
+            Socket.serve simulated stride (TimeSpan.FromSeconds 10.0) openSession http
+        // Every connection wants a key.
+        | Venue.Kalshi, [ "ws"; "v2" ] ->
+            Wire.sendJson http 401 (Kalshi.refusal (Dice.Keyed 0L) 401 "unauthorized" >> ignore)
+        | _, (("ledger" | "control") :: _ as path) -> control http path
+        | _, path -> exchange http path

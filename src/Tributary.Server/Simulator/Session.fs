@@ -5,81 +5,44 @@ open System.Collections.Generic
 open System.Text
 open System.Text.Json
 
-/// What a connection does.
-[<RequireQualifiedAccess>]
-type internal Mood =
-    | Open
-    /// Answers PONG and nothing else.
-    | Mute
-    /// Answers nothing.
-    | Dead
-    | Closed
-
 /// One connection of the market channel as a function of simulated time: what it hears and the instants to which it is
 /// advanced decide its frames. There is no socket in it.
 [<Sealed>]
 type internal Session(hub: Hub, number: int, rate: float) as this =
     let world = hub.World
     let random = Dice.Keyed(int64 world.Seed, 30L, int64 number)
-    let frames = Queue<Frame>()
+    let outlet = Outlet(hub, number, random)
     let listeners = Dictionary<int, Listener>()
     // Tokens that were struck once and then subscribed anew: they are left alone.
     let healed = HashSet<string>()
     // Copies that wait for so many messages to pass.
     let echoes = List<struct (byte[] * int)>()
-    let mutable mood = Mood.Open
     let mutable custom = false
     let mutable isOld = false
     let mutable wasDumped = false
-    let opened = hub.Now
-    let mutable ended: int64 voption = ValueNone
-    let mutable sent = 0L
 
-    // Bounds the memory: a reader that is so far behind would be put out by the real exchange, too.
-    let mostFrames = 500_000
-
-    let on fault = world.Has fault
+    let on fault = outlet.Has fault
 
     let inject kind tokens misleads detail =
-        world.Injections.Add {
-            Kind = StreamFault.name kind
-            Session = number
-            Tokens = tokens
-            At = hub.Now
-            Misleads = misleads
-            Detail = detail
-        }
+        outlet.Inject(kind, tokens, misleads, detail)
 
-    let enqueue payload close =
-        frames.Enqueue {
-            At = hub.Now
-            Payload = payload
-            Close = close
-        }
+    do
+        outlet.GiveUp <-
+            fun () ->
+                for pair in listeners do
+                    hub.Leave pair.Value
 
-    let close code =
-        for pair in listeners do
-            hub.Leave pair.Value
-
-        listeners.Clear()
-        hub.Quit this
-        mood <- Mood.Closed
-        ended <- ValueSome hub.Now
-        enqueue [||] code
+                listeners.Clear()
+                hub.Quit this
 
     /// Sends a message, and the copies whose turn it is.
     let send payload =
-        enqueue payload 0
-
-        if frames.Count > mostFrames then
-            inject StreamFault.Close [||] false "1008, too slow"
-            close 1008
-        elif echoes.Count > 0 then
+        if outlet.Send payload && echoes.Count > 0 then
             for i in echoes.Count - 1 .. -1 .. 0 do
                 let struct (copy, left) = echoes[i]
 
                 if left <= 1 then
-                    enqueue copy 0
+                    outlet.Enqueue copy
                     echoes.RemoveAt i
                 else
                     echoes[i] <- struct (copy, left - 1)
@@ -125,7 +88,7 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
 
         if later = 0 then
             inject StreamFault.Duplicated (tokensOf listener) false "at once"
-            enqueue payload 0
+            outlet.Enqueue payload
         else
             inject StreamFault.Duplicated (tokensOf listener) true $"after {later} more"
             echoes.Add(struct (payload, later))
@@ -178,7 +141,7 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
             hub.At(
                 listener.TradesFrom,
                 fun _ ->
-                    if mood = Mood.Open && listener.Wants[message.Token] then
+                    if outlet.Mood = Mood.Open && listener.Wants[message.Token] then
                         send message.Payload
             )
         else
@@ -194,7 +157,7 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
             else
                 wants message.Token
 
-        if mood = Mood.Open && isWanted then
+        if outlet.Mood = Mood.Open && isWanted then
             match message.Kind with
             | MessageKind.PriceChange ->
                 change listener message
@@ -217,22 +180,6 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
                     else
                         send message.Payload
 
-    let strike () =
-        if mood = Mood.Open || mood = Mood.Mute then
-            let strikes fault = on fault && random.Chance(1.0 / 30.0)
-
-            if mood = Mood.Open && strikes StreamFault.SilentSocket then
-                mood <- Mood.Mute
-                inject StreamFault.SilentSocket [||] true ""
-
-            if strikes StreamFault.HalfOpen then
-                mood <- Mood.Dead
-                inject StreamFault.HalfOpen [||] true ""
-            elif strikes StreamFault.Close then
-                let code = random.Pick [| 1000; 1001; 1006; 1011; 1012 |]
-                inject StreamFault.Close [||] false (string code)
-                close code
-
     /// The same market, again and again within 45 seconds.
     let repeat (news: Announcement) payload =
         let times = random.Between(1, 145)
@@ -242,14 +189,14 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
             hub.At(
                 hub.Now + int64 (random.Below 45_000_000),
                 fun _ ->
-                    if mood = Mood.Open then
+                    if outlet.Mood = Mood.Open then
                         send payload
             )
 
     let pulse () =
-        strike ()
+        outlet.Strike()
 
-        if mood = Mood.Open && custom && on StreamFault.Repeats && random.Chance 0.1 then
+        if outlet.Mood = Mood.Open && custom && on StreamFault.Repeats && random.Chance 0.1 then
             let trading = world.Markets |> Array.filter _.Closed.IsNone
 
             if trading.Length > 0 then
@@ -262,16 +209,6 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
                 }
 
                 repeat news (EventJson.announcement news)
-
-    let rec beat () =
-        hub.At(
-            hub.Now + Micros.perSecond,
-            fun _ ->
-                pulse ()
-
-                if mood <> Mood.Closed then
-                    beat ()
-        )
 
     /// One array of the books of these tokens.
     let dump (wanted: struct (Listener * int) list) =
@@ -293,7 +230,7 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
         hub.At(
             hub.Now + int64 (random.Between(1_000_000, 30_000_000)),
             fun _ ->
-                if mood = Mood.Open && listeners.ContainsValue listener then
+                if outlet.Mood = Mood.Open && listeners.ContainsValue listener then
                     listener.Silent[0] <- true
                     listener.Silent[1] <- true
                     inject StreamFault.SilentAssets (tokensOf listener) true ""
@@ -353,7 +290,7 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
                                     |> List.filter (fun struct (listener, token) ->
                                         listener.Wants[token] && not listener.Silent[token])
 
-                                if mood = Mood.Open && not own.IsEmpty then
+                                if outlet.Mood = Mood.Open && not own.IsEmpty then
                                     dump own
                         )
 
@@ -423,7 +360,7 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
 
     do
         hub.Join this
-        beat ()
+        outlet.Beat pulse
 
     /// From 1 on, in the order in which connections came.
     member _.Number = number
@@ -433,28 +370,20 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
         with get () = isOld
         and set value = isOld <- value
 
-    /// What the ledger says of it.
-    member _.Connection: LedgerConnection = {
-        Session = number
-        Opened = opened
-        Ended = ended
-        Frames = sent
-        Tokens = listeners.Values |> Seq.collect tokensOf |> Array.ofSeq
-    }
+    member _.Connection =
+        outlet.Connection(listeners.Values |> Seq.collect tokensOf |> Array.ofSeq)
 
-    member _.IsClosed = (mood = Mood.Closed)
-
-    /// Whether it does not even answer a farewell.
-    member _.IsDead = (mood = Mood.Dead)
+    member _.IsClosed = (outlet.Mood = Mood.Closed)
+    member _.IsDead = (outlet.Mood = Mood.Dead)
 
     /// A text frame of the client's, at the instant to which the exchange was advanced. What makes no sense is ignored.
     member _.Hear(text: string) =
         lock world (fun () ->
             hub.Advance world.Advanced
 
-            if mood = Mood.Open || mood = Mood.Mute then
+            if outlet.Mood = Mood.Open || outlet.Mood = Mood.Mute then
                 if text = "PING" then
-                    enqueue "PONG"B 0
+                    outlet.Enqueue "PONG"B
                 else
                     try
                         use document = JsonDocument.Parse text
@@ -464,31 +393,28 @@ type internal Session(hub: Hub, number: int, rate: float) as this =
                     with :? JsonException ->
                         ())
 
-    /// The frames until this instant that were not given yet, in order. With several connections any of them may be
-    /// ahead of the others.
     member _.Advance(now: int64) : List<Frame> =
-        lock world (fun () ->
-            hub.Advance now
-            let due = List<Frame>(frames.Count)
+        lock world (fun () -> outlet.Advance now)
 
-            while frames.Count > 0 && frames.Peek().At <= now do
-                due.Add(frames.Dequeue())
-
-            sent <- sent + int64 due.Count
-            due)
-
-    /// The client went away.
     member _.Leave() =
         lock world (fun () ->
-            if mood <> Mood.Closed then
-                close 1006)
+            if outlet.Mood <> Mood.Closed then
+                outlet.Close 1006)
+
+    interface IChannelSession with
+        member this.Number = this.Number
+        member this.Connection = this.Connection
+        member this.IsDead = this.IsDead
+        member this.Hear text = this.Hear text
+        member this.Advance now = this.Advance now
+        member this.Leave() = this.Leave()
 
     interface IAudience with
         member _.WantsOld = isOld
         member _.Deliver(listener, message) = deliver listener message
 
         member _.Announce(news, payload) =
-            if mood = Mood.Open && custom then
+            if outlet.Mood = Mood.Open && custom then
                 send payload
 
                 if news.IsNew && on StreamFault.Repeats then

@@ -124,7 +124,7 @@ module internal Socket =
     let private run
         (now: unit -> int64)
         (stride: int64)
-        (session: Session)
+        (session: IChannelSession)
         (socket: WebSocket)
         (stream: Coalescing)
         (abort: unit -> unit)
@@ -185,20 +185,34 @@ module internal Socket =
                     do! Task.Delay(rest, ct)
     }
 
-    /// Serves one connection. `now` is the simulated time, and `stride` the longest piece of it that is told at once.
-    let serve now (stride: int64) (openSession: unit -> Session) (http: HttpContext) : Task = task {
+    /// Serves one connection, with pings of the protocol itself so often, if at all. `now` is the simulated time, and `stride` the longest piece of it that is told at once.
+    let serve
+        now
+        (stride: int64)
+        (pings: TimeSpan)
+        (openSession: unit -> IChannelSession)
+        (http: HttpContext)
+        : Task = task {
         if not http.WebSockets.IsWebSocketRequest then
             http.Response.StatusCode <- 400
         else
             let session = openSession ()
-            session.EraOld <- string http.Request.Query["era"] = "old"
+
+            match session with
+            | :? Session as session -> session.EraOld <- string http.Request.Query["era"] = "old"
+            | _ -> ()
+
             http.Response.Headers["Simulator-Session"] <- string session.Number
 
             try
                 try
                     let! accepted =
                         http.WebSockets.AcceptWebSocketAsync(
-                            WebSocketAcceptContext(DangerousEnableCompression = true)
+                            WebSocketAcceptContext(
+                                DangerousEnableCompression = true,
+                                KeepAliveInterval = pings,
+                                KeepAliveTimeout = 3.0 * pings
+                            )
                         )
 
                     use socket = accepted

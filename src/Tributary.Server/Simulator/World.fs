@@ -330,7 +330,8 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset, injections
         |> Array.sortBy (fun struct (at, _) -> at)
 
     let mutable turned = 0
-    let mutable faults = options.StreamFaults
+    let possible = Dialect.streamFaults options.Venue
+    let mutable faults = Set.intersect possible options.StreamFaults
 
     /// What happens at regular instants after `advanced`, until now.
     let slots every act now = [
@@ -387,7 +388,7 @@ type internal World(options: SimulatorOptions, start: DateTimeOffset, injections
     /// The faults of the market channel that are on.
     member _.StreamFaults
         with get () = faults
-        and set value = faults <- value
+        and set value = faults <- Set.intersect possible value
 
     /// Price changes a second beside the ordinary ones, from this instant on.
     member _.SetMessages(perSecond: float, at: int64) = setMessages perSecond at
