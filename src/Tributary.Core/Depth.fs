@@ -581,6 +581,23 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         if isNews then
             climb t received
 
+    /// The stream has been behind a poll for too long.
+    let starve (t: Tracked) since (now: Instant) (out: Batch) =
+        t.Ahead <- ValueNone
+        doubt t Verdict.Unverifiable Doubt.Missed Cause.Starved now out
+
+        let isSilent =
+            match heard.TryGetValue t.Connection with
+            | true, last -> last < since
+            | _ -> false
+
+        // Nothing came over the whole connection since then.
+        if isSilent && t.Connection >= 0 && rotating.Add t.Connection then
+            orders.Add(DepthOrder.Rotate t.Connection)
+        else
+            t.Rung <- 1
+            climb t now
+
     let keyOf (hash: ReadOnlySpan<byte>) =
         if hash.Length < 16 then
             0UL
@@ -1039,6 +1056,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             book.Set(event.Side, event.Price, total) |> ignore
             counts.Changes <- counts.Changes + 1L
             prove t false received out
+            t.Ahead <- ValueNone
             watchCrossing t book received
             count t
             store t book event.Side event.Price total rank had received out
@@ -1336,6 +1354,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         | _ when t.Gap.IsSome -> adopt t at ReadOnlySpan.Empty bids asks true Reason.Resync received out
         | book when book.Has(bids, asks) ->
             t.At <- at
+            t.Ahead <- ValueNone
             prove t false received out
         | _ ->
             doubt t Verdict.Mismatched Doubt.Hash Cause.Mismatch received out
@@ -1884,6 +1903,15 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             match t.Book with
             | null -> () // The stream's own first book is waited for; the ladder sees to it.
+            // It proves nothing, and may be some seconds old. A stream that says nothing any more is behind it all the same.
+            | book when part.IsNumbered ->
+                match t.Ahead with
+                | _ when t.Gap.IsSome -> ()
+                | _ when book.Has(bids, asks) -> t.Ahead <- ValueNone
+                | ValueNone -> t.Ahead <- ValueSome(struct (row.At, received))
+                | ValueSome(struct (_, since)) when Instant.hasPassed rules.Behind since received ->
+                    starve t since received out
+                | ValueSome _ -> ()
             | _ when row.At.Micros < t.At.Micros || row.Verdict <> Verdict.Verified -> ()
             | book when book.Has(bids, asks) && row.At = t.At ->
                 counts.Agreed <- counts.Agreed + 1L
@@ -1931,21 +1959,16 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             // The stream is behind what a poll showed.
             match t.Ahead with
+            // Nothing came of this book since a poll differed from it: a second poll, which cannot be older than that, decides.
+            | ValueSome(struct (_, since)) when part.IsNumbered ->
+                if
+                    Instant.hasPassed rules.Behind since now
+                    && Instant.hasPassed rules.Behind t.ComparedAt now
+                then
+                    t.ComparedAt <- now
+                    compare.Add t.Token
             | ValueSome(struct (_, since)) when Instant.hasPassed rules.Behind since now ->
-                t.Ahead <- ValueNone
-                doubt t Verdict.Unverifiable Doubt.Missed Cause.Starved now out
-
-                let isSilent =
-                    match heard.TryGetValue t.Connection with
-                    | true, last -> last < since
-                    | _ -> false
-
-                // Nothing came over the whole connection since then.
-                if isSilent && t.Connection >= 0 && rotating.Add t.Connection then
-                    orders.Add(DepthOrder.Rotate t.Connection)
-                else
-                    t.Rung <- 1
-                    climb t now
+                starve t since now out
             | _ -> ()
 
             // A first book that does not come.
@@ -1968,7 +1991,6 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
             if
                 t.Connection >= 0
-                && not part.IsNumbered
                 && t.Gap.IsNone
                 && Instant.hasPassed rules.CompareEvery t.ComparedAt now
                 && (match t.Book with

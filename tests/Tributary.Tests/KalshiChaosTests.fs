@@ -213,19 +213,26 @@ let ``connections of kalshi's that break off, or say nothing any more, come back
             StreamFaults = Set.ofList [ StreamFault.Close; StreamFault.SilentSocket ]
     }
 
-    collect options (TimeSpan.FromSeconds 15.0) (fun simulator store _ -> task {
-        let struck = simulator.Ledger.Injections
+    // Silence is noticed by two polls that differ, five seconds apart.
+    collect options (TimeSpan.FromSeconds 24.0) (fun simulator store words -> task {
+        // What befalls later connections may come too late to be noticed before the end.
+        let struck =
+            simulator.Ledger.Injections |> Array.filter (fun one -> one.Session <= 2)
+
         let! gaps = store.Gaps Query.everything
 
         for kind in [ "close"; "silent-socket" ] do
-            isTrue (struck |> Array.exists (fun one -> one.Kind = kind))
+            if not (struck |> Array.exists (fun one -> one.Kind = kind)) then
+                Assert.Fail $"no {kind} among %A{struck}\n{words.Text}"
 
         for one in struck do
-            isTrue (
+            let isFound =
                 depthOf gaps
                 |> List.exists (fun gap ->
                     gap.Since.Micros <= one.At + 1_000_000L && gap.Until.Value.Micros >= one.At)
-            )
+
+            if not isFound then
+                Assert.Fail $"%A{one} lies in no gap of %A{depthOf gaps}\n{words.Text}"
     })
 
 [<Test>]
