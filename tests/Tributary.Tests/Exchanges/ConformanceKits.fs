@@ -221,4 +221,55 @@ let private manifold: Kit = {
     ]
 }
 
-let all = [ polymarket; kalshi; manifold ]
+// ---- the template of the documentation
+
+let private meridianMarket (i: int) (state: string) =
+    $$"""{"id":"m{{i}}","slug":"rain-{{i}}","question":"Will it rain?","state":"{{state}}","tick":"0.01","outcomes":[{"name":"Yes","token":"t1"},{"name":"No","token":"t2"}]}"""
+
+let private meridianPage isLast rows =
+    let next = if isLast then "null" else "\"more\""
+    $"{{\"rows\":[{joined rows}],\"next\":{next}}}"
+
+let private meridian: Kit = {
+    Name = "meridian"
+    Collector = Meridian.collector Registry.defaultOptions
+    Markets = {
+        Need = Need.MarketsByEvent [ "rain" ]
+        Row = fun i -> meridianMarket i "open"
+        Page = meridianPage
+        PageRows = 2
+        Needed = [ "id" ]
+    }
+    Trades = {
+        Need = Need.Trades [ follow "m1" ]
+        Row =
+            fun i ->
+                $$"""{"id":"f{{i}}","market":"m1","token":"t1","outcome":"Yes","taker":"buys","price":"0.42","size":"12.5","at":"2026-09-21T14:13:2{{i % 10}}.5Z"}"""
+        Page = meridianPage
+        PageRows = 2
+        Needed = [ "id"; "market"; "token"; "taker"; "price"; "size"; "at" ]
+    }
+    Tokens = [ token "t1" ]
+    Book =
+        fun bids asks ->
+            let side levels =
+                levels |> List.map (fun (price, size) -> pair price size) |> joined
+
+            $"{{\"rows\":[{{\"market\":\"m1\",\"token\":\"t1\",\"at\":\"2026-09-21T14:13:20Z\",\"bids\":[{side bids}],\"asks\":[{side asks}]}}]}}"
+    SortsLevels = true
+    Statuses = [
+        meridianMarket 1 "announced", MarketStatus.Pending
+        meridianMarket 1 "open", MarketStatus.Open
+        meridianMarket 1 "halted", MarketStatus.Closed
+        meridianMarket 1 "settled", MarketStatus.Resolved
+        meridianMarket 1 "a word of tomorrow", MarketStatus.Closed
+    ]
+    Frames = []
+    Impossible = [ "stream:", "it is polled: there is no live connection" ]
+}
+
+/// Of every exchange in the registry.
+let registered = [ polymarket; kalshi; manifold ]
+
+/// With the template that the documentation gives to begin with.
+let all = registered @ [ meridian ]
