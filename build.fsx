@@ -86,7 +86,7 @@ let update () =
     settle (unlocked ()) 8
     File.WriteAllText(lock, Regex.Replace(unlocked (), "remote: \S+", "remote: %TRIBUTARY_NUGET%"))
 
-let sources = [ "build.fsx"; "src"; "tests"; "scripts" ]
+let sources = [ "build.fsx"; "src"; "tests"; "scripts"; "docs/template" ]
 
 let format () =
     restore ()

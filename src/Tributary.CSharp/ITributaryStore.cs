@@ -50,7 +50,8 @@ public interface ITributaryStore : IAsyncDisposable
 /// <summary>A row as a document: some fields to find it by, and all of it as JSON.</summary>
 /// <param name="Table">
 /// <c>markets</c>, <c>market_stats</c>, <c>trades</c>, <c>orderbook_snapshots</c>, <c>orderbook_deltas</c>, <c>trade_links</c>,
-/// <c>prices</c>, <c>gaps</c>, <c>quarantine</c>, <c>collection_metrics</c> or <c>checkpoints</c>.
+/// <c>prices</c>, <c>own_orders</c>, <c>own_trades</c>, <c>market_matches</c>, <c>gaps</c>, <c>quarantine</c>,
+/// <c>collection_metrics</c> or <c>checkpoints</c>.
 /// </param>
 /// <param name="Key">Tells rows of a table apart; at most some hundred characters.</param>
 /// <param name="Exchange">The exchange's name; empty where a row is of none.</param>

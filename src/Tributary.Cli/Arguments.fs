@@ -280,6 +280,40 @@ type MarketsArguments =
             | Exchange_Url _ -> "ask this server instead of the exchange."
             | Json -> "one JSON document instead of a table."
 
+type MatchArguments =
+    | [<AltCommandLine "-c"; Unique>] Config of path: string
+    | [<Unique>] Mapping of file: string
+    | [<Unique>] Confirm of markets: string list
+    | [<Unique>] As of question: string
+    | Inverted of market: string
+    | [<Unique>] Refuse of markets: string list
+    | [<Unique>] Min_Score of score: float
+    | [<Unique>] Limit of pairs: int
+    | [<Unique>] All
+    | [<Unique>] Store of path: string
+    | [<Unique; CustomCommandLine "--questdb">] QuestDb of connection: string
+    | [<Unique>] Json
+
+    interface IArgParserTemplate with
+        member this.Usage =
+            match this with
+            | Config _ -> "where the store is configured; default: config, if it is there."
+            | Mapping _ ->
+                "the file that holds what was confirmed and refused; default: matches.yaml in the configuration's folder, or config/matches.yaml."
+            | Confirm _ ->
+                "these markets ask the same: write that into the mapping and the store; each is EXCHANGE:MARKET or EXCHANGE:SLUG, such as kalshi:KXFED-27MAR. With a market that is confirmed already, the others join its question."
+            | As _ -> "what the confirmed question is called; default: the slug of the first market."
+            | Inverted _ ->
+                "of the confirmed ones: this market's yes is the others' no, as EXCHANGE:MARKET; may be repeated."
+            | Refuse _ -> "these markets do not ask the same: never propose them again."
+            | Min_Score _ -> "propose pairs with this score or more, 0 to 1; default 0.6."
+            | Limit _ -> "at most so many, the best first; default 50."
+            | All -> "among all stored markets, closed and resolved ones, too."
+            | Store _ -> "the SQLite file to read and write, instead of the configured store."
+            | QuestDb _ ->
+                "the QuestDB to read and write, instead of the configured store; or file:PATH of the string when it holds a password."
+            | Json -> "one JSON document instead of a table."
+
 type DecodeArguments =
     | [<MainCommand; ExactlyOnce; Last>] Paths of path: string list
     | [<Unique>] Json
@@ -410,6 +444,7 @@ type Arguments =
     | [<CliPrefix(CliPrefix.None)>] Book of ParseResults<BookArguments>
     | [<CliPrefix(CliPrefix.None)>] Tap of ParseResults<TapArguments>
     | [<CliPrefix(CliPrefix.None)>] Markets of ParseResults<MarketsArguments>
+    | [<CliPrefix(CliPrefix.None)>] Match of ParseResults<MatchArguments>
     | [<CliPrefix(CliPrefix.None)>] Exchanges of ParseResults<ExchangesArguments>
     | [<CliPrefix(CliPrefix.None)>] Decode of ParseResults<DecodeArguments>
     | [<CliPrefix(CliPrefix.None)>] Simulate of ParseResults<SimulateArguments>
@@ -443,6 +478,8 @@ type Arguments =
                 "a token's order book as it was at any moment of a recording, with its verdict, or why it is not known; exit code 1 if it is not."
             | Tap _ -> "watch what the exchange tells, decoded, a line an event; nothing is stored."
             | Markets _ -> "search markets, or explain what the configuration would collect and why."
+            | Match _ ->
+                "propose stored markets of several exchanges that ask the same; --confirm and --refuse write what you say of them into a file and the store."
             | Exchanges _ ->
                 "which exchanges are known, how their data are to be read, and what can be proven of them."
             | Decode _ ->

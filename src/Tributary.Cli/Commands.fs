@@ -47,6 +47,15 @@ let settingsFrom (path: string option) =
     | Ok settings -> settings
     | Error mistakes -> mistaken mistakes
 
+/// The names of all exchanges.
+let exchangeNames = Setup.known |> List.map _.Name
+
+/// What a mapping's file says, if it is there; exit code 78 for a mistaken one.
+let mappingIn (path: string) =
+    match Mapping.read exchangeNames path with
+    | Ok mapping -> mapping
+    | Error mistakes -> mistaken mistakes
+
 let logFor (common: Common) (settings: Settings) =
     match common.Level with
     | Some level -> logger level Map.empty settings.LogFormat common.Verbose
@@ -127,16 +136,25 @@ let private reloading
     (told: Settings -> Settings)
     (log: ILogger)
     (engine: Engine)
+    (matched: Mapping voption -> unit)
     =
     let gate = obj ()
 
     let reload (always: bool) =
         lock gate (fun () ->
-            match Setup.read (Some path) with
-            | Error mistakes ->
-                for mistake in mistakes do
+            match Setup.read (Some path), Mapping.read exchangeNames (Mapping.beside path) with
+            | settings, mapping when settings.IsError || mapping.IsError ->
+                let mistakesOf result =
+                    match result with
+                    | Error mistakes -> mistakes
+                    | Ok _ -> []
+
+                for mistake in mistakesOf settings @ mistakesOf mapping do
                     Log.reloadRefused log (Mistake.render mistake)
-            | Ok fresh ->
+            | Error _, _
+            | _, Error _ -> ()
+            | Ok fresh, Ok mapping ->
+                matched mapping
                 let fresh = told fresh
 
                 match Reload.changes (Settings.flat engine.Settings) (Settings.flat fresh) with
@@ -153,7 +171,7 @@ let private reloading
     let stamp () =
         let files =
             if File.Exists path then
-                [ path ]
+                [ path; Mapping.beside path ]
             else
                 try
                     [
@@ -196,6 +214,39 @@ let private reloading
                 timer.Dispose()
     }
 
+/// Takes a store to what the mapping says, in the background and one time after the other.
+let private matching (engine: Engine) (store: Store) (log: ILogger) (path: string) =
+    let turn = new SemaphoreSlim 1
+
+    fun (mapping: Mapping voption) ->
+        task {
+            do! turn.WaitAsync()
+
+            try
+                try
+                    match mapping with
+                    | ValueSome mapping ->
+                        let! struct (rows, untold) =
+                            Pairs.changes
+                                store
+                                (Instant.ofDateTimeOffset (TimeProvider.System.GetUtcNow()))
+                                mapping
+
+                        for mistake in untold do
+                            Log.matchUntold log (Mistake.render mistake)
+
+                        if not rows.IsEmpty then
+                            do! engine.Add(fun batch -> batch.Matches.AddRange rows)
+                            let withdrawn = rows |> List.filter _.IsWithdrawn |> List.length
+                            Log.matches log (rows.Length - withdrawn) withdrawn path
+                    | ValueNone -> ()
+                with error ->
+                    Log.matchesUnread log path error
+            finally
+                turn.Release() |> ignore
+        }
+        |> ignore<Task<unit>>
+
 let private collect (common: Common) (arguments: ParseResults<StartArguments>) config (settings: Settings) =
     task {
         let runFor = arguments.TryGetResult StartArguments.For |> Option.map duration
@@ -205,6 +256,8 @@ let private collect (common: Common) (arguments: ParseResults<StartArguments>) c
                 Exit.Configuration
                 "there is nothing to collect: name markets in config/markets/*.yaml, switch discovery on, or use --market SLUG"
 
+        let mapped = configIn config |> Option.map Mapping.beside
+        let mapping = mapped |> Option.map mappingIn |> Option.defaultValue ValueNone
         use logs = logFor common settings
         let log = logs.CreateLogger(Logs.category Logs.Engine)
         use interrupt = new Interrupt()
@@ -225,6 +278,11 @@ let private collect (common: Common) (arguments: ParseResults<StartArguments>) c
                 interrupt.Token
             )
 
+        let matched =
+            matching engine store log (mapped |> Option.defaultValue Mapping.FileName)
+
+        matched mapping
+
         let web =
             if settings.Http.Web || arguments.Contains StartArguments.Web then
                 match Web.Open(engine, TimeProvider.System) with
@@ -240,7 +298,7 @@ let private collect (common: Common) (arguments: ParseResults<StartArguments>) c
 
         use _ =
             match configIn config with
-            | Some path -> reloading interrupt path (toldTo arguments) log engine
+            | Some path -> reloading interrupt path (toldTo arguments) log engine matched
             | None -> interrupt.OnHangUp(fun () -> Log.reloadedNothing log)
 
         try
@@ -334,7 +392,12 @@ let validateConfig (_: Common) (arguments: ParseResults<ValidateArguments>) =
     let path =
         arguments.TryGetResult ValidateArguments.Config |> Option.defaultValue "config"
 
-    let settings = settingsFrom (Some path)
+    let settings =
+        match Setup.read (Some path), Mapping.read exchangeNames (Mapping.beside path) with
+        | Ok settings, Ok _ -> settings
+        | Ok _, Error mistakes
+        | Error mistakes, Ok _ -> mistaken mistakes
+        | Error some, Error others -> mistaken (some @ others)
 
     if arguments.Contains ValidateArguments.Print then
         Console.Write(Settings.describe settings)

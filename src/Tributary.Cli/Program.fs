@@ -48,6 +48,7 @@ let private run (arguments: ParseResults<Arguments>) =
     | Book arguments -> Books.book common arguments
     | Tap arguments -> Tapping.tap common arguments
     | Markets arguments -> Commands.markets common arguments
+    | Match arguments -> Pairing.pairing common arguments
     | Exchanges arguments -> Exchanging.exchanges arguments
     | Decode arguments -> Decoding.decode arguments
     | Simulate arguments -> Commands.simulate common arguments

@@ -1493,6 +1493,14 @@ type Engine
     member _.Pulse() : Pulse = pulse ()
     member _.Measures() : Family list = meters.Families()
 
+    member _.Add(fill: Batch -> unit) : Task = task {
+        let batch = pool.Rent()
+        batch.Exchange <- ""
+        fill batch
+        let! durable = store batch ignore
+        do! durable
+    }
+
     member _.StopAsync(limit: TimeSpan) : Task<StopReport> = task {
         let began = clock.GetTimestamp()
 

@@ -95,6 +95,9 @@ type Engine =
     /// Everything that is measured.
     member Measures: unit -> Family list
 
+    /// Stores rows that were not asked of an exchange, in line with those that were; ends when they are durable.
+    member Add: fill: (Batch -> unit) -> Task
+
     /// Stops asking, lets what is under way end (for five seconds at most), writes everything, and closes the store.
     member StopAsync: limit: TimeSpan -> Task<StopReport>
 

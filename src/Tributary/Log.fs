@@ -30,6 +30,20 @@ let reloadedNothing (log: ILogger) =
 let reloadRefused (log: ILogger) (mistake: string) =
     log.LogError("The new configuration is refused, and the old one goes on: {Mistake}", mistake)
 
+let matches (log: ILogger) (confirmed: int) (withdrawn: int) (file: string) =
+    log.LogInformation(
+        "Matches of {File}: {Confirmed} new, {Withdrawn} withdrawn",
+        file,
+        confirmed,
+        withdrawn
+    )
+
+let matchUntold (log: ILogger) (mistake: string) =
+    log.LogWarning("A match is not told yet: {Mistake}", mistake)
+
+let matchesUnread (log: ILogger) (file: string) (error: exn) =
+    log.LogError(error, "The matches of {File} are not stored, and will be with the next start", file)
+
 let resumed (log: ILogger) (flows: int) (openGaps: int) =
     log.LogInformation("Resuming {Flows} flows with {OpenGaps} open gaps", flows, openGaps)
 

@@ -1249,7 +1249,8 @@ module Settings =
             |> List.sortWith (fun a b -> String.CompareOrdinal(a, b))
 
         let markets, top = yaml |> List.partition isMarkets
-        let environments = top |> List.except [ "base.yaml" ]
+        // Which markets ask the same is no setting.
+        let environments = top |> List.except [ "base.yaml"; "matches.yaml" ]
 
         let chosen =
             match environment with

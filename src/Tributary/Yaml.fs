@@ -516,7 +516,7 @@ module Yaml =
     let private plain = Regex @"\A[A-Za-z0-9/](?:[A-Za-z0-9_./:+-]*[A-Za-z0-9_./+-])?\z"
 
     /// A scalar as YAML: plain where nothing can be mistaken, else in quotes.
-    let private quoted (text: string) =
+    let internal quoted (text: string) =
         if plain.IsMatch text && text <> "null" then
             text
         else

@@ -16,8 +16,8 @@ open Tributary
 
 /// A row as a document: some fields to find it by, and all of it as JSON.
 type Document = {
-    /// `markets`, `market_stats`, `trades`, `orderbook_snapshots`, `orderbook_deltas`, `trade_links`, `prices`, `gaps`, `quarantine`,
-    /// `collection_metrics` or `checkpoints`.
+    /// `markets`, `market_stats`, `trades`, `orderbook_snapshots`, `orderbook_deltas`, `trade_links`, `prices`, `own_orders`,
+    /// `own_trades`, `market_matches`, `gaps`, `quarantine`, `collection_metrics` or `checkpoints`.
     Table: string
     /// Tells rows of a table apart. Compared letter by letter, keys are also the order of rows of one time.
     Key: string
@@ -215,6 +215,38 @@ module Documents =
     let private ofPrice (row: PricePoint) =
         let order = [ string row.Token; string (int row.Kind) ]
         ofEvent "prices" order row.Exchange row.Market row.Token row.At row
+
+    let private ofOwnOrder (row: OwnOrder) =
+        let own =
+            key [
+                row.Order
+                number row.Filled.Millionths
+                row.Status
+                string row.Exchange
+                number row.At.Micros
+            ]
+
+        document "own_orders" own row.Exchange (string row.Market) (string row.Token) row.At row
+
+    // When a trade was is no part of what makes it.
+    let private ofOwnTrade (row: OwnTrade) =
+        let own =
+            key [ row.Trade; row.Order; row.Status; string row.Token; string row.Exchange ]
+
+        document "own_trades" own row.Exchange (string row.Market) (string row.Token) row.At row
+
+    let private ofMatch (row: MarketMatch) =
+        let own =
+            key [
+                row.Question
+                row.Answer
+                string row.Exchange
+                string row.Market
+                string row.Token
+                number row.At.Micros
+            ]
+
+        document "market_matches" own row.Exchange (string row.Market) (string row.Token) row.At row
 
     let private ofLink exchange (row: TradeLink) =
         document "trade_links" (key [ string row.Trade; string row.Other ]) exchange "" "" row.At row
@@ -553,6 +585,15 @@ module Documents =
                     for i in 0 .. batch.Links.Count - 1 do
                         yield ofLink exchange batch.Links[i]
 
+                for row in batch.OwnOrders do
+                    yield ofOwnOrder row
+
+                for row in batch.OwnTrades do
+                    yield ofOwnTrade row
+
+                for row in batch.Matches do
+                    yield ofMatch row
+
                 for row in batch.Rejections do
                     yield ofRejection row
 
@@ -633,6 +674,9 @@ module Documents =
         Books = find<OrderBookSnapshot> documents "orderbook_snapshots"
         Deltas = find<OrderBookDelta> documents "orderbook_deltas"
         Prices = find<PricePoint> documents "prices"
+        OwnOrders = find<OwnOrder> documents "own_orders"
+        OwnTrades = find<OwnTrade> documents "own_trades"
+        Matches = fun () -> all<MarketMatch> documents "market_matches"
         Tally = tally documents
         Links = fun () -> all<TradeLink> documents "trade_links"
         Quarantine = fun () -> all<Rejection> documents "quarantine"

@@ -37,6 +37,15 @@ type private Tables(collector: string) =
     let prices =
         Dictionary<struct (ExchangeId * MarketId * TokenId * Instant * PriceKind), PricePoint>()
 
+    let ownOrders =
+        Dictionary<struct (ExchangeId * string * string * Size * Instant), OwnOrder>()
+
+    let ownTrades =
+        Dictionary<struct (ExchangeId * string * string * string * TokenId), OwnTrade>()
+
+    let matches =
+        Dictionary<struct (ExchangeId * string * string * MarketId * TokenId * Instant), MarketMatch>()
+
     let gaps =
         Dictionary<struct (ExchangeId * Stream * MarketId * TokenId voption * Instant * Cause), Gap>()
 
@@ -123,6 +132,21 @@ type private Tables(collector: string) =
 
             batch.Prices[i].Inserted <-
                 prices.TryAdd(struct (row.Exchange, row.Market, row.Token, row.At, row.Kind), row)
+
+        for row in batch.OwnOrders do
+            ownOrders.TryAdd(struct (row.Exchange, row.Order, row.Status, row.Filled, row.At), row)
+            |> ignore
+
+        for row in batch.OwnTrades do
+            ownTrades.TryAdd(struct (row.Exchange, row.Trade, row.Order, row.Status, row.Token), row)
+            |> ignore
+
+        for row in batch.Matches do
+            matches.TryAdd(
+                struct (row.Exchange, row.Question, row.Answer, row.Market, row.Token, row.At),
+                row
+            )
+            |> ignore
 
         for gap in batch.Gaps do
             writeGap gap
@@ -278,6 +302,27 @@ type private Tables(collector: string) =
         |> Seq.sortBy (fun row -> struct (row.At, string row.Token, row.Kind))
         |> ofEnd query
 
+    member _.OwnOrders(query: Query) =
+        ownOrders.Values
+        |> Seq.filter (fun row ->
+            isWithin query row.Exchange row.Market
+            && isWanted query.Token row.Token
+            && isDuring query row.At)
+        |> Seq.sortBy Merging.orderOfOrder
+        |> ofEnd query
+
+    member _.OwnTrades(query: Query) =
+        ownTrades.Values
+        |> Seq.filter (fun row ->
+            isWithin query row.Exchange row.Market
+            && isWanted query.Token row.Token
+            && isDuring query row.At)
+        |> Seq.sortBy Merging.orderOfTrade
+        |> ofEnd query
+
+    member _.Matches() =
+        matches.Values |> Seq.sortBy Merging.orderOfMatch |> List.ofSeq
+
     member _.Tally(query: Query) =
         let linked = Merging.linked links.Values
         let tallies = Tallies<struct (ExchangeId * MarketId)>()
@@ -368,6 +413,9 @@ let create (collector: string) : Store =
         Books = fun query -> alone (fun () -> tables.Books query)
         Deltas = fun query -> alone (fun () -> tables.Deltas query)
         Prices = fun query -> alone (fun () -> tables.Prices query)
+        OwnOrders = fun query -> alone (fun () -> tables.OwnOrders query)
+        OwnTrades = fun query -> alone (fun () -> tables.OwnTrades query)
+        Matches = fun () -> alone tables.Matches
         Tally = fun query -> alone (fun () -> tables.Tally query)
         Links = fun () -> alone tables.Links
         Quarantine = fun () -> alone tables.Quarantine

@@ -90,6 +90,22 @@ let isAbout (query: Query) (gap: Gap) =
         | ValueSome until -> until > query.Since || gap.Since >= query.Since
         | ValueNone -> true)
 
+/// What rows of the account's own orders are sorted by.
+let orderOfOrder (row: OwnOrder) =
+    struct (row.At, row.Order, row.Filled.Millionths, row.Status, string row.Exchange)
+
+/// What rows of the account's own trades are sorted by.
+let orderOfTrade (row: OwnTrade) =
+    struct (row.At, row.Trade, row.Order, row.Status, struct (string row.Token, string row.Exchange))
+
+/// What confirmations and withdrawals are sorted by.
+let orderOfMatch (row: MarketMatch) =
+    struct (row.At,
+            row.Question,
+            row.Answer,
+            string row.Exchange,
+            struct (string row.Market, string row.Token))
+
 /// Of each counter its latest value, by names and labels.
 let latest (metrics: Metric seq) : Metric list =
     metrics

@@ -12,7 +12,8 @@ type internal Shipping =
     /// Nothing: it is the only store.
     | Off
     /// The bulk (trades, books, deltas, prices, counters) waits in the outbox, whole and in neutral form, and stands in no table; neither do
-    /// links. What the next start needs (markets, gaps, checkpoints) stands in the tables, as ever.
+    /// links. What the next start needs (markets, matches, gaps, checkpoints) and what must never be dropped (the account's own
+    /// orders and trades) stands in the tables, as ever.
     | Rows of limit: OutboxLimit
     /// Everything stands in the tables; the outbox refers to it.
     | References

@@ -140,6 +140,10 @@ let openForWriting
             Books = reader.Books
             Deltas = reader.Deltas
             Prices = reader.Prices
+            OwnOrders = reader.OwnOrders
+            OwnTrades = reader.OwnTrades
+            // Nor does it need the server to see which of the mapping is new.
+            Matches = local.Matches
             Tally = reader.Tally
             Links = reader.Links
             Quarantine = reader.Quarantine
@@ -233,6 +237,9 @@ let openForReading (settings: StoreSettings) (clock: TimeProvider) : Result<Stor
             Books = reader.Books
             Deltas = reader.Deltas
             Prices = reader.Prices
+            OwnOrders = reader.OwnOrders
+            OwnTrades = reader.OwnTrades
+            Matches = reader.Matches
             Tally = reader.Tally
             Links = reader.Links
             Quarantine = reader.Quarantine

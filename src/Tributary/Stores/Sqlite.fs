@@ -314,6 +314,24 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
             "INSERT INTO trade_links (other_id, trade_id, at) VALUES (?1, ?2, ?3)
              ON CONFLICT (other_id, trade_id) DO NOTHING"
 
+    let ownOrder =
+        db.Prepare
+            "INSERT INTO own_orders (exchange, order_id, status, filled, at, token, side, price, size, received)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+             ON CONFLICT (exchange, order_id, status, filled, at) DO NOTHING"
+
+    let ownTrade =
+        db.Prepare
+            "INSERT INTO own_trades (exchange, trade_id, order_id, status, token, at, side, price, size, is_taker,
+                                     transaction_hash, received)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)
+             ON CONFLICT (exchange, trade_id, order_id, status, token) DO NOTHING"
+
+    let matching =
+        db.Prepare
+            "INSERT INTO market_matches (question, answer, token, at, is_withdrawn) VALUES (?1, ?2, ?3, ?4, ?5)
+             ON CONFLICT (question, answer, token, at) DO NOTHING"
+
     let market =
         db.Prepare
             "INSERT INTO markets (market, at, version, received, updated, event, slug, question, outcomes, tags, status,
@@ -399,6 +417,9 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     let deltaPlaces = References "orderbook_deltas"
     let pricePlaces = References "prices"
     let linkPlaces = References "trade_links"
+    let ownOrderPlaces = References "own_orders"
+    let ownTradePlaces = References "own_trades"
+    let matchPlaces = References "market_matches"
     let marketPlaces = References "markets"
     let statsPlaces = References "market_stats"
     let gapPlaces = References "gaps"
@@ -413,6 +434,9 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
         deltaPlaces
         pricePlaces
         linkPlaces
+        ownOrderPlaces
+        ownTradePlaces
+        matchPlaces
         gapPlaces
         rejectionPlaces
         metricPlaces
@@ -755,6 +779,61 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     let keyOfToken (batch: Batch) (exchange: ExchangeId) market (id: TokenId) =
         tokenOf (keysOf batch (string exchange)) batch.Names market (batch.Names.Intern(string id))
 
+    // The account's own rows, and matches, are few and dear: also a file that is only an outbox has them in its tables, which tells what
+    // comes again however long ago it came, and what waits refers to them, so that none is ever dropped for want of room.
+    let writeOwnOrder (batch: Batch) (row: OwnOrder) =
+        let market = keyOfMarket batch row.Exchange row.Market
+        let token = keyOfToken batch row.Exchange market row.Token
+        ownOrder.Integer(1, (keysOf batch (string row.Exchange)).Exchange)
+        ownOrder.Text(2, row.Order)
+        ownOrder.Text(3, row.Status)
+        ownOrder.Integer(4, row.Filled.Millionths)
+        ownOrder.Integer(5, row.At.Micros)
+        ownOrder.Integer(6, token.Key)
+        ownOrder.Integer(7, int64 row.Side)
+        ownOrder.Integer(8, row.Price.Millionths)
+        ownOrder.Integer(9, row.Size.Millionths)
+        ownOrder.Integer(10, row.Received.Micros)
+        ownOrder.Run()
+
+        if ships && db.Changes = 1 then
+            ownOrderPlaces.Number db.LastRow
+            ownOrderPlaces.Next()
+
+    let writeOwnTrade (batch: Batch) (row: OwnTrade) =
+        let market = keyOfMarket batch row.Exchange row.Market
+        let token = keyOfToken batch row.Exchange market row.Token
+        ownTrade.Integer(1, (keysOf batch (string row.Exchange)).Exchange)
+        ownTrade.Text(2, row.Trade)
+        ownTrade.Text(3, row.Order)
+        ownTrade.Text(4, row.Status)
+        ownTrade.Integer(5, token.Key)
+        ownTrade.Integer(6, row.At.Micros)
+        ownTrade.Integer(7, int64 row.Side)
+        ownTrade.Integer(8, row.Price.Millionths)
+        ownTrade.Integer(9, row.Size.Millionths)
+        ownTrade.Integer(10, (if row.IsTaker then 1L else 0L))
+        ownTrade.Text(11, row.Transaction)
+        ownTrade.Integer(12, row.Received.Micros)
+        ownTrade.Run()
+
+        if ships && db.Changes = 1 then
+            ownTradePlaces.Number db.LastRow
+            ownTradePlaces.Next()
+
+    let writeMatch (batch: Batch) (row: MarketMatch) =
+        let market = keyOfMarket batch row.Exchange row.Market
+        matching.Text(1, row.Question)
+        matching.Text(2, row.Answer)
+        matching.Integer(3, (keyOfToken batch row.Exchange market row.Token).Key)
+        matching.Integer(4, row.At.Micros)
+        matching.Integer(5, (if row.IsWithdrawn then 1L else 0L))
+        matching.Run()
+
+        if ships && db.Changes = 1 then
+            matchPlaces.Number db.LastRow
+            matchPlaces.Next()
+
     let writeMarket (batch: Batch) (row: Market) =
         let key = keyOfMarket batch row.Exchange row.Market
         let at = (ValueOption.defaultValue row.Received row.Updated).Micros
@@ -920,6 +999,15 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
             (if shipsRows then shipPrices else writePrices) batch
 
         writeLinks batch
+
+        for row in batch.OwnOrders do
+            writeOwnOrder batch row
+
+        for row in batch.OwnTrades do
+            writeOwnTrade batch row
+
+        for row in batch.Matches do
+            writeMatch batch row
 
         for row in batch.Gaps do
             writeGap batch row
@@ -1236,6 +1324,46 @@ let private readPrice (row: Statement) : PricePoint = {
     Received = row.Instant 6
 }
 
+let private readOwnOrder (row: Statement) : OwnOrder = {
+    Exchange = exchangeOf (row.Text 0)
+    Market = marketOf (row.Text 1)
+    Token = tokenOf (row.Text 2)
+    Order = row.Text 3
+    Side = LanguagePrimitives.EnumOfValue(byte (row.Integer 4))
+    Price = Price.ofMillionths (row.Integer 5)
+    Size = sizeOf (row.Integer 6)
+    Filled = sizeOf (row.Integer 7)
+    Status = row.Text 8
+    At = row.Instant 9
+    Received = row.Instant 10
+}
+
+let private readOwnTrade (row: Statement) : OwnTrade = {
+    Exchange = exchangeOf (row.Text 0)
+    Market = marketOf (row.Text 1)
+    Token = tokenOf (row.Text 2)
+    Trade = row.Text 3
+    Order = row.Text 4
+    Side = LanguagePrimitives.EnumOfValue(byte (row.Integer 5))
+    Price = Price.ofMillionths (row.Integer 6)
+    Size = sizeOf (row.Integer 7)
+    IsTaker = row.Integer 8 <> 0L
+    Status = row.Text 9
+    Transaction = row.Text 10
+    At = row.Instant 11
+    Received = row.Instant 12
+}
+
+let private readMatch (row: Statement) : MarketMatch = {
+    Exchange = exchangeOf (row.Text 0)
+    Market = marketOf (row.Text 1)
+    Token = tokenOf (row.Text 2)
+    Question = row.Text 3
+    Answer = row.Text 4
+    IsWithdrawn = row.Integer 5 <> 0L
+    At = row.Instant 6
+}
+
 let private readLink (row: Statement) : TradeLink = {
     Trade = idOf (row.Bytes 0)
     Other = idOf (row.Bytes 1)
@@ -1387,6 +1515,33 @@ let private priceRows =
      JOIN exchanges e ON e.id = m.exchange
      WHERE p.at >= ?4 AND p.at < ?5 AND p.token"
 
+let private ownOrderColumns =
+    "SELECT e.name, m.name, k.name, o.order_id, o.side, o.price, o.size, o.filled, o.status, o.at, o.received
+     FROM own_orders o
+     JOIN token_keys k ON k.id = o.token
+     JOIN market_keys m ON m.id = k.market
+     JOIN exchanges e ON e.id = m.exchange"
+
+let private ownTradeColumns =
+    "SELECT e.name, m.name, k.name, o.trade_id, o.order_id, o.side, o.price, o.size, o.is_taker, o.status,
+            o.transaction_hash, o.at, o.received
+     FROM own_trades o
+     JOIN token_keys k ON k.id = o.token
+     JOIN market_keys m ON m.id = k.market
+     JOIN exchanges e ON e.id = m.exchange"
+
+let private matchColumns =
+    "SELECT e.name, m.name, k.name, o.question, o.answer, o.is_withdrawn, o.at
+     FROM market_matches o
+     JOIN token_keys k ON k.id = o.token
+     JOIN market_keys m ON m.id = k.market
+     JOIN exchanges e ON e.id = m.exchange"
+
+/// Of few rows, so that all of them may be looked at.
+let private ofFew =
+    "WHERE (?1 IS NULL OR e.name = ?1) AND (?2 IS NULL OR m.name = ?2) AND (?3 IS NULL OR k.name = ?3)
+       AND o.at >= ?4 AND o.at < ?5"
+
 /// In the order of these columns, or the other way round.
 let private inOrder latest (columns: string list) rows =
     columns
@@ -1500,6 +1655,19 @@ type private Reader(db: Connection, path: string, collector: string voption) =
 
     let tradesOfOne, booksOfOne, deltasOfOne, pricesOfOne =
         ends tradesOfOne, ends booksOfOne, ends deltasOfOne, ends pricesOfOne
+
+    let ownOrders =
+        ends (fun latest ->
+            $"{ownOrderColumns} {ofFew}"
+            |> inOrder latest [ "o.at"; "o.order_id"; "o.filled"; "o.status"; "e.name" ])
+
+    let ownTrades =
+        ends (fun latest ->
+            $"{ownTradeColumns} {ofFew}"
+            |> inOrder latest [ "o.at"; "o.trade_id"; "o.order_id"; "o.status"; "k.name"; "e.name" ])
+
+    let matches =
+        db.Prepare $"{matchColumns} ORDER BY o.at, o.question, o.answer, e.name, m.name, k.name"
 
     let links =
         db.Prepare "SELECT trade_id, other_id, at FROM trade_links ORDER BY at, trade_id, other_id"
@@ -1689,6 +1857,15 @@ type private Reader(db: Connection, path: string, collector: string voption) =
     member _.Prices(query: Query) =
         reading (fun () -> ofEnd query (tokensOf query) pricesOfOne prices readPrice)
 
+    member _.OwnOrders(query: Query) =
+        reading (fun () -> ofEnd query [ 0L; 0L ] ownOrders ownOrders readOwnOrder)
+
+    member _.OwnTrades(query: Query) =
+        reading (fun () -> ofEnd query [ 0L; 0L ] ownTrades ownTrades readOwnTrade)
+
+    member _.Matches() =
+        reading (fun () -> matches.Rows readMatch)
+
     /// It may take long, and other reading does not wait for it.
     member _.Tally(query: Query) : Task<Tally list> =
         Task.Run<Tally list>(fun () ->
@@ -1796,6 +1973,10 @@ type private Shipments(db: Connection, collector: string) =
     let rejection =
         db.Prepare
             "SELECT exchange, source, position, reason, bytes, received FROM quarantine WHERE rowid = ?1"
+
+    let ownOrder = db.Prepare $"{ownOrderColumns} WHERE o.rowid = ?1"
+    let ownTrade = db.Prepare $"{ownTradeColumns} WHERE o.rowid = ?1"
+    let matching = db.Prepare $"{matchColumns} WHERE o.rowid = ?1"
 
     let metric =
         db.Prepare
@@ -2028,6 +2209,21 @@ type private Shipments(db: Connection, collector: string) =
             rejection.Integer(1, places.Int64())
             find rejection (fun found -> batch.Rejections.Add(readRejection found)))
 
+    let openOwnOrders (entry: OutboxEntry) (batch: Batch) =
+        each entry (fun places ->
+            ownOrder.Integer(1, places.Int64())
+            find ownOrder (fun found -> batch.OwnOrders.Add(readOwnOrder found)))
+
+    let openOwnTrades (entry: OutboxEntry) (batch: Batch) =
+        each entry (fun places ->
+            ownTrade.Integer(1, places.Int64())
+            find ownTrade (fun found -> batch.OwnTrades.Add(readOwnTrade found)))
+
+    let openMatches (entry: OutboxEntry) (batch: Batch) =
+        each entry (fun places ->
+            matching.Integer(1, places.Int64())
+            find matching (fun found -> batch.Matches.Add(readMatch found)))
+
     let openMarkets (entry: OutboxEntry) (batch: Batch) =
         each entry (fun places ->
             market.Integer(1, places.Int64())
@@ -2091,6 +2287,9 @@ type private Shipments(db: Connection, collector: string) =
             | "orderbook_deltas" -> openDeltas entry batch
             | "prices" -> openPrices entry batch
             | "trade_links" -> openLinks entry batch
+            | "own_orders" -> openOwnOrders entry batch
+            | "own_trades" -> openOwnTrades entry batch
+            | "market_matches" -> openMatches entry batch
             | "markets" -> openMarkets entry batch
             | "market_stats" -> openStats entry batch
             | "gaps" -> openGaps entry batch
@@ -2111,6 +2310,9 @@ let private storeOf (reader: Reader) write expire (close: unit -> unit) : Store 
     Books = reader.Books
     Deltas = reader.Deltas
     Prices = reader.Prices
+    OwnOrders = reader.OwnOrders
+    OwnTrades = reader.OwnTrades
+    Matches = reader.Matches
     Tally = reader.Tally
     Links = reader.Links
     Quarantine = reader.Quarantine

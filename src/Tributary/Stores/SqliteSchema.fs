@@ -254,6 +254,50 @@ CREATE TABLE outbox_applied (
     """
 -- The views have words for the doubts of numbered books, and for books whose asks are another token's bids.
 """
+
+    """
+-- The account's own orders: every state that an order was in.
+CREATE TABLE own_orders (
+    exchange  INTEGER NOT NULL REFERENCES exchanges,
+    order_id  TEXT NOT NULL,               -- the exchange's
+    status    TEXT NOT NULL,               -- the exchange's word, in lower case
+    filled    INTEGER NOT NULL,
+    at        INTEGER NOT NULL,
+    token     INTEGER NOT NULL REFERENCES token_keys,
+    side      INTEGER NOT NULL,            -- 0 buy, 1 sell
+    price     INTEGER NOT NULL,
+    size      INTEGER NOT NULL,
+    received  INTEGER NOT NULL,
+    UNIQUE (exchange, order_id, status, filled, at)
+) STRICT;
+
+-- The account's own trades: every status that a trade went through.
+CREATE TABLE own_trades (
+    exchange          INTEGER NOT NULL REFERENCES exchanges,
+    trade_id          TEXT NOT NULL,       -- the exchange's
+    order_id          TEXT NOT NULL,       -- the exchange's
+    status            TEXT NOT NULL,       -- the exchange's word, in lower case
+    token             INTEGER NOT NULL REFERENCES token_keys,
+    at                INTEGER NOT NULL,
+    side              INTEGER NOT NULL,
+    price             INTEGER NOT NULL,
+    size              INTEGER NOT NULL,
+    is_taker          INTEGER NOT NULL,
+    transaction_hash  TEXT NOT NULL,       -- empty where there is none
+    received          INTEGER NOT NULL,
+    UNIQUE (exchange, trade_id, order_id, status, token)
+) STRICT;
+
+-- Outcomes of markets that answer the same question in the same way. The latest row of each counts. A token is of one market and one exchange.
+CREATE TABLE market_matches (
+    question      TEXT NOT NULL,
+    answer        TEXT NOT NULL,
+    token         INTEGER NOT NULL REFERENCES token_keys,
+    at            INTEGER NOT NULL,
+    is_withdrawn  INTEGER NOT NULL,
+    UNIQUE (question, answer, token, at)
+) STRICT;
+"""
 ]
 
 // ---- how columns are shown to people
@@ -415,6 +459,32 @@ let private trade = [
     at
     received
     flagsOf
+]
+
+/// The newest whole book of a token that nothing spoke against.
+let private newestBook token =
+    $"(SELECT s.rowid FROM orderbook_snapshots s WHERE s.token = {token} AND s.verdict <> 2 ORDER BY s.at DESC, s.hash DESC LIMIT 1)"
+
+/// A match of which the latest word is that it is one.
+let private stands row =
+    $"{row}.is_withdrawn = 0 AND {row}.at = (SELECT max(l.at) FROM market_matches l WHERE l.question = {row}.question AND l.answer = {row}.answer AND l.token = {row}.token)"
+
+/// One of the two sides of a spread: its names, and what its newest book has.
+let private spreadSide side exchanges markets tokens book meaning = [
+    column $"{side}_exchange" $"{exchanges}.name" meaning
+    column $"{side}_market" $"{markets}.name" "the exchange's key of the market there"
+    column $"{side}_token" $"{tokens}.name" "the exchange's key of the outcome there"
+    column
+        $"{side}_best_bid"
+        (decimal $"{book}.best_bid")
+        "the highest bid of the newest whole book there; null: none"
+    column $"{side}_best_bid_size" (decimal $"{book}.best_bid_size") "in shares"
+    column
+        $"{side}_best_ask"
+        (decimal $"{book}.best_ask")
+        "the lowest ask of the newest whole book there; null: none"
+    column $"{side}_best_ask_size" (decimal $"{book}.best_ask_size") "in shares"
+    column $"{side}_at" (iso $"{book}.at") "when that book was so, by that exchange's clock"
 ]
 
 let private tradesFrom = $"trades r JOIN token_keys k ON k.id = r.token {ofMarket}"
@@ -604,6 +674,112 @@ let views: View list = [
             received
         ]
         From = $"prices r {ofToken}"
+    }
+    {
+        Name = "own_orders_readable"
+        Row = "a state that one of the account's own orders was in"
+        Identity = [ "exchange"; "order_id"; "status"; "filled"; "at" ]
+        Columns = [
+            exchange
+            slugNow
+            market
+            token
+            outcome
+            plain "order_id" "the exchange's id of the order"
+            column "side" (side "r.side") "buy or sell"
+            {
+                price with
+                    Meaning = "the limit, in the exchange's currency for one share"
+            }
+            number "size" "the shares that were ordered"
+            number "filled" "how many of them are filled"
+            plain "status" "the exchange's word for its state, in lower case, such as live or cancelled"
+            {
+                at with
+                    Meaning = "when it came to be so, by the exchange's clock"
+            }
+            received
+        ]
+        From = $"own_orders r {ofToken}"
+    }
+    {
+        Name = "own_trades_readable"
+        Row = "a status that one of the account's own trades went through"
+        Identity = [ "exchange"; "trade_id"; "order_id"; "status"; "token" ]
+        Columns = [
+            exchange
+            slugNow
+            market
+            token
+            outcome
+            plain "trade_id" "the exchange's id of the trade"
+            plain "order_id" "the account's order that was filled"
+            column "side" (side "r.side") "the account's: buy or sell"
+            {
+                price with
+                    Meaning = "what was paid for one share, in the exchange's currency"
+            }
+            number "size" "in shares"
+            plain "is_taker" "1 when the account took liquidity, 0 when it made it"
+            plain
+                "status"
+                "how far it has come, in the exchange's word and in lower case, such as matched or confirmed"
+            plain "transaction_hash" "the transaction that settled it; empty where there is none"
+            {
+                at with
+                    Meaning = "when it was matched, by the exchange's clock"
+            }
+            received
+        ]
+        From = $"own_trades r {ofToken}"
+    }
+    {
+        Name = "market_matches_readable"
+        Row = "an outcome that was confirmed to answer a question in a certain way, or is no longer said to"
+        Identity = [ "exchange"; "question"; "answer"; "market"; "token"; "at" ]
+        Columns = [
+            plain "question" "the name of the question in the mapping"
+            plain "answer" "the name of the answer in the mapping, such as yes"
+            exchange
+            slugNow
+            market
+            token
+            outcome
+            plain "is_withdrawn" "1 when the mapping does not say so any more, else 0; the latest row counts"
+            {
+                at with
+                    Meaning = "when it was confirmed, or withdrawn"
+            }
+        ]
+        From = $"market_matches r {ofToken}"
+    }
+    // The newest book of a token is found by the end of its key, and the latest word on a match by that of its own.
+    {
+        Name = "market_spreads"
+        Row = "an answer that two exchanges trade: what selling it on one and buying it on the other brings"
+        Identity = [ "question"; "answer"; "sell_token"; "buy_token" ]
+        Columns =
+            [
+                plain "question" "the name of the question in the mapping"
+                plain "answer" "the name of the answer in the mapping, such as yes"
+            ]
+            @ spreadSide "sell" "e" "m" "k" "b" "where it would be sold"
+            @ spreadSide "buy" "oe" "om" "ok" "ob" "where it would be bought"
+            @ [
+                column
+                    "spread"
+                    "(b.best_bid - ob.best_ask) / 1e6"
+                    "the best bid where it would be sold, less the best ask where it would be bought, before fees: above 0, the one is cheaper by so much; null while a side is empty"
+            ]
+        From =
+            String.concat "\n" [
+                $"market_matches r {ofToken}"
+                "JOIN market_matches o ON o.question = r.question AND o.answer = r.answer AND o.token <> r.token"
+                "JOIN token_keys ok ON ok.id = o.token JOIN market_keys om ON om.id = ok.market JOIN exchanges oe ON oe.id = om.exchange"
+                "JOIN orderbook_snapshots b ON b.rowid = " + newestBook "r.token"
+                "JOIN orderbook_snapshots ob ON ob.rowid = " + newestBook "o.token"
+                "WHERE oe.id <> e.id AND " + stands "r" + " AND " + stands "o"
+            ]
     }
     {
         Name = "quarantine_readable"

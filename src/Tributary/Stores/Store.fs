@@ -54,7 +54,7 @@ type Query = {
     Until: Instant
     /// The most rows to answer, oldest first.
     Limit: int
-    /// Of more trades, books, deltas or prices than that, the newest instead of the oldest; answered oldest first either way.
+    /// Of more trades, books, deltas, prices or rows of the account than that, the newest instead of the oldest; answered oldest first either way.
     Latest: bool
 }
 
@@ -164,6 +164,12 @@ type Store = {
     Deltas: Query -> Task<OrderBookDelta list>
     /// By time, of one time by token, and by kind.
     Prices: Query -> Task<PricePoint list>
+    /// What became of the account's own orders: by time, of one time by order, by what is filled, and by status.
+    OwnOrders: Query -> Task<OwnOrder list>
+    /// The account's own trades and how far each has come: by time, of one time by trade, by order, by status, and by token.
+    OwnTrades: Query -> Task<OwnTrade list>
+    /// Every confirmation and every withdrawal, by time, of one time by question, answer, exchange, market and token.
+    Matches: unit -> Task<MarketMatch list>
     /// All trades that a query is about, summed up by exchange, market, day, source and side of the fill, in this order. Its `Limit` and
     /// `Latest` restrict nothing.
     Tally: Query -> Task<Tally list>

@@ -345,6 +345,47 @@ let ``what was quarantined and what was counted comes out`` () =
                 (held outbox "collection_metrics" (fun batch -> List.ofSeq batch.Metrics)))
 
 [<Test>]
+let ``own orders, own trades and matches come out, once, and stand in the tables in any case`` () =
+    for shipping in modes do
+        withOutbox shipping (fun path store outbox ->
+            let written =
+                batch [
+                    ordered (ownOrder "m1" "o-1" "live" "0" 10L)
+                    ordered (ownOrder "m1" "o-1" "live" "9223372036854.775807" 11L)
+                    traded (ownTrade "m1" "t-1" "o-1" "matched" 12L)
+                    traded {
+                        ownTrade "m1" "t-1" "o-1" "größe 😀" 12L with
+                            IsTaker = false
+                            Transaction = ""
+                    }
+                    confirmed (matched "rain" "yes" "m1" 13L)
+                    confirmed {
+                        matched "rain" "yes" "m1" 14L with
+                            IsWithdrawn = true
+                    }
+                ]
+
+            write store [ written ]
+            write store [ written ]
+
+            equal
+                (List.ofSeq written.OwnOrders)
+                (held outbox "own_orders" (fun batch -> List.ofSeq batch.OwnOrders))
+
+            equal
+                (List.ofSeq written.OwnTrades)
+                (held outbox "own_trades" (fun batch -> List.ofSeq batch.OwnTrades))
+
+            equal
+                (List.ofSeq written.Matches)
+                (held outbox "market_matches" (fun batch -> List.ofSeq batch.Matches))
+
+            equal [ 2L; 2L; 2L ] [
+                for table in [ "own_orders"; "own_trades"; "market_matches" ] ->
+                    number path $"SELECT count(*) FROM {table}"
+            ])
+
+[<Test>]
 let ``the bulk stands in no table when it waits whole, and in the tables when it is referred to`` () =
     for shipping in modes do
         withOutbox shipping (fun path store outbox ->

@@ -206,6 +206,9 @@ let ``a row that the server cannot hold is left out, and the caller told why`` (
             delta "m1" 1 early
             point "m1" early
             linkOf (idOf 1) (idOf 2) late
+            ordered (ownOrder "m1" "o-1" "live" "1" early)
+            traded (ownTrade "m1" "t-1" "o-1" "matched" late)
+            confirmed (matched "rain" "yes" "m1" early)
             hole { gap with Since = at late }
             measured "m" 1.0 early
             described {
@@ -269,6 +272,57 @@ let ``a link is dated with the fill that it is of`` () =
             "trade_links other_id=\"0000000000000002ffffffffffffffff\",trade_id=\"0000000000000001ffffffffffffffff\" 1784851200000001t<0A>"
         ]
         (lines textOnly Lane.Links (batch [ link 1 2 ]))
+
+[<Test>]
+let ``a state of an own order is one line`` () =
+    equal
+        [
+            "own_orders,exchange=polymarket,market=m1,token=m1-yes,side=sell,status=live order_id=\"o-1\",price=0.62,size=40.5,filled=10.5,received=1784851203000000t 1784851200000100t<0A>"
+        ]
+        (lines textOnly Lane.OwnOrders (batch [ ordered (ownOrder "m1" "o-1" "live" "10.5" 100L) ]))
+
+[<Test>]
+let ``a status of an own trade is one line, with the transaction when there is one`` () =
+    let trade = ownTrade "m1" "t-1" "o-1" "matched" 100L
+
+    equal
+        [
+            $"own_trades,exchange=polymarket,market=m1,token=m1-yes,side=buy,status=matched trade_id=\"t-1\",order_id=\"o-1\",price=0.333333,size=12.25,is_taker=t,transaction_hash=\"{transaction 7}\",received=1784851203000000t 1784851200000100t<0A>"
+            "own_trades,exchange=polymarket,market=m1,token=m1-yes,side=buy,status=matched trade_id=\"t-2\",order_id=\"o-1\",price=0.333333,size=12.25,is_taker=f,transaction_hash=\"\",received=1784851203000000t 1784851200000100t<0A>"
+        ]
+        (lines
+            textOnly
+            Lane.OwnTrades
+            (batch [
+                traded trade
+                traded {
+                    trade with
+                        Trade = "t-2"
+                        IsTaker = false
+                        Transaction = ""
+                }
+            ]))
+
+[<Test>]
+let ``a match is one line, and so is its withdrawal`` () =
+    let rain = matched "rain in may" "yes" "m1" 100L
+
+    equal
+        [
+            "market_matches,exchange=polymarket,market=m1,token=m1-yes,question=rain\\ in\\ may,answer=yes is_withdrawn=f 1784851200000100t<0A>"
+            "market_matches,exchange=polymarket,market=m1,token=m1-yes,question=rain\\ in\\ may,answer=yes is_withdrawn=t 1784851200000101t<0A>"
+        ]
+        (lines
+            textOnly
+            Lane.Matches
+            (batch [
+                confirmed rain
+                confirmed {
+                    rain with
+                        At = at 101L
+                        IsWithdrawn = true
+                }
+            ]))
 
 [<Test>]
 let ``a price is what it is the price of, and a number`` () =
@@ -546,6 +600,9 @@ let private everythingThereIs () =
             delta "m1" 1 100L
             point "m1" 100L
             link 1 2
+            ordered (ownOrder "m1" "o-1" "live" "1" 100L)
+            traded (ownTrade "m1" "t-1" "o-1" "matched" 100L)
+            confirmed (matched "rain" "yes" "m1" 100L)
             described complete
             hole healed
             rejected "r" "b" "s"

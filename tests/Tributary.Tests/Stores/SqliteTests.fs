@@ -642,6 +642,188 @@ let ``changes of a book are readable, with their doubt`` () =
             (one path 15 "orderbook_deltas_readable"))
 
 [<Test>]
+let ``own orders, own trades and matches are readable`` () =
+    withStore (fun path store ->
+        write store [
+            batch [
+                described market
+                ordered (ownOrder "m1" "o-1" "live" "10.5" 10L)
+                traded (ownTrade "m1" "t-1" "o-1" "matched" 20L)
+                confirmed {
+                    matched "rain" "yes" "m1" 30L with
+                        IsWithdrawn = true
+                }
+            ]
+        ]
+
+        let row view columns =
+            let listed = String.concat ", " columns
+
+            query path (List.length columns) $"SELECT {listed} FROM {view}"
+            |> List.exactlyOne
+
+        equal
+            [
+                "polymarket"
+                "will-it-rain"
+                "m1-yes"
+                "Yes"
+                "sell"
+                "0.62"
+                "40.5"
+                "10.5"
+                "live"
+            ]
+            (row "own_orders_readable" [
+                "exchange"
+                "slug"
+                "token"
+                "outcome"
+                "side"
+                "price"
+                "size"
+                "filled"
+                "status"
+            ])
+
+        equal
+            [
+                "t-1"
+                "o-1"
+                "buy"
+                "0.333333"
+                "12.25"
+                "1"
+                "matched"
+                transaction 7
+                "2026-07-24T00:00:00.000020Z"
+            ]
+            (row "own_trades_readable" [
+                "trade_id"
+                "order_id"
+                "side"
+                "price"
+                "size"
+                "is_taker"
+                "status"
+                "transaction_hash"
+                "at"
+            ])
+
+        equal
+            [ "rain"; "yes"; "polymarket"; "m1"; "Yes"; "1"; "2026-07-24T00:00:00.000030Z" ]
+            (row "market_matches_readable" [
+                "question"
+                "answer"
+                "exchange"
+                "market"
+                "outcome"
+                "is_withdrawn"
+                "at"
+            ]))
+
+let private spreads path =
+    query
+        path
+        7
+        "SELECT question, answer, sell_exchange, buy_exchange, sell_best_bid, buy_best_ask, round(spread, 6)
+         FROM market_spreads ORDER BY question, answer, sell_exchange, buy_exchange"
+
+/// What kalshi has.
+let private onKalshi (fill: Batch -> unit) =
+    batchOf (Names()) (fun batch ->
+        batch.Exchange <- "kalshi"
+        fill batch)
+
+[<Test>]
+let ``a spread is the bid of one exchange less the ask of another, of the newest books of an answer that stands confirmed``
+    ()
+    =
+    withStore (fun path store ->
+        let kalshi = sound (ExchangeId.Parse "kalshi")
+        let rain = matched "rain" "yes" "m1" 10L
+
+        let there = {
+            matched "rain" "yes" "k1" 10L with
+                Exchange = kalshi
+        }
+
+        write store [
+            batch [
+                confirmed rain
+                confirmed there
+                // Another answer is none to compare with, and neither is the same exchange.
+                confirmed {
+                    matched "rain" "no" "m2" 10L with
+                        Exchange = exchange
+                }
+                confirmed (matched "rain" "yes" "m3" 10L)
+                bookOf "m1" [ "0.9", "1" ] [ "0.91", "1" ] (hash 1) 1L
+                bookOf "m1" [ "0.48", "30" ] [ "0.5", "10" ] (hash 2) 5L
+                bookOf "m2" [ "0.2", "30" ] [ "0.21", "10" ] (hash 3) 5L
+            ]
+            onKalshi (fun batch ->
+                bookOf "k1" [ "0.54", "7" ] [ "0.57", "8" ] (hash 4) 6L batch
+                // Whatever a proof spoke against counts for nothing.
+                bookOf "k1" [ "0.1", "7" ] [ "0.11", "8" ] (hash 5) 7L batch
+
+                batch.Books[1] <-
+                    {
+                        batch.Books[1] with
+                            Verdict = Verdict.Mismatched
+                    })
+        ]
+
+        equal
+            [
+                [ "rain"; "yes"; "kalshi"; "polymarket"; "0.54"; "0.5"; "0.04" ]
+                [ "rain"; "yes"; "polymarket"; "kalshi"; "0.48"; "0.57"; "-0.09" ]
+            ]
+            (spreads path)
+
+        equal
+            [ "2026-07-24T00:00:00.000006Z"; "2026-07-24T00:00:00.000005Z"; "7.0"; "10.0" ]
+            (query
+                path
+                4
+                "SELECT sell_at, buy_at, sell_best_bid_size, buy_best_ask_size FROM market_spreads WHERE spread > 0"
+             |> List.exactlyOne)
+
+        // What was withdrawn is not confirmed any more, and may be again.
+        write store [
+            batch [
+                confirmed {
+                    there with
+                        At = at 20L
+                        IsWithdrawn = true
+                }
+            ]
+        ]
+
+        equal [] (spreads path)
+        write store [ batch [ confirmed { there with At = at 30L } ] ]
+        equal 2 (spreads path).Length
+
+        // An empty side has no price.
+        write store [ batch [ bookOf "m1" [ "0.48", "30" ] [] (hash 6) 8L ] ]
+
+        equal
+            [ [ "null" ]; [ "-0.09" ] ]
+            (query path 1 "SELECT round(spread, 6) FROM market_spreads ORDER BY sell_exchange"))
+
+[<Test>]
+let ``the books of a spread are looked up, not searched`` () =
+    withStore (fun path store ->
+        write store [ batch [ confirmed (matched "rain" "yes" "m1" 10L); book "m1" 1 10L ] ]
+
+        let plan =
+            query path 4 "EXPLAIN QUERY PLAN SELECT * FROM market_spreads WHERE question = 'rain'"
+            |> List.map List.last
+
+        for step in plan do
+            Assert.That(step, Does.Not.Match "SCAN (s|b|ob)( |$)", String.concat "\n" plan))
+
+[<Test>]
 let ``the rows of one token or market are found in their order, from either end, and not sorted`` () =
     withStore (fun path store ->
         write store [ batch [ fill "m1" 1 10L; book "m1" 1 10L; delta "m1" 1 10L ] ]

@@ -310,6 +310,191 @@ type StoreContractTests(kind: string) =
         equal 5 (prices store).Length
 
     [<Test>]
+    member _.``the states of own orders come back as they were, each of them once``() =
+        let placed = ownOrder "m1" "o-2" "live" "0" 10L
+
+        let states = [
+            placed
+            {
+                placed with
+                    Filled = size' "10"
+                    At = at 20L
+            }
+            {
+                placed with
+                    Filled = size' "10"
+                    At = at 20L
+                    Status = "matched"
+            }
+            {
+                placed with
+                    Filled = size' "40.5"
+                    At = at 20L
+            }
+            // The same order id on another exchange is another order.
+            {
+                placed with
+                    Exchange = sound (ExchangeId.Parse "kalshi")
+                    At = at 30L
+            }
+        ]
+
+        write store [ batch (states |> List.rev |> List.map ordered) ]
+        equal states (ownOrders store)
+
+        // What another delivery says otherwise makes no other state.
+        write store [
+            batch [
+                ordered {
+                    placed with
+                        Price = price "0.7"
+                        Received = at 9L
+                }
+                ordered placed
+                ordered (ownOrder "m2" "o-1" "live" "0" 20L)
+            ]
+        ]
+
+        equal 6 (ownOrders store).Length
+
+        // Of one time by order.
+        equal [ "o-2"; "o-1"; "o-2"; "o-2"; "o-2"; "o-2" ] (ownOrders store |> List.map _.Order)
+
+    [<Test>]
+    member _.``the statuses of own trades come back as they were, each of them once``() =
+        let taken = ownTrade "m1" "t-1" "o-1" "matched" 20L
+
+        let rows = [
+            ownTrade "m1" "t-0" "o-1" "matched" 10L
+            { taken with Status = "confirmed" }
+            taken
+            {
+                taken with
+                    Order = "o-2"
+                    IsTaker = false
+                    Side = Side.Sell
+                    Transaction = ""
+            }
+            {
+                taken with
+                    Order = "o-2"
+                    Token = tokenId "m1-no"
+            }
+        ]
+
+        // Of one time by trade, order, status and token.
+        let rows = [ rows[0]; rows[1]; rows[2]; rows[4]; rows[3] ]
+        write store [ batch (rows |> List.rev |> List.map traded) ]
+        equal rows (ownTrades store)
+        // A trade is the same whenever it is said to have been.
+        write store [ batch [ traded taken; traded { taken with At = at 21L } ] ]
+        equal (List.length rows) (ownTrades store).Length
+
+    [<Test>]
+    member _.``own orders and trades are found by exchange, market, token, time and number, from either end``
+        ()
+        =
+        write store [
+            batch [
+                for i in 1L .. 5L do
+                    ordered (ownOrder "m1" $"o{i}" "live" "0" i)
+                    ordered (ownOrder "m2" $"o{i}" "live" "0" (i + 10L))
+                    traded (ownTrade "m1" $"t{i}" "o" "matched" i)
+                    traded (ownTrade "m2" $"t{i}" "o" "matched" (i + 10L))
+            ]
+        ]
+
+        let ofM1 = {
+            Query.everything with
+                Exchange = ValueSome exchange
+                Market = ValueSome(marketId "m1")
+                Token = ValueSome(tokenId "m1-yes")
+        }
+
+        let found query =
+            result (store.OwnOrders query)
+            |> List.map (fun row -> row.At.Micros - (at 0L).Micros),
+            result (store.OwnTrades query)
+            |> List.map (fun row -> row.At.Micros - (at 0L).Micros)
+
+        let both times = times, times
+
+        equal 10 (fst (found Query.everything)).Length
+        equal 10 (snd (found Query.everything)).Length
+        equal (both [ 1L .. 5L ]) (found ofM1)
+        equal (both [ 4L; 5L ]) (found { ofM1 with Limit = 2; Latest = true })
+        equal (both [ 1L; 2L ]) (found { ofM1 with Limit = 2 })
+
+        equal
+            (both [ 2L; 3L ])
+            (found {
+                ofM1 with
+                    Since = at 2L
+                    Until = at 4L
+            })
+
+        equal
+            (both [])
+            (found {
+                ofM1 with
+                    Exchange = ValueSome(sound (ExchangeId.Parse "kalshi"))
+            })
+
+        equal
+            (both [])
+            (found {
+                ofM1 with
+                    Token = ValueSome(tokenId "m2-yes")
+            })
+
+    [<Test>]
+    member _.``matches and their withdrawals come back as they were, each of them once``() =
+        let rain = matched "rain" "yes" "m1" 10L
+
+        let rows = [
+            rain
+            { rain with Answer = "no" }
+            { rain with Question = "snow" }
+            {
+                rain with
+                    At = at 20L
+                    IsWithdrawn = true
+            }
+            {
+                rain with
+                    Exchange = sound (ExchangeId.Parse "kalshi")
+                    At = at 30L
+            }
+        ]
+
+        let rows = [ rows[1]; rows[0]; rows[2]; rows[3]; rows[4] ]
+        write store [ batch (rows |> List.rev |> List.map confirmed) ]
+        equal rows (matches store)
+        write store [ batch [ confirmed rain; confirmed { rain with At = at 40L } ] ]
+        equal 6 (matches store).Length
+
+    [<Test>]
+    member _.``own orders, own trades and matches are there when a store is opened again``() =
+        let rows () =
+            batch [
+                ordered (ownOrder "m1" "o-1" "live" "0" 10L)
+                traded (ownTrade "m1" "t-1" "o-1" "matched" 10L)
+                confirmed (matched "rain" "yes" "m1" 10L)
+            ]
+
+        write store [ rows () ]
+        let before = ownOrders store, ownTrades store, matches store
+        close store
+        store <- openStore ()
+
+        if kind = "memory" then
+            equal ([], [], []) (ownOrders store, ownTrades store, matches store)
+        else
+            equal before (ownOrders store, ownTrades store, matches store)
+            write store [ rows () ]
+            equal before (ownOrders store, ownTrades store, matches store)
+
+    [<Test>]
     member _.``prices are found by exchange, market, token, time and number, from either end``() =
         let names = Names()
 

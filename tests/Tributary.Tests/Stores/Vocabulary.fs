@@ -226,6 +226,53 @@ let market: Market = {
 
 let described (market: Market) (batch: Batch) = batch.Markets.Add market
 
+/// A state of one of the account's own orders for `market`'s Yes token.
+let ownOrder market order status filled micros : OwnOrder = {
+    Exchange = exchange
+    Market = marketId market
+    Token = tokenId $"{market}-yes"
+    Order = order
+    Side = Side.Sell
+    Price = price "0.62"
+    Size = size "40.5"
+    Filled = size filled
+    Status = status
+    At = at micros
+    Received = at 3_000_000L
+}
+
+/// A status of one of the account's own trades of `market`'s Yes token.
+let ownTrade market trade order status micros : OwnTrade = {
+    Exchange = exchange
+    Market = marketId market
+    Token = tokenId $"{market}-yes"
+    Trade = trade
+    Order = order
+    Side = Side.Buy
+    Price = price "0.333333"
+    Size = size "12.25"
+    IsTaker = true
+    Status = status
+    Transaction = transaction 7
+    At = at micros
+    Received = at 3_000_000L
+}
+
+/// `market`'s Yes token answers a question.
+let matched question answer market micros : MarketMatch = {
+    Exchange = exchange
+    Question = question
+    Answer = answer
+    Market = marketId market
+    Token = tokenId $"{market}-yes"
+    IsWithdrawn = false
+    At = at micros
+}
+
+let ordered (row: OwnOrder) (batch: Batch) = batch.OwnOrders.Add row
+let traded (row: OwnTrade) (batch: Batch) = batch.OwnTrades.Add row
+let confirmed (row: MarketMatch) (batch: Batch) = batch.Matches.Add row
+
 let gap: Gap = {
     Exchange = exchange
     Stream = Stream.Books
@@ -285,6 +332,14 @@ let trades (store: Store) = result (store.Trades Query.everything)
 let books (store: Store) = result (store.Books Query.everything)
 let deltas (store: Store) = result (store.Deltas Query.everything)
 let prices (store: Store) = result (store.Prices Query.everything)
+
+let ownOrders (store: Store) =
+    result (store.OwnOrders Query.everything)
+
+let ownTrades (store: Store) =
+    result (store.OwnTrades Query.everything)
+
+let matches (store: Store) = result (store.Matches())
 let tallies (store: Store) = result (store.Tally Query.everything)
 let links (store: Store) = result (store.Links())
 let gaps (store: Store) = result (store.Gaps Query.everything)

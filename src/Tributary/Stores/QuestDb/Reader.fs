@@ -398,6 +398,66 @@ type internal Reader(server: Server) =
                 Received = Value.instant (get "received")
             })
 
+    member _.OwnOrders(query: Query) : Task<OwnOrder list> =
+        rowsOf
+            query
+            "SELECT \"at\", exchange, market, token, side, status, order_id, price, size, filled, received FROM own_orders"
+            [ "\"at\""; "order_id"; "filled"; "status"; "exchange" ]
+            (fun get -> {
+                Exchange = Value.exchange (get "exchange")
+                Market = Value.market (get "market")
+                Token = Value.token (get "token")
+                Order = Value.text (get "order_id")
+                Side = Value.side (get "side")
+                Price = Value.price (get "price")
+                Size = Value.size (get "size")
+                Filled = Value.size (get "filled")
+                Status = Value.text (get "status")
+                At = Value.instant (get "at")
+                Received = Value.instant (get "received")
+            })
+
+    /// Once for each status: a time is a part of every key of the server, and of what makes a trade it is none.
+    member _.OwnTrades(query: Query) : Task<OwnTrade list> = task {
+        let! found =
+            rowsOf
+                query
+                "SELECT \"at\", exchange, market, token, side, status, trade_id, order_id, price, size, is_taker, transaction_hash, received FROM own_trades"
+                [ "\"at\""; "trade_id"; "order_id"; "status"; "token"; "exchange" ]
+                (fun get -> {
+                    Exchange = Value.exchange (get "exchange")
+                    Market = Value.market (get "market")
+                    Token = Value.token (get "token")
+                    Trade = Value.text (get "trade_id")
+                    Order = Value.text (get "order_id")
+                    Side = Value.side (get "side")
+                    Price = Value.price (get "price")
+                    Size = Value.size (get "size")
+                    IsTaker = (get "is_taker").ValueKind = JsonValueKind.True
+                    Status = Value.text (get "status")
+                    Transaction = Value.text (get "transaction_hash")
+                    At = Value.instant (get "at")
+                    Received = Value.instant (get "received")
+                })
+
+        return
+            found
+            |> List.distinctBy (fun row -> struct (row.Exchange, row.Trade, row.Order, row.Status, row.Token))
+    }
+
+    member _.Matches() : Task<MarketMatch list> =
+        rows
+            "SELECT \"at\", exchange, market, token, question, answer, is_withdrawn FROM market_matches ORDER BY \"at\", question, answer, exchange, market, token"
+            (fun get -> {
+                Exchange = Value.exchange (get "exchange")
+                Market = Value.market (get "market")
+                Token = Value.token (get "token")
+                Question = Value.text (get "question")
+                Answer = Value.text (get "answer")
+                IsWithdrawn = (get "is_withdrawn").ValueKind = JsonValueKind.True
+                At = Value.instant (get "at")
+            })
+
     /// Summed up here, from the numbers as they are read everywhere: sums of doubles would not be exact. The ids that links name are held
     /// in memory, 16 bytes each.
     member _.Tally(query: Query) : Task<Tally list> = task {

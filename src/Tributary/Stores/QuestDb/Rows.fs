@@ -21,6 +21,9 @@ type internal Lane =
     | Deltas
     | Prices
     | Links
+    | OwnOrders
+    | OwnTrades
+    | Matches
     | Markets
     | MarketStats
     | Gaps
@@ -35,6 +38,9 @@ type internal Lane =
         | Deltas -> "orderbook_deltas"
         | Prices -> "prices"
         | Links -> "trade_links"
+        | OwnOrders -> "own_orders"
+        | OwnTrades -> "own_trades"
+        | Matches -> "market_matches"
         | Markets -> "markets"
         | MarketStats -> "market_stats"
         | Gaps -> "gaps"
@@ -49,6 +55,9 @@ module internal Lane =
         Lane.Deltas
         Lane.Prices
         Lane.Links
+        Lane.OwnOrders
+        Lane.OwnTrades
+        Lane.Matches
         Lane.Markets
         Lane.MarketStats
         Lane.Gaps
@@ -64,6 +73,9 @@ module internal Lane =
         | Lane.Deltas -> batch.Deltas.Count
         | Lane.Prices -> batch.Prices.Count
         | Lane.Links -> batch.Links.Count
+        | Lane.OwnOrders -> batch.OwnOrders.Count
+        | Lane.OwnTrades -> batch.OwnTrades.Count
+        | Lane.Matches -> batch.Matches.Count
         | Lane.Markets
         | Lane.MarketStats -> batch.Markets.Count
         | Lane.Gaps -> batch.Gaps.Count
@@ -214,6 +226,11 @@ module private Columns =
     let name = at "name"
     let labels = at "labels"
     let value = at "value"
+    let orderId = at "order_id"
+    let filled = at "filled"
+    let isTaker = at "is_taker"
+    let answer = at "answer"
+    let isWithdrawn = at "is_withdrawn"
 
 /// How a token's trades begin. It belongs to a market; an exchange that gives two markets the same token makes it anew each time.
 [<Sealed; NoComparison; NoEquality>]
@@ -266,6 +283,9 @@ type internal Encoder(options: EncoderOptions) =
     let deltas = Ilp.table Lane.Deltas.Table
     let prices = Ilp.table Lane.Prices.Table
     let links = Ilp.table Lane.Links.Table
+    let ownOrders = Ilp.table Lane.OwnOrders.Table
+    let ownTrades = Ilp.table Lane.OwnTrades.Table
+    let matches = Ilp.table Lane.Matches.Table
     let markets = Ilp.table Lane.Markets.Table
     let marketStats = Ilp.table Lane.MarketStats.Table
     let gaps = Ilp.table Lane.Gaps.Table
@@ -583,6 +603,67 @@ type internal Encoder(options: EncoderOptions) =
                 writer.Hex(Columns.tradeId, row.Trade.High, row.Trade.Low)
                 writer.End row.At.Micros
 
+    member _.Append(order: OwnOrder, payload: Payload) =
+        writer.Begin(payload, ownOrders)
+        symbol Columns.exchange (string order.Exchange)
+        symbol Columns.market (string order.Market)
+        symbol Columns.token (string order.Token)
+        writer.Symbol(Columns.side, Side.text order.Side)
+        symbol Columns.status order.Status
+        writer.String(Columns.orderId, order.Order)
+        double Columns.price order.Price.Millionths
+        double Columns.size order.Size.Millionths
+        double Columns.filled order.Filled.Millionths
+        writer.Timestamp(Columns.received, order.Received.Micros)
+        writer.End order.At.Micros
+
+    member _.Append(trade: OwnTrade, payload: Payload) =
+        writer.Begin(payload, ownTrades)
+        symbol Columns.exchange (string trade.Exchange)
+        symbol Columns.market (string trade.Market)
+        symbol Columns.token (string trade.Token)
+        writer.Symbol(Columns.side, Side.text trade.Side)
+        symbol Columns.status trade.Status
+        writer.String(Columns.tradeId, trade.Trade)
+        writer.String(Columns.orderId, trade.Order)
+        double Columns.price trade.Price.Millionths
+        double Columns.size trade.Size.Millionths
+        writer.Boolean(Columns.isTaker, trade.IsTaker)
+        writer.String(Columns.transaction, trade.Transaction)
+        writer.Timestamp(Columns.received, trade.Received.Micros)
+        writer.End trade.At.Micros
+
+    member _.Append(row: MarketMatch, payload: Payload) =
+        writer.Begin(payload, matches)
+        symbol Columns.exchange (string row.Exchange)
+        symbol Columns.market (string row.Market)
+        symbol Columns.token (string row.Token)
+        symbol Columns.question row.Question
+        symbol Columns.answer row.Answer
+        writer.Boolean(Columns.isWithdrawn, row.IsWithdrawn)
+        writer.End row.At.Micros
+
+    member this.AppendOwnOrders
+        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        for i in first .. first + count - 1 do
+            if isKept reject i batch.OwnOrders[i].At then
+                this.Append(batch.OwnOrders[i], payload)
+
+    member this.AppendOwnTrades
+        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        for i in first .. first + count - 1 do
+            if isKept reject i batch.OwnTrades[i].At then
+                this.Append(batch.OwnTrades[i], payload)
+
+    member this.AppendMatches
+        (batch: Batch, first: int, count: int, payload: Payload, reject: int -> string -> unit)
+        =
+        for i in first .. first + count - 1 do
+            if isKept reject i batch.Matches[i].At then
+                this.Append(batch.Matches[i], payload)
+
     member private _.Append(market: Market, payload: Payload) =
         writer.Begin(payload, markets)
         symbol Columns.exchange (string market.Exchange)
@@ -714,6 +795,9 @@ type internal Encoder(options: EncoderOptions) =
         | Lane.Deltas -> this.AppendDeltas(batch, first, count, payload, reject)
         | Lane.Prices -> this.AppendPrices(batch, first, count, payload, reject)
         | Lane.Links -> this.AppendLinks(batch, first, count, payload, reject)
+        | Lane.OwnOrders -> this.AppendOwnOrders(batch, first, count, payload, reject)
+        | Lane.OwnTrades -> this.AppendOwnTrades(batch, first, count, payload, reject)
+        | Lane.Matches -> this.AppendMatches(batch, first, count, payload, reject)
         | Lane.Markets -> this.AppendMarkets(batch, first, count, payload, reject)
         | Lane.MarketStats -> this.AppendMarketStats(batch, first, count, payload, reject)
         | Lane.Gaps -> this.AppendGaps(batch, first, count, payload, reject)

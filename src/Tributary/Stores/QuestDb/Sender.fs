@@ -132,6 +132,9 @@ type internal Sender
             Lane.Deltas
             Lane.Prices
             Lane.Links
+            Lane.OwnOrders
+            Lane.OwnTrades
+            Lane.Matches
             Lane.Gaps
             Lane.Rejections
             Lane.Metrics
@@ -503,6 +506,9 @@ type internal Sender
                                         | Lane.Deltas -> string (batch.Delta index)
                                         | Lane.Prices -> string (batch.PricePoint index)
                                         | Lane.Links -> string batch.Links[index]
+                                        | Lane.OwnOrders -> string batch.OwnOrders[index]
+                                        | Lane.OwnTrades -> string batch.OwnTrades[index]
+                                        | Lane.Matches -> string batch.Matches[index]
                                         | Lane.Markets
                                         | Lane.MarketStats -> string batch.Markets[index]
                                         | Lane.Gaps -> string batch.Gaps[index]

@@ -234,6 +234,61 @@ let private tables ofNumbers ofLevels : Table list = [
         Expires = true
     }
     {
+        Name = "own_orders"
+        Columns = [
+            timestamp "at"
+            symbol "exchange"
+            many 65_536 "market"
+            many 131_072 "token"
+            symbol "side"
+            symbol "status"
+            varchar "order_id"
+            double "price"
+            double "size"
+            double "filled"
+            timestamp "received"
+        ]
+        Partition = Partition.Month
+        Keys = [ "exchange"; "order_id"; "status"; "filled" ]
+        Expires = false
+    }
+    {
+        Name = "own_trades"
+        Columns = [
+            timestamp "at"
+            symbol "exchange"
+            many 65_536 "market"
+            many 131_072 "token"
+            symbol "side"
+            symbol "status"
+            varchar "trade_id"
+            varchar "order_id"
+            double "price"
+            double "size"
+            boolean "is_taker"
+            varchar "transaction_hash"
+            timestamp "received"
+        ]
+        Partition = Partition.Month
+        Keys = [ "exchange"; "trade_id"; "order_id"; "status"; "token" ]
+        Expires = false
+    }
+    {
+        Name = "market_matches"
+        Columns = [
+            timestamp "at"
+            symbol "exchange"
+            many 65_536 "market"
+            many 131_072 "token"
+            symbol "question"
+            symbol "answer"
+            boolean "is_withdrawn"
+        ]
+        Partition = Partition.Month
+        Keys = [ "exchange"; "question"; "answer"; "market"; "token" ]
+        Expires = false
+    }
+    {
         Name = "quarantine"
         Columns = [
             timestamp "received"
