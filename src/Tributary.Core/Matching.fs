@@ -57,7 +57,7 @@ module Matching =
     let private stop =
         set
             "a an and any are as at be been before by can did do does during end for from had has have he her his how if in into is it its
-             least of on or she than that the their there they this to was were what when where which who whom whose will with would yet
+             least of on or she than that the their there they this to was were what when where which who whom whose will with would yet vs versus
              become becomes happen happens ever market question yes exactly following"
 
     /// These turn a question round.
@@ -104,6 +104,21 @@ module Matching =
                 for other in others.Split ' ' -> other, canonical
         ]
 
+    /// Whoever asks for one does not ask for the other.
+    let private opposites = [
+        "cut", "hike"
+        "win", "lose"
+        "rise", "fall"
+        "open", "close"
+        "first", "last"
+        "more", "less"
+        "high", "low"
+        "highest", "lowest"
+        "sign", "veto"
+        "accept", "reject"
+        "approve", "reject"
+    ]
+
     let private phrases =
         same.Keys
         |> Seq.filter (fun word -> word.Contains '_')
@@ -111,24 +126,19 @@ module Matching =
         |> Seq.sort
         |> Array.ofSeq
 
+    let private monthNames = [|
+        for month in 1..12 -> CultureInfo.InvariantCulture.DateTimeFormat.GetMonthName month
+    |]
+
     let private months =
-        [
-            "january jan"
-            "february feb"
-            "march mar"
-            "april apr"
-            "may may"
-            "june jun"
-            "july jul"
-            "august aug"
-            "september sep sept"
-            "october oct"
-            "november nov"
-            "december dec"
+        Map.ofList [
+            for month in 1..12 do
+                let name = monthNames[month - 1].ToLowerInvariant()
+                name, month
+                name.Substring(0, 3), month
+
+            "sept", 9
         ]
-        |> List.indexed
-        |> List.collect (fun (index, names) -> [ for name in names.Split ' ' -> name, index + 1 ])
-        |> Map.ofList
 
     let private regex pattern =
         Regex(pattern, RegexOptions.CultureInvariant ||| RegexOptions.IgnoreCase)
@@ -142,6 +152,9 @@ module Matching =
 
     let private beforeYear =
         regex @"\bbefore (?:jan(?:uary|\.)? 1(?:st)?,? )?(?<year>(?:19|20)\d{2})\b"
+
+    let private beforeMonth =
+        regex @"\bbefore (?<month>\p{L}{3,9})\.? (?:1(?:st)?,? )?(?<year>(?:19|20)\d{2})\b"
 
     // NOTE: a table, for what `Normalize` does depends on what the machine has for it.
     let private unaccented =
@@ -184,7 +197,19 @@ module Matching =
             | -1 -> word
             | at -> word.Substring(0, at)
 
-        if
+        // As far as it is known what it comes from: released, launched.
+        let past =
+            if word.EndsWith "ed" then
+                [ word.Substring(0, word.Length - 1); word.Substring(0, word.Length - 2) ]
+                |> List.tryFind ordinary.Contains
+            else
+                None
+
+        if past.IsSome then
+            past.Value
+        elif word.Length > 4 && word.EndsWith "ies" then
+            word.Substring(0, word.Length - 3) + "y"
+        elif
             word.Length > 3
             && word.EndsWith 's'
             && not (word.EndsWith "ss")
@@ -224,6 +249,19 @@ module Matching =
                 fun (found: Match) ->
                     let year = int found.Groups["year"].Value
                     $"by {year - 1}"
+            )
+
+        // And before a month until the end of the one before.
+        let text =
+            beforeMonth.Replace(
+                text,
+                fun (found: Match) ->
+                    let year = int found.Groups["year"].Value
+
+                    match Map.tryFind (found.Groups["month"].Value.ToLowerInvariant()) months with
+                    | Some 1 -> $"by December {year - 1}"
+                    | Some month -> $"by {monthNames[month - 2]} {year}"
+                    | None -> found.Value
             )
 
         let lowered = text.ToLowerInvariant()
@@ -479,6 +517,21 @@ module Matching =
                     if kind = Kind.Number then
                         $"only one says {named right}", 0.7
                 | left, right -> $"another {what}: {named left} and {named right}", factor
+
+            let left, right = titles.Left Kind.Word, titles.Right Kind.Word
+
+            let has (words: int list) text =
+                words |> List.exists (fun word -> texts[word] = text)
+
+            match
+                opposites
+                |> List.tryFind (fun (one, other) ->
+                    has left one && has right other || has left other && has right one)
+            with
+            | Some(one, other) -> $"opposites: {one} and {other}", 0.35
+            | None ->
+                if not left.IsEmpty && not right.IsEmpty && (titles.Shared Kind.Word).IsEmpty then
+                    $"another thing is said: {named left} and {named right}", 0.7
 
             match days with
             | ValueSome days when days > 300.0 -> $"they end {int days} days apart", 0.4

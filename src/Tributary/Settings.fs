@@ -264,7 +264,7 @@ type QuestDbSettings = {
 }
 
 /// After what time rows are deleted from the SQLite file, data set by data set. What is deleted is a gap of cause `expired`. Markets, gaps,
-/// quarantine, checkpoints and prices always stay, and in QuestDB `ttl` rules.
+/// quarantine, checkpoints, prices, the account's own orders and trades, and matches always stay, and in QuestDB `ttl` rules.
 type RetentionSettings = {
     /// Changes of books. They go up to a whole book that stays, so that every later book can be rebuilt. Default none: never.
     OrderbookDeltas: TimeSpan option

@@ -71,6 +71,15 @@ let private alike = [
     ("Russia x Ukraine ceasefire before 2027?", "2026-12-31Z"),
     ("Will there be a Russia-Ukraine cease fire by the end of 2026?", "2026-12-31Z")
 
+    ("Will OpenAI release GPT-6 before July 2027?", "2027-06-30Z"),
+    ("GPT-6 released by June 30, 2027?", "2027-06-30Z")
+
+    ("Will JD Vance win the 2028 US Presidential Election?", "2028-11-07Z"),
+    ("Who will win the next presidential election?: J.D. Vance", "2029-01-20Z")
+
+    ("Will Tesla deliver over 500k vehicles in Q1 2027?", "2027-03-31Z"),
+    ("Tesla Q1 2027 deliveries above 500,000", "2027-04-02Z")
+
     ("Will unemployment exceed 5% in 2027?", "2027-12-31Z"),
     ("Unemployment over 5 percent in 2027", "2027-12-31Z")
 ]
@@ -114,6 +123,22 @@ let private different = [
 
     ("Will Arsenal win the Premier League?", "2027-05-20Z"),
     ("Will Arsenal win the Premier League?", "2029-05-20Z")
+    ("Fed rate hike in 2027?", "2027-12-31Z"), ("Will the Fed cut rates in 2027?", "2027-12-31Z")
+
+    ("Will China invade Taiwan in 2027?", "2027-12-31Z"),
+    ("Will China blockade Taiwan in 2027?", "2027-12-31Z")
+
+    ("Will Taylor Swift release an album in 2027?", "2027-12-31Z"),
+    ("Will Taylor Swift get married in 2027?", "2027-12-31Z")
+
+    ("Highest temperature in NYC on November 28?", "2026-11-28Z"),
+    ("Highest temperature in Chicago on November 28?", "2026-11-28Z")
+
+    ("Will Gavin Newsom win the 2028 Democratic presidential nomination?", "2028-08-20Z"),
+    ("Will Gavin Newsom win the 2028 US presidential election?", "2028-11-07Z")
+
+    ("Will it ship before July 2027?", "2027-06-30Z"), ("Will it ship before June 2027?", "2027-05-31Z")
+
     ("Will it rain in Paris tomorrow?", ""), ("Will inflation exceed 3%?", "")
 ]
 
