@@ -114,6 +114,7 @@ type internal Exchange(options: SimulatorOptions) =
     }
 
     let ledger = Ledger(trades, truth)
+    let accounts = Accounts(options.Seed, simulated)
 
     let hub = Hub(world, (fun () -> faults.Switches.Contains FaultSwitch.Resolve))
 
@@ -402,9 +403,14 @@ type internal Exchange(options: SimulatorOptions) =
     /// exchange a clock that stands.
     member _.Open() : Session = openSession ()
 
+    /// Accounts of those who sign.
+    member _.Accounts = accounts
+
     /// Answers one HTTP request.
     member _.Handle(http: HttpContext) : Task =
         match Wire.pathOf http with
+        | [ "ws"; "user" ] -> accounts.Serve http
+        | "clob" :: (("auth" | "data") :: _ as path) -> accounts.Handle(http, path)
         | [ "ws"; "market" ] -> Socket.serve simulated stride openSession http
         | ("ledger" | "control") :: _ as path -> control http path
         | path -> exchange http path
