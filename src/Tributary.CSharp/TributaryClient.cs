@@ -174,7 +174,7 @@ public sealed class TributaryClient : IHostedService, IAsyncDisposable
         {
             await CloseAsync(store).ConfigureAwait(false);
 
-            if (error is ArgumentException)
+            if (error is ArgumentException or System.Security.Authentication.AuthenticationException)
                 throw new TributaryException(TributaryErrorKind.Configuration, error.Message, error);
 
             throw;

@@ -264,19 +264,29 @@ let private collect (common: Common) (arguments: ParseResults<StartArguments>) c
         let store = opened (Setup.openStore settings TimeProvider.System logs)
         use _ = Telemetry.start settings
 
-        let! engine =
-            Engine.StartAsync(
-                {
-                    Settings = settings
-                    Store = store
-                    Clock = TimeProvider.System
-                    Logs = logs
-                    Collector = Setup.collector
-                    ProgressLog = arguments.TryGetResult StartArguments.Progress_Log
-                    Polled = ignore
-                },
-                interrupt.Token
-            )
+        let! engine = task {
+            try
+                return!
+                    Engine.StartAsync(
+                        {
+                            Settings = settings
+                            Store = store
+                            Clock = TimeProvider.System
+                            Logs = logs
+                            Collector = Setup.collector
+                            ProgressLog = arguments.TryGetResult StartArguments.Progress_Log
+                            Polled = ignore
+                        },
+                        interrupt.Token
+                    )
+            with
+            | :? Security.Authentication.AuthenticationException as error ->
+                do! store.Close()
+                return refuse Exit.Configuration error.Message
+            | :? TimeoutException as error ->
+                do! store.Close()
+                return refuse Exit.Failed error.Message
+        }
 
         let matched =
             matching engine store log (mapped |> Option.defaultValue Mapping.FileName)

@@ -242,7 +242,10 @@ let tap (common: Common) (arguments: ParseResults<TapArguments>) = task {
     let store = Discard.create ()
 
     let! engine =
-        Engine.StartAsync(EngineOptions.Create(settings, store, TimeProvider.System, logs), interrupt.Token)
+        Engine.StartAsync(
+            EngineOptions.Create(Setup.withoutAccounts settings, store, TimeProvider.System, logs),
+            interrupt.Token
+        )
 
     let names = Directory store
     let output = output ()

@@ -104,6 +104,8 @@ type Measurement =
         Result<struct (int * bool * TimeSpan), string>
     /// How long the live connection took to open, and to answer a ping.
     | Live of setting: string * address: string * Result<struct (TimeSpan * TimeSpan), string>
+    /// Whether an exchange takes the credentials of an account, or why not; `isNeeded` when collecting does not begin without them.
+    | Account of exchange: string * isNeeded: bool * Result<string, string>
     /// Nothing when the exchange did not tell its time.
     | Clock of exchange: string * Skew voption
     /// Names of limits, what is configured, and what the exchange documents.
@@ -458,6 +460,19 @@ module Diagnosis =
                 $"live {setting}"
                 $"{address}: {detail}"
                 $"check {setting}, 'proxy', and that WebSockets may pass; until then books are only polled"
+          ]
+        | Measurement.Account(exchange, _, Ok address) -> [
+            fine "account" $"{exchange} takes the credentials of {address}"
+          ]
+        | Measurement.Account(exchange, isNeeded, Error reason) -> [
+            finding
+                (missed isNeeded)
+                "account"
+                $"{exchange}: {reason}"
+                (if isNeeded then
+                     $"see the secrets of collectors.{exchange}; 'tributary start' does not begin without them (auth: required)"
+                 else
+                     $"see the secrets of collectors.{exchange}; until then public data alone is collected")
           ]
         | Measurement.Clock(exchange, skew) -> [ clock exchange skew ]
         | Measurement.Limits(exchange, all) -> [ limits exchange all ]

@@ -250,6 +250,45 @@ module Doctor =
                 Ok(struct (opened, Stopwatch.GetElapsedTime asked))
     }
 
+    /// Whether the exchange takes the credentials of an account, where there are some.
+    let private account
+        options
+        (settings: CollectorSettings)
+        (transport: TransportOptions)
+        (ct: CancellationToken)
+        : Task<Measurement list> = task {
+        let isNeeded = settings.Auth = AuthMode.Required
+        let told answer = [ Measurement.Account(settings.Exchange, isNeeded, answer) ]
+
+        match Setup.account settings, Setup.lacking settings with
+        | Error reason, _
+        | Ok _, Some reason -> return told (Error reason)
+        | Ok None, None -> return []
+        | Ok(Some(part, credentials)), None ->
+            use meters = new Meters()
+
+            use own =
+                new OwnAccount(
+                    part,
+                    credentials,
+                    Setup.own settings part { transport with Retries = 0 },
+                    BatchPool(),
+                    options.Clock,
+                    meters,
+                    Logs.logger Logs.Requests Logs.none
+                )
+
+            let! answer = patiently options.Patience ct own.SignIn
+
+            return
+                match answer with
+                | Ok SignIn.Accepted -> Ok credentials.Address
+                | Ok(SignIn.Refused reason) -> Error reason
+                | Ok(SignIn.Unanswered detail)
+                | Error detail -> Error $"the credentials cannot be checked: {detail}"
+                |> told
+    }
+
     let private ofExchange
         options
         (settings: CollectorSettings)
@@ -323,6 +362,7 @@ module Doctor =
             let! names = Task.WhenAll names
             let! questions = Task.WhenAll questions
             let! opened = Task.WhenAll opened
+            let! accounts = account options settings transport ct
 
             let skew =
                 Skew.ofAnswers [
@@ -337,6 +377,7 @@ module Doctor =
                 yield! names
                 yield! Array.map fst questions
                 yield! opened
+                yield! accounts
                 Measurement.Clock(settings.Exchange, skew)
                 Measurement.Limits(
                     settings.Exchange,

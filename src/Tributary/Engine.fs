@@ -76,6 +76,8 @@ type internal Venue = {
     Asker: Asker
     Transport: Transport
     mutable Universe: Universe
+    /// Whose own orders and trades are collected, and whether the exchange has taken their credentials already.
+    Own: (struct (OwnAccount * bool)) voption
 }
 
 /// What the store has acknowledged already need not go there again: every follow re-reads a window, so most trades come many
@@ -1396,12 +1398,32 @@ type Engine
                 let! _ = store batch ignore
                 hear (Signal.Add(now (), exchange, resumed |> List.map _.Market))
 
+        for venue in venues do
+            match venue.Own with
+            | ValueSome(struct (own, isSignedIn)) ->
+                let keep batch : Task = task {
+                    let! durable = store batch ignore
+
+                    // A store that is given up takes nothing more, and says so itself.
+                    durable.ContinueWith(fun (done': Task<unit>) -> done'.Exception |> ignore)
+                    |> ignore
+                }
+
+                start "own" (fun () -> own.Run(isSignedIn, keep, asking.Token))
+            | ValueNone -> ()
+
         scheduler.Start()
     }
 
     static member StartAsync(options: EngineOptions, ct: CancellationToken) : Task<Engine> = task {
         let meters = new Meters()
         let pool = BatchPool()
+
+        let needing (settings: CollectorSettings) reason =
+            $"{settings.Exchange}: {reason} (collectors.{settings.Exchange}.auth is required; with optional, public data is collected)"
+
+        let refusing settings reason =
+            raise (Security.Authentication.AuthenticationException(needing settings reason))
 
         let venues = [
             for settings in options.Settings.Collectors do
@@ -1433,8 +1455,44 @@ type Engine
                                 )
                             Transport = transport
                             Universe = Universe.empty
+                            Own =
+                                match Setup.account settings, Setup.lacking settings with
+                                | Error reason, _ when settings.Auth = AuthMode.Required ->
+                                    refusing settings reason
+                                | Error reason, _ ->
+                                    Log.authRefused log (string collector.Exchange) reason
+                                    ValueNone
+                                | Ok _, Some reason -> refusing settings reason
+                                | Ok None, None -> ValueNone
+                                | Ok(Some(part, credentials)), None ->
+                                    let own =
+                                        new OwnAccount(
+                                            part,
+                                            credentials,
+                                            Setup.own settings part how,
+                                            pool,
+                                            options.Clock,
+                                            meters,
+                                            log
+                                        )
+
+                                    ValueSome(struct (own, settings.Auth = AuthMode.Required))
                         }
         ]
+
+        for venue in venues do
+            match venue.Own with
+            | ValueSome(struct (own, true)) ->
+                match! own.SignIn ct with
+                | SignIn.Accepted -> ()
+                | SignIn.Refused reason -> refusing venue.Settings reason
+                | SignIn.Unanswered detail ->
+                    raise (
+                        TimeoutException(
+                            needing venue.Settings $"the credentials cannot be checked: {detail}"
+                        )
+                    )
+            | _ -> ()
 
         let progress = options.ProgressLog |> Option.map (fun path -> new ProgressLog(path))
         let engine = Engine(options, venues, meters, pool, progress)
@@ -1542,6 +1600,10 @@ type Engine
 
         for venue in venues do
             (venue.Transport :> IDisposable).Dispose()
+
+            match venue.Own with
+            | ValueSome(struct (own, _)) -> (own :> IDisposable).Dispose()
+            | ValueNone -> ()
 
         for channel in readers.Keys do
             channel.Writer.TryComplete() |> ignore

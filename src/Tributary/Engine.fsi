@@ -76,7 +76,9 @@ type StopReport = {
 /// The door: collects what the settings name into the store, until it is stopped. For C# it offers members and tasks.
 [<Sealed>]
 type Engine =
-    /// Resumes from the store, and begins. Returns when the first refresh of markets was ordered, not when it is done.
+    /// Resumes from the store, and begins. Returns when the first refresh of markets was ordered, not when it is done. Throws an
+    /// `AuthenticationException` when an exchange does not take credentials that are required, or there are none, and a `TimeoutException` when
+    /// it does not answer who asks with them; both say what to do.
     static member StartAsync: options: EngineOptions * ct: CancellationToken -> Task<Engine>
 
     /// What it runs with, and what it took on since.

@@ -76,6 +76,49 @@ let marketClosed (log: ILogger) (slug: string) (market: string) =
 let unknownSlug (log: ILogger) (slug: string) =
     log.LogWarning("No market or event is called {Slug}: check the spelling in the configuration", slug)
 
+let authRefused (log: ILogger) (exchange: string) (reason: string) =
+    log.LogWarning(
+        "{Exchange}: {Reason}. Public data is collected, and nothing of an account; with auth: required collecting would not begin",
+        exchange,
+        reason
+    )
+
+let authUnanswered (log: ILogger) (exchange: string) (detail: string) =
+    log.LogWarning(
+        "{Exchange}: the credentials are not checked yet ({Detail}): it is tried again until they are",
+        exchange,
+        detail
+    )
+
+let authAccepted (log: ILogger) (exchange: string) (address: string) =
+    log.LogInformation("{Exchange}: own orders and trades of {Address} are collected", exchange, address)
+
+let ownMissed (log: ILogger) isNews (exchange: string) (fault: string) =
+    let level = if isNews then LogLevel.Warning else LogLevel.Debug
+
+    log.Log(
+        level,
+        "{Exchange}: own orders and trades could not be fetched: {Fault}. They are asked for again, from where they were known last",
+        exchange,
+        fault
+    )
+
+let ownBack (log: ILogger) (exchange: string) =
+    log.LogInformation("{Exchange}: own orders and trades are known again", exchange)
+
+let ownChannelOpened (log: ILogger) (exchange: string) =
+    log.LogInformation("{Exchange}: the account's live connection is open", exchange)
+
+let ownChannelLost (log: ILogger) isNews (exchange: string) (detail: string) =
+    let level = if isNews then LogLevel.Warning else LogLevel.Debug
+
+    log.Log(
+        level,
+        "{Exchange}: the account's live connection is lost ({Detail}); another one follows, and what it missed is asked for",
+        exchange,
+        detail
+    )
+
 let note (log: ILogger) (exchange: string) (text: string) =
     log.LogDebug("{Exchange}: {Note}", exchange, text)
 

@@ -120,6 +120,11 @@ module Count =
     let linked =
         counter "trades_linked" "Fills of the stream that are linked to the API's."
 
+    let ownMissed =
+        counter
+            "own_missed"
+            "Times that the account's own orders and trades could not be fetched, by cause; the next time that they can, they are read from where they were known last."
+
     let commits = counter "commits" "Transactions of the store."
 
     let storeFailures =

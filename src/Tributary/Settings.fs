@@ -42,6 +42,36 @@ module Secret =
             | :? IOException
             | :? UnauthorizedAccessException -> Error $"the file {path}, which holds a secret, cannot be read"
 
+    /// As `reveal`, of what somebody else must not have: a file that this user's group or all others can read is refused, with the remedy.
+    let internal revealOwn secret =
+        let isOpen (path: string) =
+            let target =
+                match File.ResolveLinkTarget(path, true) with
+                | null -> path
+                | target -> target.FullName
+
+            let others =
+                UnixFileMode.GroupRead
+                ||| UnixFileMode.GroupWrite
+                ||| UnixFileMode.OtherRead
+                ||| UnixFileMode.OtherWrite
+
+            not (OperatingSystem.IsWindows())
+            && File.GetUnixFileMode target &&& others <> UnixFileMode.None
+
+        match secret.Source with
+        | Value _ -> reveal secret
+        | InFile path ->
+            try
+                if File.Exists path && isOpen path then
+                    Error
+                        $"the file {path}, which holds a secret, is open to other users, so it is not used: chmod 600 {path}"
+                else
+                    reveal secret
+            with
+            | :? IOException
+            | :? UnauthorizedAccessException -> reveal secret
+
     /// A text that holds no secret.
     let internal ofText text = { Written = text; Source = Value text }
 
@@ -386,6 +416,16 @@ type LiveSettings = {
     DeadAfter: TimeSpan
 }
 
+/// What is done with an exchange's secrets.
+[<RequireQualifiedAccess>]
+type AuthMode =
+    /// They are not used.
+    | Off
+    /// They are used if there are any; when they are refused, one warning says so, and public data is collected.
+    | Optional
+    /// Collecting does not begin without them.
+    | Required
+
 /// How one exchange is collected.
 type CollectorSettings = {
     /// The exchange's name in the registry.
@@ -408,6 +448,11 @@ type CollectorSettings = {
     Proxy: Secret option
     /// The secrets that this exchange takes, by the names of their settings: `${VARIABLE}`, or `file:PATH`. Default none.
     Secrets: Map<string, Secret option>
+    /// What is done with them: `optional` uses them if they are there, and collects public data when they are refused, after one
+    /// warning; `required` does not begin without; `off` leaves them alone. Default `optional`.
+    Auth: AuthMode
+    /// How often the account's own orders and trades are asked for, beside what its live connection tells. Default 30 s.
+    OwnEvery: TimeSpan
     /// Tokens per order-book request, 1 to 500. Default 100.
     BooksPerRequest: int
     /// Markets per trades request, 1 to 20. Default 20.
@@ -610,6 +655,8 @@ module Settings =
         MaxResponse = 64_000_000L
         Proxy = None
         Secrets = known.Secrets |> List.map (fun secret -> secret.Setting, None) |> Map.ofList
+        Auth = AuthMode.Optional
+        OwnEvery = seconds 30
         BooksPerRequest = 100
         MarketsPerRequest = 20
         TradesSource = TradesSource.Auto
@@ -1086,6 +1133,25 @@ module Settings =
         Secrets =
             current.Secrets
             |> Map.map (fun name secret -> at.TryRead(name, Secret.elsewhere "a secret", secret))
+        Auth =
+            // Where there are none, there is nothing to say about them.
+            if current.Secrets.IsEmpty then
+                current.Auth
+            else
+                at.Read(
+                    "auth",
+                    Yaml.choice [
+                        "off", AuthMode.Off
+                        "optional", AuthMode.Optional
+                        "required", AuthMode.Required
+                    ],
+                    current.Auth
+                )
+        OwnEvery =
+            if current.Secrets.ContainsKey "private_key" then
+                at.Read("own_every", cadence, current.OwnEvery)
+            else
+                current.OwnEvery
         BooksPerRequest = at.Read("books_per_request", Yaml.whole |> upTo 500, current.BooksPerRequest)
         MarketsPerRequest = at.Read("markets_per_request", Yaml.whole |> upTo 20, current.MarketsPerRequest)
         TradesSource =

@@ -147,14 +147,32 @@ let pollingOnly (settings: Settings) =
             CollectorSettings.Live.Enabled = false
     })
 
+/// Nobody signs in: public data is all there is.
+let withoutAccounts (settings: Settings) = {
+    settings with
+        Collectors =
+            settings.Collectors
+            |> List.map (fun collector ->
+                if (Exchanges.Registry.tryAccount collector.Exchange).IsSome then
+                    { collector with Auth = AuthMode.Off }
+                else
+                    collector)
+}
+
 /// It is to be collected: a market or event is picked, or discovery is on.
 let isWanted (collector: CollectorSettings) =
     collector.Enabled
     && (collector.Discovery.Enabled || collector.Markets |> List.exists _.Enabled)
 
-/// Somebody is to be collected.
+/// Somebody is to be collected: markets, or an account of one's own.
 let hasWork (settings: Settings) =
-    settings.Collectors |> List.exists isWanted
+    settings.Collectors
+    |> List.exists (fun collector ->
+        isWanted collector
+        || collector.Enabled
+           && collector.Auth <> AuthMode.Off
+           && (Exchanges.Registry.tryAccount collector.Exchange).IsSome
+           && collector.Secrets.Values |> Seq.exists Option.isSome)
 
 let private opening (settings: Settings) clock logs : Registry.Opening = {
     Settings = settings.Store
@@ -199,11 +217,63 @@ let private revealed (settings: CollectorSettings) =
     |> List.choose (fun (name, secret) ->
         secret
         |> Option.bind (fun secret ->
-            match Secret.reveal secret with
+            match Secret.revealOwn secret with
             | Ok "" -> None
             | Ok text -> Some(name, text)
             | Error _ -> None))
     |> Map.ofList
+    |> Map.filter (fun _ _ -> settings.Auth <> AuthMode.Off)
+
+/// Why secrets that are given cannot be used, each with what to do.
+let private unreadable (settings: CollectorSettings) : string list =
+    if settings.Auth = AuthMode.Off then
+        []
+    else
+        settings.Secrets.Values
+        |> Seq.choose id
+        |> Seq.choose (fun secret ->
+            match Secret.revealOwn secret with
+            | Ok _ -> None
+            | Error reason -> Some reason)
+        |> List.ofSeq
+
+/// Whose own orders and trades are collected, if anybody's; an error says why what is given does not serve, without a word of it.
+let internal account (settings: CollectorSettings) : Result<(AccountPart * Credentials) option, string> =
+    /// Whoever is between could read what is sent there.
+    let isOpen (host: string) =
+        let address = settings.Urls[host].Uri
+        (address.Scheme = "http" || address.Scheme = "ws") && not address.IsLoopback
+
+    match unreadable settings, Exchanges.Registry.tryAccount settings.Exchange with
+    | reason :: _, _ -> Error reason
+    | [], None -> Ok None
+    | [], Some part ->
+        match part.Given(revealed settings) with
+        | Error reason -> Error reason
+        | Ok ValueNone -> Ok None
+        | Ok(ValueSome credentials) ->
+            match [ part.Time.Host; part.Channel.Host ] |> List.filter isOpen with
+            | [] -> Ok(Some(part, credentials))
+            | host :: _ ->
+                Error
+                    $"credentials are not sent where others can read them: let '{host}' begin with https or wss"
+
+/// Why an exchange whose secrets are required cannot do without what is missing; nothing when nothing is.
+let internal lacking (settings: CollectorSettings) : string option =
+    let given = revealed settings
+    let missing = settings.Secrets.Keys |> Seq.filter (given.ContainsKey >> not)
+
+    match settings.Auth, Exchanges.Registry.tryAccount settings.Exchange with
+    | (AuthMode.Off | AuthMode.Optional), _ -> None
+    | AuthMode.Required, Some _ when given.IsEmpty ->
+        Some
+            "there are no credentials: set 'private_key', or 'api_key', 'api_secret', 'api_passphrase' and 'address'"
+    | AuthMode.Required, None when not (Seq.isEmpty missing) ->
+        missing
+        |> Seq.map (fun name -> $"'{name}'")
+        |> String.concat " and "
+        |> fun names -> Some $"{names} is not given"
+    | AuthMode.Required, _ -> None
 
 /// The collector of an exchange under its settings, with these secrets.
 let internal collectorWith secrets (settings: CollectorSettings) : Collector =
@@ -251,6 +321,34 @@ let transport (settings: CollectorSettings) (collector: Collector) : Result<Tran
         Window = TimeSpan.FromSeconds 10.0
     })
 
+/// The address of a live connection below that of a setting.
+let private channel (settings: CollectorSettings) host (path: string) : Uri =
+    let root = settings.Urls[host].Uri
+
+    UriBuilder(
+        Uri(root, path),
+        Scheme = root.Scheme.Replace("http", "ws"),
+        Port = (if root.IsDefaultPort then -1 else root.Port)
+    )
+        .Uri
+
+/// How an account is reached.
+let internal own
+    (settings: CollectorSettings)
+    (part: AccountPart)
+    (transport: TransportOptions)
+    : OwnOptions = {
+    Transport = transport
+    Channel =
+        if settings.Live.Enabled then
+            Some(channel settings part.Channel.Host part.Channel.Path)
+        else
+            None
+    Every = settings.OwnEvery
+    Overlap = settings.Overlap
+    DeadAfter = settings.Live.DeadAfter
+}
+
 /// How live connections to an exchange are made: nothing where it has none, or they are switched off.
 let internal live
     (settings: CollectorSettings)
@@ -271,16 +369,9 @@ let internal live
     proxy
     |> Result.map (fun proxy ->
         let root = settings.Urls[part.Host].Uri
-        let scheme = root.Scheme.Replace("http", "ws")
 
         {
-            Address =
-                UriBuilder(
-                    Uri(root, part.Path),
-                    Scheme = scheme,
-                    Port = (if root.IsDefaultPort then -1 else root.Port)
-                )
-                    .Uri
+            Address = channel settings part.Host part.Path
             Proxy = proxy
             Headers = fun now -> collector.Sign "GET" (Uri(root, part.Path)).AbsolutePath now
             TokensPerConnection = min part.MostTokens settings.Live.TokensPerConnection

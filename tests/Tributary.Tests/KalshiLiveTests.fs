@@ -186,6 +186,7 @@ let ``numbered books are followed over a signed connection; what is lost is a ga
     let path = Path.Combine(folder, "store.db")
     let pem = Path.Combine(folder, "key.pem")
     File.WriteAllText(pem, key.ExportPkcs8PrivateKeyPem())
+    File.SetUnixFileMode(pem, UnixFileMode.UserRead ||| UnixFileMode.UserWrite)
 
     let configuration =
         $"""

@@ -19,10 +19,20 @@ let private secrets = [
     "PROXY", "http://somebody:hush-proxy-8ac4@127.0.0.1:1"
     "OTEL_EXPORTER_OTLP_HEADERS", "authorization=hush-otlp-2b7e"
     "IN_CLEAR", "hush-clear-93fe"
+    // A key that everybody knows, of a wallet that nobody uses.
+    "WALLET_KEY", "0xac0974bec39a17e36ba4a6b4d238ff944bacb478cbed5efcae784d7bf4f2ff80"
+    "ADDRESS", "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
+    "API_KEY", "hush-api-key-4e1d"
+    "API_SECRET", "aHVzaC1hcGktc2VjcmV0"
+    "API_PASSPHRASE", "hush-passphrase-c07a"
 ]
+
+let private wallet = "0xf39Fd6e51aad88F6F4ce6aB8827279cffFb92266"
 
 let private marks = [
     "hush"
+    "ac0974bec39a17e36ba4a6b4d238ff94"
+    "aHVzaC1hcGkt"
     // As a Basic header would have them.
     Convert.ToBase64String(Encoding.UTF8.GetBytes "admin:hush-questdb-11d0")
     Convert.ToBase64String(Encoding.UTF8.GetBytes "somebody:hush-proxy-8ac4")
@@ -37,7 +47,21 @@ let private holds (what: string) (text: string) =
             Assert.Fail
                 $"{what} holds a secret: …{text.Substring(max 0 (at - 200), min 300 (text.Length - max 0 (at - 200)))}…"
 
-let private config (folder: string) (exchange: Uri) (port: int) (format: string) (proxy: string) =
+/// The account shows itself with a wallet, or with API credentials.
+let private byWallet = "private_key: '${WALLET_KEY}'"
+
+let private byKey =
+    "api_key: '${API_KEY}', api_secret: '${API_SECRET}', api_passphrase: '${API_PASSPHRASE}', address: '${ADDRESS}'"
+
+let private config
+    (folder: string)
+    (exchange: Uri)
+    (port: int)
+    (format: string)
+    (proxy: string)
+    (account: string)
+    =
+    let account = account.Replace(", ", "\n    ")
     let at name = Uri(exchange, name + "/")
 
     $$"""
@@ -66,6 +90,8 @@ collectors:
     retries: 1
     timeout: 2s
     proxy: {{proxy}}
+    {{account}}
+    own_every: 1s
     discovery: {enabled: true}
 """
 
@@ -101,9 +127,15 @@ let private searchedFor (limit: TimeSpan) (arguments: string list) = task {
 let private searched arguments =
     searchedFor (TimeSpan.FromSeconds 8.0) arguments
 
+let private stored (folder: string) =
+    Directory.GetFiles(folder, "*", SearchOption.AllDirectories)
+
+let private read (path: string) =
+    Encoding.Latin1.GetString(File.ReadAllBytes path)
+
 let private searchedFiles (folder: string) =
-    for path in Directory.GetFiles(folder, "*", SearchOption.AllDirectories) do
-        holds path (Encoding.Latin1.GetString(File.ReadAllBytes path))
+    for path in stored folder do
+        holds path (read path)
 
 /// Everything that the door answers, with the token and without, while a collector runs.
 let private askedAll (door: Uri) = task {
@@ -159,7 +191,7 @@ let ``no secret is in a log, an answer, a file or an error of a collector, whate
 
         for format in [ "text"; "json" ] do
             let port = freePort ()
-            let path = write folder (config folder simulator.Address port format "")
+            let path = write folder (config folder simulator.Address port format "" byWallet)
 
             let running =
                 searchedFor (TimeSpan.FromMinutes 2.0) [
@@ -199,6 +231,14 @@ let ``no secret is in a log, an answer, a file or an error of a collector, whate
             Assert.That(said, Does.Contain "QuestDB")
             Assert.That(said, Does.Contain "webhook")
             Assert.That(said, Does.Contain "command")
+            // The wallet was taken, and what it was given is a secret as well.
+            Assert.That(said, Does.Contain $"own orders and trades of {wallet}")
+            let struct (key, secret, passphrase) = simulator.Accounts.CredentialsOf wallet
+
+            for text in said :: [ for path in stored folder -> read path ] do
+                for given in [ key; secret; passphrase ] do
+                    Assert.That(text, Does.Not.Contain given)
+
             File.Delete path
             searchedFiles folder
     })
@@ -216,7 +256,8 @@ let ``no secret is in what a command prints, with a proxy that fails and without
             )
 
         for proxy in [ ""; "${PROXY}" ] do
-            let path = write folder (config folder simulator.Address (freePort ()) "text" proxy)
+            let path =
+                write folder (config folder simulator.Address (freePort ()) "text" proxy byKey)
 
             for arguments in
                 [
@@ -278,6 +319,9 @@ let ``no secret is in what a command prints, with a proxy that fails and without
 [<TestCase "collectors: {polymarket: {proxy: 'http://me:hush-in-the-file@proxy:1'}}">]
 [<TestCase "collectors: {polymarket: {rpc_url: 'https://rpc.example.com/v2/hushinthefile0123456789'}}">]
 [<TestCase "collectors: {polymarket: {timeout: '${IN_CLEAR}'}}">]
+[<TestCase "collectors: {polymarket: {private_key: 'hush-in-the-file'}}">]
+[<TestCase "collectors: {polymarket: {api_secret: 'x${IN_CLEAR}'}}">]
+[<TestCase "collectors: {polymarket: {auth: '${IN_CLEAR}'}}">]
 [<TestCase "log_levels: {live: '${IN_CLEAR}'}">]
 [<TestCase "http: {listen: '${IN_CLEAR}'}">]
 [<TestCase "telemetry: {otlp: 'http://${IN_CLEAR}:x'}">]

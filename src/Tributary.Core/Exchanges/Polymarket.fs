@@ -3,7 +3,6 @@
 module Tributary.Exchanges.Polymarket
 
 open System
-open System.Buffers.Text
 open Tributary
 
 // Requests in any ten seconds (polymarket-api.md section 7).
@@ -16,6 +15,9 @@ let private limits =
         "clob_book", 1_500, "single order books"
         "clob_books", 500, "order books, many in a request"
         "prices_history", 1_000, "the price history"
+        "clob_auth", 100, "requests for API credentials"
+        "own_orders", 500, "pages of the account's own orders"
+        "own_trades", 500, "pages of the account's own trades"
         "clob", 9_000, "all of clob together"
         "data_trades", 200, "pages of trades"
         "data", 1_000, "all of data together"
@@ -36,7 +38,11 @@ let private limitsOf endpoint =
     | "clob_book"
     | "clob_books" -> [ endpoint; "clob"; "all" ]
     | "data_trades" -> [ endpoint; "data"; "all" ]
-    | "prices_history" -> [ endpoint; "clob"; "all" ]
+    | "prices_history"
+    | "clob_auth"
+    | "own_orders"
+    | "own_trades" -> [ endpoint; "clob"; "all" ]
+    | "clob_time" -> [ "clob"; "all" ]
     | "rpc" -> [ endpoint ]
     | _ -> [ "all" ]
 
@@ -75,22 +81,6 @@ let private onFault options (request: Request) fault =
     | Walk.History state, Fault.Refused(status, _) -> PolymarketHistory.refused state status
     | _ -> ValueNone
 
-/// `/time` answers the seconds since 1970 as a bare number: it is behind by up to one.
-let private timeOf (body: ReadOnlyMemory<byte>) : Interval voption =
-    let mutable second, read = 0L, 0
-
-    if
-        Utf8Parser.TryParse(body.Span.TrimEnd("\r\n "B.AsSpan()), &second, &read)
-        && second > 0L
-        && second < 10_000_000_000L
-    then
-        ValueSome {
-            Since = Instant.ofSeconds second
-            Until = Instant.ofSeconds (second + 1L)
-        }
-    else
-        ValueNone
-
 let private untimed (_: ReadOnlyMemory<byte>) : Interval voption = ValueNone
 
 /// A question for each place that answers questions.
@@ -107,7 +97,7 @@ let private probes: Probe list = [
         Path = "/time"
         Body = ValueNone
         IsNeeded = true
-        Time = timeOf
+        Time = PolymarketAccount.timeOf
     }
     {
         Host = "data_url"
@@ -178,7 +168,7 @@ let collector (options: AskOptions) : Collector = {
         })
     Limits = limits
     Traits = traits
-    Secrets = []
+    Secrets = PolymarketAccount.secrets
     Notes = []
     Sign = fun _ _ _ -> []
     Probes = probes

@@ -21,3 +21,9 @@ let all: (string * (AskOptions -> Collector)) list = [
 
 let tryFind name =
     all |> List.tryFind (fun (known, _) -> known = name) |> Option.map snd
+
+/// Exchanges that tell an account of its own orders and trades.
+let accounts: (string * AccountPart) list = [ "polymarket", PolymarketAccount.part ]
+
+let tryAccount name =
+    accounts |> List.tryFind (fun (known, _) -> known = name) |> Option.map snd

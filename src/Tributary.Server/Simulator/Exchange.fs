@@ -129,6 +129,7 @@ type internal Exchange(options: SimulatorOptions) =
     }
 
     let ledger = Ledger(trades, truth)
+    let accounts = Accounts(options.Seed, simulated)
 
     let hub = Hub(world, (fun () -> faults.Switches.Contains FaultSwitch.Resolve))
 
@@ -452,9 +453,14 @@ type internal Exchange(options: SimulatorOptions) =
     /// exchange a clock that stands.
     member _.Open() : Session = opening Session
 
+    /// Accounts of those who sign.
+    member _.Accounts = accounts
+
     /// Answers one HTTP request.
     member _.Handle(http: HttpContext) : Task =
         match options.Venue, Wire.pathOf http with
+        | Venue.Polymarket, [ "ws"; "user" ] -> accounts.Serve http
+        | Venue.Polymarket, "clob" :: (("auth" | "data") :: _ as path) -> accounts.Handle(http, path)
         | Venue.Polymarket, [ "ws"; "market" ]
         | Venue.Manifold, [ "ws"; "ws" ] -> Socket.serve simulated stride TimeSpan.Zero openSession http
         | Venue.Kalshi, [ "ws"; "v2" ] when signed http = Some true ->

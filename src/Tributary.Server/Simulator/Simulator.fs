@@ -90,6 +90,9 @@ type Simulator private (app: WebApplication, exchange: Exchange) =
         with get (): float = exchange.MessagesPerSecond
         and set (value: float) = exchange.MessagesPerSecond <- value
 
+    /// Accounts of those who sign: their own orders and trades at `/clob/data`, and their channel at `/ws/user`.
+    member _.Accounts = exchange.Accounts
+
     member internal _.Exchange = exchange
 
     /// The simulated time.

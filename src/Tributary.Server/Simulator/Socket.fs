@@ -97,6 +97,13 @@ module internal Socket =
 
         next.Invoke http
 
+    /// Sends on what was written to an upgraded connection.
+    let push (http: HttpContext) (ct: CancellationToken) : Task = task {
+        match http.Items[key] with
+        | :? Coalescing as stream -> do! stream.PushAsync ct
+        | _ -> ()
+    }
+
     /// Reads text frames until the client closes or is gone.
     let private listen (socket: WebSocket) (heard: ConcurrentQueue<string>) ct : Task = task {
         let buffer = ArrayBufferWriter<byte> 65_536
