@@ -965,7 +965,7 @@ type Engine
                 let! trades =
                     options.Store.Trades {
                         Query.everything with
-                            Exchange = ValueSome exchange
+                            Exchange = ValueSome own.Exchange
                             Since = now () - Links.keep
                             Limit = Links.most / 2
                             Latest = true
@@ -1409,6 +1409,13 @@ type Engine
                     |> ignore
                 }
 
+                let! stored =
+                    options.Store.OwnOrders {
+                        Query.everything with
+                            Exchange = ValueSome own.Exchange
+                    }
+
+                own.Remember stored
                 start "own" (fun () -> own.Run(isSignedIn, keep, asking.Token))
             | ValueNone -> ()
 

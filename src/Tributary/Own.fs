@@ -72,6 +72,12 @@ type internal OwnMemory(part: AccountPart) =
 
         trades.TryAdd(struct (trade.Trade, trade.Order, trade.Status), trade.At)
 
+    /// What is stored already: an order that was not over is asked for when nobody tells of it any more.
+    member _.Remember(stored: OwnOrder seq) =
+        lock orders (fun () ->
+            for order in stored |> Seq.sortBy _.Received.Micros do
+                isNewOrder order |> ignore)
+
     /// What of a poll, or of the live connection, is news.
     member _.News(told: Batch, isLive: bool, into: Batch) =
         lock orders (fun () ->
@@ -515,6 +521,11 @@ type internal OwnAccount
                 let mutable nothing = ()
                 soon.Reader.TryRead &nothing |> ignore
     }
+
+    member _.Exchange = part.Exchange
+
+    /// Orders of an earlier run, as they are stored.
+    member _.Remember(stored: OwnOrder seq) = memory.Remember stored
 
     /// Says who we are, and asks whether that is taken.
     member _.SignIn(ct: CancellationToken) : Task<SignIn> = signIn ct

@@ -425,6 +425,27 @@ let ``an order that a poll should have told of and did not is asked for`` () =
     equal (Set [ "a"; "c" ]) (memory.Begin())
 
 [<Test>]
+let ``an order that was open before a stop is asked for after it, and is no news while it stays so`` () =
+    let memory = OwnMemory PolymarketAccount.part
+
+    let at moment order = {
+        order with
+            OwnOrder.Received = seconds moment
+    }
+
+    memory.Remember [
+        order "a" "live" "5" |> at 4L
+        order "a" "live" "0" |> at 2L
+        order "b" "canceled" "0" |> at 5L
+        order "b" "live" "0" |> at 3L
+    ]
+
+    let expected = memory.Begin()
+    equal (Set [ "a" ]) expected
+    equal ([], []) (news memory false [ order "a" "live" "5" ] [])
+    equal [ "a" ] (memory.Vanished(expected, Collections.Generic.HashSet()))
+
+[<Test>]
 let ``trades are read from the last that was read whole, or from one that is under way`` () =
     let memory = OwnMemory PolymarketAccount.part
     let overlap = TimeSpan.FromSeconds 60.0
