@@ -357,6 +357,8 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
     let mutable books: (Book | null)[] = Array.zeroCreate 1024
     // When a connection last said something about any book.
     let heard = Dictionary<int, Instant>()
+    // Up to which moment of the exchange's clock every message of a numbered connection came.
+    let reached = Dictionary<int, Instant>()
     let rotating = HashSet<int>()
     // One hash in so many changes of a token is computed.
     let mutable every = 1
@@ -1050,14 +1052,22 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 | DepthMode.Top _ -> book.Rank(event.Side, event.Price)
                 | _ -> 0
 
+            let before = t.At
             // Clocks do not decide what came first: numbers do.
             t.At <- max t.At event.At
             t.Ordinal <- event.Sequence
+            let wasCrossed = t.CrossedSince.IsSome && event.At.Micros > before.Micros
             book.Set(event.Side, event.Price, total) |> ignore
             counts.Changes <- counts.Changes + 1L
             prove t false received out
             t.Ahead <- ValueNone
             watchCrossing t book received
+
+            // Bids above asks that outlive their moment: it is our book that is wrong.
+            if wasCrossed && book.IsCrossed then
+                t.GoodAt <- ValueSome before
+                fail t Doubt.BestPrice received out
+
             count t
             store t book event.Side event.Price total rank had received out
             settle t book received out
@@ -1564,10 +1574,14 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     t.GoodAt <- ValueSome good
                     t.Unchanged <- 0L
 
+                // One that is asked for already is not asked for with every message that is refused.
+                let isDue = t.Gap.IsNone || Instant.hasPassed rules.Patience t.RungAt received
                 doubt t Verdict.Mismatched Doubt.Sequence Cause.Mismatch received out
-                t.Rung <- 1
-                t.RungAt <- received
-                renewed.Add t.Token
+
+                if isDue then
+                    t.Rung <- 1
+                    t.RungAt <- received
+                    renewed.Add t.Token
 
         if renewed.Count > 0 then
             orders.Add(DepthOrder.Renew(connection, List.ofSeq renewed))
@@ -1752,12 +1766,21 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 t.Next <- -1
                 t.Ahead <- ValueNone
 
+                // A book that did not change was as proven as the connection's last message.
+                match reached.TryGetValue connection with
+                | true, good when t.Gap.IsNone && t.GoodAt.IsSome && good > t.GoodAt.Value ->
+                    t.GoodAt <- ValueSome good
+                    t.Unchanged <- 0L
+                | _ -> ()
+
                 // Of fills alone nothing is known here: polls see to it that none is missing.
                 if part.HasBooks then
                     doubt t Verdict.Unverifiable Doubt.Missed cause now out
 
                 if t.Connection < 0 then
                     t.Awaits <- ValueNone
+
+        reached.Remove connection |> ignore
 
     /// What a frame said, in its order. The bytes are those that its events were decoded from.
     member _.Hear(connection: int, bytes: ReadOnlySpan<byte>, frame: Frame, received: Instant, out: Batch) =
@@ -1875,7 +1898,9 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     // What a book lacks is not known: it is asked for as a whole.
                     | _ when t.Gap.IsSome -> counts.Early <- counts.Early + 1L
                     | book -> shift t book &event received out
-            | StreamKind.Lost -> lost connection event.At received out
+            | StreamKind.Lost ->
+                reached.Remove connection |> ignore
+                lost connection event.At received out
             | StreamKind.TickSize ->
                 match find event.Token with
                 | null -> ()
@@ -1883,6 +1908,13 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     t.TickAt <- event.At
                     t.Proof.Tick(bytes.Slice(event.Text.Start, event.Text.Length))
             | _ -> ()
+
+        if part.IsNumbered && events.Count > 0 then
+            let last = &events[events.Count - 1]
+
+            // The exchange's time of what came over it last, every number before that having come.
+            if last.Kind = StreamKind.Shift || last.Kind = StreamKind.Book then
+                reached[connection] <- last.At
 
     /// A whole book that was asked for, with its own verdict: the witness that the stream cannot forge.
     member _.Polled(row: inref<BookRow>, from: Batch, received: Instant, out: Batch) =

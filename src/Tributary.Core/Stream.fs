@@ -73,6 +73,8 @@ type Frame(names: Names) =
     member val Unusual = 0L with get, set
     /// Messages of kinds that nobody knows.
     member val Unknown = 0L with get, set
+    /// Numbered messages that came before, word for word.
+    member val Repeats = 0L with get, set
     /// Answers to a ping.
     member val Pongs = 0L with get, set
     /// What the connection is to say to it.

@@ -225,9 +225,6 @@ type private Wire
             socket.Options.KeepAliveInterval <- pingEvery
             socket.Options.KeepAliveTimeout <- options.DeadAfter
 
-        for name, value in options.Headers(now ()) do
-            socket.Options.SetRequestHeader(name, value)
-
         socket.Options.DangerousDeflateOptions <-
             WebSocketDeflateOptions(ServerContextTakeover = true, ClientContextTakeover = false)
 
@@ -241,6 +238,11 @@ type private Wire
             try
                 use patience = CancellationTokenSource.CreateLinkedTokenSource ended.Token
                 patience.CancelAfter(TimeSpan.FromSeconds 10.0)
+
+                // A header that cannot be made is a connection that fails, as any other.
+                for name, value in options.Headers(now ()) do
+                    socket.Options.SetRequestHeader(name, value)
+
                 do! socket.ConnectAsync(options.Address, patience.Token)
                 Volatile.Write(&heardAt, clock.GetTimestamp())
 
@@ -603,7 +605,7 @@ type internal Live
         add Count.states "verdict=verified" counts.Verified
         add Count.states "verdict=unverifiable" counts.Unverifiable
         add Count.states "verdict=mismatched" counts.Mismatched
-        add Count.duplicates "stream=depth" counts.Repeats
+        add Count.duplicates "stream=depth" (counts.Repeats + frame.Repeats)
         add Count.late "stream=depth" counts.Late
         add Count.early "stream=depth" counts.Early
         add Count.unknownMessages "" frame.Unknown

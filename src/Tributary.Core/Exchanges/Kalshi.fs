@@ -120,7 +120,10 @@ let private marketOf received (tags: string list) (element: JsonElement) raw : R
             ClosedAt =
                 match status with
                 | MarketStatus.Closed
-                | MarketStatus.Resolved -> Element.moment [ "close_time" ] element
+                | MarketStatus.Resolved ->
+                    // One that is paused is going to close.
+                    Element.moment [ "close_time" ] element
+                    |> ValueOption.bind (fun at -> if at <= received then ValueSome at else ValueNone)
                 | _ -> ValueNone
             Winner =
                 match status, Element.text "result" element with
@@ -280,6 +283,9 @@ let private page
     else
         Json.``end`` json at
 
+/// Marks what an earlier page had.
+let private foundWord = "found "
+
 let private decodeMarkets
     (question: Request)
     need
@@ -326,7 +332,18 @@ let private decodeMarkets
         let next = {
             state with
                 Page = state.Page + 1
-                Seen = state.Seen.Add cursor |> Set.add first
+                Seen =
+                    state.Seen.Add cursor
+                    |> Set.add first
+                    |> Set.union (
+                        match state.Route.Split(' ', 2) with
+                        | [| "markets"; query |] when query.StartsWith "&tickers=" ->
+                            set [
+                                for i in from .. batch.Markets.Count - 1 do
+                                    foundWord + string batch.Markets[i].Market
+                            ]
+                        | _ -> Set.empty
+                    )
         }
 
         {
@@ -337,11 +354,11 @@ let private decodeMarkets
         // What live does not know may have gone over to the archive.
         let wanted =
             match need, state.Route.Split(' ', 2) with
-            | Need.MarketsById ids, [| "markets"; query |] when state.Page = 0 ->
+            | Need.MarketsById ids, [| "markets"; query |] ->
                 ids
                 |> List.map string
                 |> List.filter (fun ticker -> query.Contains(escaped ticker))
-            | Need.MarketsBySlug tickers, [| "markets"; query |] when state.Page = 0 ->
+            | Need.MarketsBySlug tickers, [| "markets"; query |] ->
                 tickers |> List.filter (fun ticker -> query.Contains(escaped ticker))
             | _ -> []
 
@@ -357,7 +374,8 @@ let private decodeMarkets
             Decoded.nothing with
                 Next =
                     wanted
-                    |> List.filter (fun ticker -> not (found.Contains ticker))
+                    |> List.filter (fun ticker ->
+                        not (found.Contains ticker) && not (state.Seen.Contains(foundWord + ticker)))
                     |> byTickers "historical" need
         }
 
@@ -383,6 +401,10 @@ let private level
         let mutable reason: string | null = null
 
         match Fixed.parse (json.Slice(start, length)) &price &rounded with
+        // So are cents, which are another price than they say.
+        | NumberFault.None when price < 0L || price > Fixed.One ->
+            reason <- "a level's price lies outside 0 to 1"
+        | NumberFault.None when rounded -> flags <- flags ||| Flags.Rounded
         | NumberFault.None -> ()
         | fault -> reason <- "a level's price " + Fixed.explain fault
 
@@ -520,6 +542,10 @@ let private addBooks
 
         batch.Books.Add &row
 
+/// A side that is missing is an empty one, unless there is a list that may be it by another name.
+let private strangeSides =
+    "a side of the book is missing, and there is a list of a name that nobody knows"
+
 /// `{"orderbook_fp":{"yes_dollars":[…],"no_dollars":[…]}}`, in the list of many with its ticker. It says no time: ours is.
 let private bookReader (ticker: string) =
     RowReader(fun json at batch ->
@@ -528,6 +554,7 @@ let private bookReader (ticker: string) =
         let mutable name = ReadOnlySpan(Encoding.UTF8.GetBytes ticker)
         let mutable flags, reason, isThere = Flags.None, (null: string | null), false
         let mutable firstYes, countYes, firstNo, countNo = 0, 0, 0, 0
+        let mutable sidesHere, isStrange = 0, false
 
         while isNull reason && bookMembers.Next(json, &at, &walk) do
             match walk.Index with
@@ -537,9 +564,15 @@ let private bookReader (ticker: string) =
 
                 while isNull reason && sideMembers.Next(json, &at, &sides) do
                     match sides.Index with
-                    | 0 -> reason <- bids json &at false batch &flags &firstYes &countYes
-                    | 1 -> reason <- bids json &at false batch &flags &firstNo &countNo
-                    | _ -> sides.Ok <- Json.skip json &at
+                    | 0 ->
+                        sidesHere <- sidesHere + 1
+                        reason <- bids json &at false batch &flags &firstYes &countYes
+                    | 1 ->
+                        sidesHere <- sidesHere + 1
+                        reason <- bids json &at false batch &flags &firstNo &countNo
+                    | _ ->
+                        isStrange <- isStrange || Json.peek json &at = '['B
+                        sides.Ok <- Json.skip json &at
 
                 walk.Ok <- sides.Ok
             | 1 ->
@@ -555,6 +588,8 @@ let private bookReader (ticker: string) =
             "the book breaks off or is malformed"
         elif not isThere then
             "an answer without 'orderbook_fp'"
+        elif isStrange && sidesHere < 2 then
+            strangeSides
         elif not (isTicker name) then
             "a book without its market's ticker"
         else
@@ -719,7 +754,7 @@ let private readFill
     (fill: byref<Fill>)
     : string | null =
     let mutable walk = Members.Begin(json, &at)
-    let mutable start, length, rounded = 0, 0, false
+    let mutable start, length, rounded, isRounded = 0, 0, false, false
     let mutable reason: string | null = null
     let mutable price, other, size = ValueNone, ValueNone, ValueNone
     let mutable cents, count = ValueNone, ValueNone
@@ -741,8 +776,10 @@ let private readFill
             if walk.Ok && length > 0 then
                 let mutable value = 0L
 
-                match Fixed.parse (json.Slice(start, length)) &value &rounded with
+                match Fixed.parse (json.Slice(start, length)) &value &isRounded with
                 | NumberFault.None ->
+                    rounded <- rounded || isRounded
+
                     match index with
                     | 0 -> size <- ValueSome value
                     | 3 -> other <- ValueSome value
@@ -1075,15 +1112,27 @@ let private decodePast (question: Request) (state: HistoryState) (body: ReadOnly
             else
                 ""
 
+        // A circle of any length comes back to a cursor that is kept, for ever more pages; see Brent's algorithm.
+        let before, kept, steps, limit =
+            match mark'.Split '|' with
+            | [| before; kept; steps; limit |] -> before, kept, int steps, int limit
+            | _ -> mark', "", 0, 1
+
+        let marks next =
+            if steps + 1 = limit then
+                $"{first}|{next}|0|{2 * limit}"
+            else
+                $"{first}|{kept}|{steps + 1}|{limit}"
+
         match fault, cursor with
         | ValueSome fault, _ -> Decoded.faulty fault
-        | _, ValueSome next when escaped next = asked || first <> "" && first = mark' ->
+        | _, ValueSome next when escaped next = asked || escaped next = kept || first <> "" && first = before ->
             batch.Rollback mark
             Decoded.faulty (Fault.RepeatedPage next)
         | _, ValueSome next -> {
             Decoded.nothing with
                 IsWhole = true
-                Next = [ at $"{step} {cutoff} {escaped next} {first}" state ]
+                Next = [ at $"{step} {cutoff} {escaped next} {marks (escaped next)}" state ]
           }
         | _ when step = "old" && state.Until > Instant.ofSeconds (int64 cutoff) -> {
             Decoded.nothing with
@@ -1124,7 +1173,7 @@ let private candleReader market token =
     RowReader(fun json at batch ->
         let mutable walk = Members.Begin(json, &at)
         let mutable start, length, rounded = 0, 0, false
-        let mutable moment, price = ValueNone, ValueNone
+        let mutable moment, price, isTraded = ValueNone, ValueNone, false
 
         while candleMembers.Next(json, &at, &walk) do
             match walk.Index with
@@ -1135,10 +1184,13 @@ let private candleReader market token =
                 if walk.Ok && Instant.tryEpoch (json.Slice(start, length)) &read then
                     moment <- ValueSome read
             | 1 when Json.peek json &at = '{'B ->
+                isTraded <- true
                 let mutable inside = Members.Begin(json, &at)
 
                 while closeMembers.Next(json, &at, &inside) do
                     if inside.Index = 0 then
+                        // Null, as all prices are, where nothing traded.
+                        isTraded <- Json.peek json &at <> 'n'B
                         inside.Ok <- Json.numeral json &at &start &length
                         let mutable value = 0L
 
@@ -1171,6 +1223,7 @@ let private candleReader market token =
 
             batch.Prices.Add &row
             null
+        | _, ValueNone when isTraded -> "a candlestick whose price has no 'close_dollars' that is a number"
         | _, ValueNone -> null) // nothing traded
 
 let private decodeCandles
@@ -1188,15 +1241,20 @@ let private decodeCandles
     let series source =
         RowReader(fun json at batch ->
             let mutable walk = Members.Begin(json, &at)
-            let mutable fault = ValueNone
+            let mutable fault, isThere = ValueNone, false
 
             while fault.IsNone && candlesMembers.Next(json, &at, &walk) do
-                if walk.Index = 1 && not (Json.takeNull json &at) then
-                    fault <- Json.rows json &at source reader batch
-                elif walk.Index <> 1 then
+                if walk.Index = 1 then
+                    isThere <- true
+
+                    if not (Json.takeNull json &at) then
+                        fault <- Json.rows json &at source reader batch
+                else
                     walk.Ok <- Json.skip json &at
 
-            if fault.IsSome || not walk.Ok then
+            if walk.Ok && fault.IsNone && not isThere then
+                "a market without 'candlesticks'"
+            elif fault.IsSome || not walk.Ok then
                 "the candlesticks break off or are malformed"
             else
                 null)
@@ -1320,6 +1378,31 @@ let private deltaYes, deltaNo, deltaEnd =
 
 let private idLength = 36
 
+/// Of so many messages it is known what they said.
+let private keptMessages = 16
+
+/// A time of the exchange's that is so far beyond ours is none.
+let private mostAhead = TimeSpan.FromHours 1.0
+
+let inline private isBeyond (moment: Instant) (received: Instant) =
+    moment.Micros - received.Micros > mostAhead.Ticks / 10L
+
+let private alreadySubscribed = 6
+
+/// Errors that one of a command's markets may have caused; of others, such as a fault of the exchange's own, none is the cause.
+let private isOfTickers code =
+    match code with
+    | 1
+    | 2
+    | 6
+    | 11
+    | 14
+    | 16 -> true
+    | code -> code >= 19 && code <= 22
+
+let private otherScale =
+    "bids for YES and NO add up to more than 1: the prices of NO are not on the scale that was asked for"
+
 /// Takes these bytes.
 let inline private takes (json: ReadOnlySpan<byte>) (at: byref<int>) (word: byte[]) =
     if
@@ -1354,12 +1437,29 @@ let private whole (json: ReadOnlySpan<byte>) (at: byref<int>) (value: byref<int>
         && Utf8Parser.TryParse(json.Slice(start, length), &value, &used)
         && used = length
 
+/// A channel's subscription: there is one for all markets, because numbers go over all of them.
+[<Sealed>]
+type private Subscription(channel: string) =
+    member _.Channel = channel
+    /// Its number; negative as long as it is not known.
+    member val Sid = -1 with get, set
+    /// A command to make it is on its way.
+    member val IsAsked = false with get, set
+    /// What is to be said when it has a number.
+    member val Waiting = List<struct (string * string list)>()
+    /// Markets that the exchange said are in it.
+    member val Joined = HashSet<string>()
+    /// Markets that it refused.
+    member val Barred = HashSet<string>()
+
 /// What a command asked for: an error names its id alone.
 [<Struct>]
 type private Command = {
     /// `subscribe` to a channel, or what an `update_subscription` does.
     What: string
     Tickers: string list
+    /// The subscription that it is about; nothing for news of markets.
+    Of: Subscription | null
 }
 
 /// A conversation. It remembers the numbers of its subscriptions and of their messages, for they tell what is missing: numbers go over all
@@ -1368,29 +1468,50 @@ type private Command = {
 type private Conversation() =
     let buffer: byte[] = Array.zeroCreate 256
     let mutable lastId = 0
-    let mutable booksSid, tradesSid = -1, -1
+    let books, trades = Subscription "orderbook_delta", Subscription "trade"
     // The last number of the subscription to books; negative before the first.
     let mutable sequence = -1
+    // Answers have numbers as well, or have not: the last one in a row since then, and whether a change was seen to follow such a number
+    // (1), or to have it itself (-1).
+    let mutable answered, answersCount = -1, 0
+    // What the latest numbers said, by which a second delivery is told from another message of its number.
+    let kept: byte[][] = Array.init keptMessages (fun _ -> Array.zeroCreate 512)
+
+    let keptLengths, keptNumbers: int[] * int[] =
+        Array.zeroCreate keptMessages, Array.create keptMessages -1
     // The exchange's time as far as it is known: never earlier than before, because numbers say what came first.
     let mutable clock: Instant voption = ValueNone
-    // Up to here every message came, by whichever clock said so.
+    // As long as no message said its time: when the first book came, by ours.
+    let mutable ours: Instant voption = ValueNone
+    // The least time that a message took, in microseconds, by our clock: it may be wrong, and the message early.
+    let mutable lag = Int64.MaxValue
+    // Up to here every message came.
     let mutable reached = Instant.ofMicros 0L
+    // NO's prices are those of YES, as asked for. A book that can be read in one way only shows it.
+    let mutable isYesScale, isShown, isContradicted = true, false, false
+    // The message at hand: its subscription and number, and whether books may be what it is about.
+    let mutable heardSid, heardNumber, isOfBooks = -1, 0, true
+    // A message without a number was refused: it may be the next one.
+    let mutable isOneRefused = false
     let commands = Dictionary<int, Command>()
     // How many tokens of a market are wanted.
     let wanted = Dictionary<string, HashSet<string>>()
-    // What was asked for before the subscriptions had numbers.
-    let waiting = List<struct (string * string list)>()
 
     let quoted (tickers: string list) =
         tickers |> List.map (fun ticker -> $"\"{ticker}\"") |> String.concat ","
 
-    let command what (tickers: string list) (text: string) =
+    let command what (tickers: string list) subscription (text: string) =
         lastId <- lastId + 1
 
-        commands[lastId] <- { What = what; Tickers = tickers }
+        commands[lastId] <- {
+            What = what
+            Tickers = tickers
+            Of = subscription
+        }
+
         $"{{\"id\":{lastId},{text}}}"
 
-    let subscribe channel (tickers: string list) =
+    let subscribe channel (tickers: string list) (subscription: Subscription | null) =
         // The scale of NO's prices is said, because its default is going to change.
         let scale =
             if channel = "orderbook_delta" then
@@ -1404,31 +1525,71 @@ type private Conversation() =
             else
                 $",\"market_tickers\":[{quoted tickers}]"
 
+        match subscription with
+        | null -> ()
+        | subscription -> subscription.IsAsked <- true
+
         command
             channel
             tickers
+            subscription
             $"\"cmd\":\"subscribe\",\"params\":{{\"channels\":[\"{channel}\"]{markets}{scale}}}"
 
-    let update sid action (tickers: string list) =
+    let update (subscription: Subscription) action (tickers: string list) =
         command
             action
             tickers
-            $"\"cmd\":\"update_subscription\",\"params\":{{\"sids\":[{sid}],\"action\":\"{action}\",\"market_tickers\":[{quoted tickers}]}}"
+            subscription
+            $"\"cmd\":\"update_subscription\",\"params\":{{\"sids\":[{subscription.Sid}],\"action\":\"{action}\",\"market_tickers\":[{quoted tickers}]}}"
 
-    /// Markets of both subscriptions; what comes before they have numbers waits for them.
-    let change action (tickers: string list) =
+    let isComing (subscription: Subscription) (ticker: string) =
+        commands.Values
+        |> Seq.exists (fun command ->
+            obj.ReferenceEquals(command.Of, subscription)
+            && (command.What = "add_markets" || command.What = subscription.Channel)
+            && List.contains ticker command.Tickers)
+
+    /// Markets of a subscription; what comes before it has a number waits for it. There is never a second one: its numbers would be others.
+    let change (subscription: Subscription) action (tickers: string list) = [
+        let tickers =
+            if action = "delete_markets" then
+                tickers
+            else
+                tickers |> List.filter (subscription.Barred.Contains >> not)
+
         if tickers.IsEmpty then
-            []
-        elif booksSid < 0 then
-            waiting.Add(struct (action, tickers))
-            []
-        else
-            [
-                update booksSid action tickers
+            ()
+        elif subscription.Sid >= 0 then
+            match action with
+            | "get_snapshot" ->
+                // A market that is not in the subscription would have a book that never changes.
+                let joined, others = tickers |> List.partition subscription.Joined.Contains
 
-                if action <> "get_snapshot" && tradesSid >= 0 then
-                    update tradesSid action tickers
-            ]
+                if not joined.IsEmpty then
+                    update subscription action joined
+
+                match others |> List.filter (isComing subscription >> not) with
+                | [] -> ()
+                | idle -> update subscription "add_markets" idle
+            | "delete_markets" ->
+                subscription.Joined.ExceptWith tickers
+                update subscription action tickers
+            | _ -> update subscription action tickers
+        elif subscription.IsAsked then
+            // Whole books come by themselves with a subscription.
+            if action <> "get_snapshot" then
+                subscription.Waiting.Add(struct (action, tickers))
+        elif action <> "delete_markets" then
+            subscribe subscription.Channel tickers subscription
+    ]
+
+    /// Says what waited. Without a subscription, the first of it makes one, and the rest waits on.
+    let release (subscription: Subscription) (frame: Frame) =
+        let held = subscription.Waiting.ToArray()
+        subscription.Waiting.Clear()
+
+        for struct (action, tickers) in held do
+            frame.Replies.AddRange(change subscription action tickers)
 
     let want (tokens: TokenId list) = [
         for token in tokens do
@@ -1452,11 +1613,17 @@ type private Conversation() =
             | _ -> ()
     ]
 
+    let timeOf (frame: Frame) =
+        match clock, ours with
+        | ValueSome told, _ -> told
+        | _, ValueSome came -> came
+        | _ -> frame.Batch.Received
+
     let event (frame: Frame) kind market token : StreamEvent = {
         Kind = kind
         Market = market
         Token = token
-        At = ValueOption.defaultValue frame.Batch.Received clock
+        At = timeOf frame
         Message = frame.Messages
         Side = Side.Buy
         Price = 0L
@@ -1471,12 +1638,43 @@ type private Conversation() =
         IsLast = true
     }
 
-    let passed (moment: Instant) =
+    let passed (moment: Instant) (received: Instant) =
+        lag <- min lag (received.Micros - moment.Micros)
+
         match clock with
         | ValueSome before when before.Micros >= moment.Micros -> ()
-        | _ ->
+        | ValueSome _ ->
             clock <- ValueSome moment
             reached <- if reached.Micros > moment.Micros then reached else moment
+        | ValueNone ->
+            // From here on it is the exchange's clock that counts.
+            clock <- ValueSome moment
+            reached <- moment
+
+    /// Of all that the subscription to books tells, something is missing after this moment.
+    let lose (good: Instant) (frame: Frame) =
+        let lost = {
+            event frame StreamKind.Lost { Key = 0 } { Key = 0 } with
+                At = good
+        }
+
+        frame.Events.Add &lost
+
+    let keep number (json: ReadOnlySpan<byte>) =
+        let i = number % keptMessages
+
+        if kept[i].Length < json.Length then
+            kept[i] <- Array.zeroCreate (2 * json.Length)
+
+        json.CopyTo(Span kept[i])
+        keptLengths[i] <- json.Length
+        keptNumbers[i] <- number
+
+    let isKept number (json: ReadOnlySpan<byte>) =
+        let i = number % keptMessages
+
+        keptNumbers[i] = number
+        && ReadOnlySpan(kept[i], 0, keptLengths[i]).SequenceEqual json
 
     // The tokens of a market, by the number of its name.
     let mutable pairs: (struct (Name * Name))[] = Array.zeroCreate 1024
@@ -1492,12 +1690,12 @@ type private Conversation() =
 
         pairs[market.Key]
 
-    /// A change of both tokens' books. Prices are those of YES whatever the side.
+    /// A change of both tokens' books.
     let addChange (frame: Frame) (ticker: ReadOnlySpan<byte>) isYes price size number =
         let names = frame.Batch.Names
         let market = names.Intern ticker
         let struct (yes, no) = tokensOf names market ticker
-        let at = ValueOption.defaultValue frame.Batch.Received clock
+        let at = timeOf frame
 
         let change: StreamEvent = {
             Kind = StreamKind.Shift
@@ -1506,7 +1704,7 @@ type private Conversation() =
             At = at
             Message = frame.Messages
             Side = if isYes then Side.Buy else Side.Sell
-            Price = price
+            Price = if isYes || isYesScale then price else Fixed.One - price
             Size = size
             BestBid = -1L
             BestAsk = -1L
@@ -1524,29 +1722,48 @@ type private Conversation() =
             change with
                 Token = no
                 Side = if isYes then Side.Sell else Side.Buy
-                Price = Fixed.One - price
+                Price = Fixed.One - change.Price
         }
 
         frame.Events.Add &mirrored
 
-    /// Notes the number of a message: whether it is new. Where numbers are missing, that is said.
-    let isNext sid number (frame: Frame) =
-        if sid <> booksSid && booksSid >= 0 || number <= 0 then
-            true
-        elif sequence < 0 || number = sequence + 1 then
-            sequence <- number
-            true
-        elif number <= sequence then
+    /// Notes the number of a message with data: whether it is new. Where numbers are missing, or begin anew, that is said.
+    let isNext number (json: ReadOnlySpan<byte>) (frame: Frame) =
+        if sequence >= 0 && number <= sequence && isKept number json then
+            frame.Repeats <- frame.Repeats + 1L
             false
         else
-            let lost = {
-                event frame StreamKind.Lost { Key = 0 } { Key = 0 } with
-                    At = reached
-            }
+            if sequence < 0 || number = sequence + 1 then
+                // An answer had this number, too: answers have none of their own.
+                if sequence >= 0 && answered >= number then
+                    answersCount <- -1
+            elif answersCount >= 0 && answered > sequence && number = answered + 1 then
+                answersCount <- 1
+            elif not (isOneRefused && number > sequence) then
+                lose reached frame
 
-            frame.Events.Add &lost
             sequence <- number
+            answered <- -1
+            isOneRefused <- false
+            keep number json
             true
+
+    /// Notes the number of an answer: it explains itself, and moves nothing else.
+    let answerNumber number (frame: Frame) =
+        let last = max sequence answered
+
+        if sequence >= 0 && answersCount >= 0 then
+            if number = last + 1 then
+                answered <- number
+            elif number > last && answersCount > 0 then
+                lose reached frame
+                answered <- number
+
+    /// A subscription without a number has the first one that is heard of.
+    let adopt sid (frame: Frame) =
+        if books.Sid < 0 && sid >= 0 then
+            books.Sid <- sid
+            release books frame
 
     /// `{"market_ticker":"…","market_id":"…","price_dollars":"0.3900","delta_fp":"-95.50","side":"no","ts_ms":1795341600017}`
     let delta (json: ReadOnlySpan<byte>) (at: byref<int>) number (frame: Frame) : string | null =
@@ -1609,11 +1826,54 @@ type private Conversation() =
             "a change whose price lies outside 0 to 1"
         else
             match moment with
-            | ValueSome moment -> passed moment
-            | ValueNone -> ()
+            | ValueSome moment when isBeyond moment frame.Batch.Received ->
+                "a change whose time lies in the future"
+            | moment ->
+                match moment with
+                | ValueSome moment -> passed moment frame.Batch.Received
+                | ValueNone -> ()
 
-            addChange frame (json.Slice(ticker.Start, ticker.Length)) (side = 'y'B) price size number
-            null
+                addChange frame (json.Slice(ticker.Start, ticker.Length)) (side = 'y'B) price size number
+                null
+
+    /// Whether the sides of a book are on the scale that holds. Bids for YES and for NO never add up to 1, so most books can be read in one
+    /// way only. What contradicts the scale condemns it for the whole connection, unless it was shown before: then a second one does.
+    let isOnScale firstYes countYes firstNo countNo (frame: Frame) =
+        let levels = frame.Batch.Levels
+
+        if countYes = 0 || countNo = 0 then
+            // It can be read in both ways, so it tells nothing, and is told by what others show.
+            not isContradicted
+        else
+            let best = levels[firstYes].Price.Millionths
+            let bid = levels[firstNo].Price.Millionths
+            // The best bid for NO if prices are on the other scale: the one that is worst on this.
+            let other = Fixed.One - levels[firstNo + countNo - 1].Price.Millionths
+            let isHere, isThere = best + bid < Fixed.One, best + other < Fixed.One
+
+            if isHere && isThere then
+                not isContradicted
+            elif isHere then
+                isShown <- true
+                isContradicted <- false
+                true
+            elif not isThere then
+                // Crossed on either.
+                false
+            elif isShown && not isContradicted then
+                isContradicted <- true
+                false
+            else
+                isYesScale <- not isYesScale
+                isShown <- false
+                isContradicted <- false
+                let scale = if isYesScale then "YES" else "NO"
+
+                frame.Notes.Add
+                    $"prices of NO are read as prices of {scale} from here on, as a book shows; those that this connection told before may be wrong where they could be read both ways"
+
+                // All books are asked for anew, this one too.
+                false
 
     /// Replaces both sides of a market; a missing one is empty.
     let snapshot (json: ReadOnlySpan<byte>) (at: byref<int>) number (frame: Frame) : string | null =
@@ -1623,21 +1883,28 @@ type private Conversation() =
         let mutable ticker = Slice.none
         let mutable flags, reason = Flags.None, (null: string | null)
         let mutable firstYes, countYes, firstNo, countNo = 0, 0, 0, 0
+        let mutable sidesHere, isStrange, stamp = 0, false, ValueNone
 
         while isNull reason && snapshotMembers.Next(json, &at, &walk) do
             match walk.Index with
             | 0 ->
                 walk.Ok <- Json.string json &at &start &length
                 ticker <- sliced start length
-            | 2 -> reason <- bids json &at false batch &flags &firstYes &countYes
-            | 3 -> reason <- bids json &at true batch &flags &firstNo &countNo
+            | 2 ->
+                sidesHere <- sidesHere + 1
+                reason <- bids json &at false batch &flags &firstYes &countYes
+            | 3 ->
+                sidesHere <- sidesHere + 1
+                reason <- bids json &at isYesScale batch &flags &firstNo &countNo
             | 4 ->
                 let mutable read = Instant.ofMicros 0L
                 walk.Ok <- Json.numeral json &at &start &length
 
                 if walk.Ok && length > 0 && Instant.tryRead (json.Slice(start, length)) &read then
-                    passed read
-            | _ -> walk.Ok <- Json.skip json &at
+                    stamp <- ValueSome read
+            | _ ->
+                isStrange <- isStrange || Json.peek json &at = '['B
+                walk.Ok <- Json.skip json &at
 
         if not (isNull reason) then
             reason
@@ -1645,24 +1912,39 @@ type private Conversation() =
             "the book is malformed"
         elif not (isTicker (json.Slice(ticker.Start, ticker.Length))) then
             "a book without its market's ticker"
-        elif
-            countYes > 0
-            && countNo > 0
-            && batch.Levels[firstYes].Price.Millionths + batch.Levels[firstNo].Price.Millionths
-               >= Fixed.One
-        then
-            // Asked for in prices of YES, and told in prices of NO: as they stand bids would be above asks.
-            "bids for YES and NO add up to more than 1: the prices of NO are not on the scale that was asked for"
+        elif isStrange && sidesHere < 2 then
+            strangeSides
+        elif stamp.IsSome && isBeyond stamp.Value batch.Received then
+            "a book whose time lies in the future"
+        elif not (isOnScale firstYes countYes firstNo countNo frame) then
+            otherScale
         else
-            // It says no time. Ours is not earlier than the state that it shows; where our clock is behind, what was told last is.
+            match stamp with
+            | ValueSome stamp -> passed stamp batch.Received
+            | ValueNone -> ()
+
+            // It says no time. By our clock it is of now, which by the exchange's is earlier by what messages take at least; and it is not
+            // earlier than what was told last.
             let moment =
                 match clock with
-                | ValueSome told when told.Micros >= batch.Received.Micros ->
-                    told + TimeSpan.FromMilliseconds 1.0
-                | _ -> batch.Received
+                | ValueSome told ->
+                    let now = Instant.ofMicros (batch.Received.Micros - lag)
 
-            if clock.IsNone then
-                clock <- ValueSome moment
+                    if told.Micros >= now.Micros then
+                        told + TimeSpan.FromMilliseconds 1.0
+                    else
+                        now
+                | ValueNone ->
+                    match ours with
+                    | ValueSome came when came.Micros >= batch.Received.Micros ->
+                        came + TimeSpan.FromMilliseconds 1.0
+                    | _ -> batch.Received
+
+            if ours.IsNone then
+                ours <- ValueSome moment
+
+            books.Joined.Add(Encoding.UTF8.GetString(json.Slice(ticker.Start, ticker.Length)))
+            |> ignore
 
             reached <- if reached.Micros > moment.Micros then reached else moment
 
@@ -1750,45 +2032,94 @@ type private Conversation() =
     /// Its subscription has a number now: what waited for it is said.
     let numbered (channel: ReadOnlySpan<byte>) sid (frame: Frame) =
         if channel.SequenceEqual(ReadOnlySpan booksChannel) then
-            booksSid <- sid
+            // What came before was of another one.
+            if books.Sid >= 0 && books.Sid <> sid then
+                lose reached frame
+                sequence <- -1
+                answered <- -1
+
+            books.Sid <- sid
+            books.IsAsked <- false
+            release books frame
         elif channel.SequenceEqual(ReadOnlySpan tradesChannel) then
-            tradesSid <- sid
+            trades.Sid <- sid
+            trades.IsAsked <- false
+            release trades frame
 
-        if booksSid >= 0 && tradesSid >= 0 then
-            let held = waiting.ToArray()
-            waiting.Clear()
-
-            for struct (action, tickers) in held do
-                frame.Replies.AddRange(change action tickers)
-
-    /// One bad market may spoil a whole command: it is tried again without it, or in halves.
-    let refused id code (detail: string) (culprit: string) (frame: Frame) =
+    /// A command was carried out.
+    let succeeded id =
         let mutable command = Unchecked.defaultof<Command>
 
         if commands.Remove(id, &command) then
-            let again (tickers: string list) =
-                match command.What with
-                | "orderbook_delta"
-                | "trade" ->
-                    if not tickers.IsEmpty then
-                        frame.Replies.Add(subscribe command.What tickers)
-                | action -> frame.Replies.AddRange(change action tickers)
+            match command.Of with
+            | null -> ()
+            | subscription ->
+                if command.What = "add_markets" || command.What = subscription.Channel then
+                    subscription.Joined.UnionWith command.Tickers
 
-            match command.Tickers with
-            | [] -> frame.Notes.Add $"'{command.What}' was refused: {detail} ({code})"
-            | tickers when culprit <> "" && List.contains culprit tickers && tickers.Length > 1 ->
-                frame.Notes.Add $"'{command.What}' of market {culprit} was refused: {detail} ({code})"
-                again (tickers |> List.filter ((<>) culprit))
-            | [ ticker ] ->
-                frame.Notes.Add $"'{command.What}' of market {ticker} was refused: {detail} ({code})"
-            | tickers -> tickers |> List.splitInto 2 |> List.iter again
-        else
+    /// One bad market may spoil a whole command: it is tried again without it, or in halves. There is one subscription all the same: the
+    /// second half is added to that of the first.
+    let refused id code (detail: string) (culprit: string) (frame: Frame) =
+        let mutable command = Unchecked.defaultof<Command>
+
+        if not (commands.Remove(id, &command)) then
             frame.Notes.Add $"the exchange refused something: {detail} ({code})"
+        else
+            match command.Of with
+            | null -> frame.Notes.Add $"'{command.What}' was refused: {detail} ({code})"
+            | subscription ->
+                let isSubscribe = command.What = subscription.Channel
+
+                if isSubscribe then
+                    subscription.IsAsked <- false
+
+                let again (tickers: string list) =
+                    tickers
+                    |> List.filter wanted.ContainsKey
+                    |> change subscription (if isSubscribe then "add_markets" else command.What)
+                    |> frame.Replies.AddRange
+
+                let bar (ticker: string) =
+                    frame.Notes.Add $"'{command.What}' of market {ticker} was refused: {detail} ({code})"
+
+                    if code = alreadySubscribed then
+                        subscription.Joined.Add ticker |> ignore
+                    elif isSubscribe || command.What = "add_markets" then
+                        subscription.Barred.Add ticker |> ignore
+
+                match command.Tickers with
+                | tickers when culprit <> "" && List.contains culprit tickers ->
+                    bar culprit
+                    again (tickers |> List.filter ((<>) culprit))
+                | tickers when
+                    tickers.IsEmpty
+                    || not (isOfTickers code)
+                    || isSubscribe && code = alreadySubscribed
+                    ->
+                    frame.Notes.Add $"'{command.What}' was refused: {detail} ({code})"
+                | [ ticker ] -> bar ticker
+                | tickers -> tickers |> List.splitInto 2 |> List.iter again
+
+                if
+                    isSubscribe
+                    && isOfTickers code
+                    && subscription.Sid < 0
+                    && not subscription.IsAsked
+                then
+                    release subscription frame
 
     /// An acknowledgement or an error, which have no rows.
     let answer (json: ReadOnlySpan<byte>) (at: byref<int>) isError id (frame: Frame) : string | null =
         if Json.peek json &at <> '{'B then
+            let start = at
+
             if Json.skip json &at then
+                if isError then
+                    let text =
+                        ValueOption.defaultValue "" (Json.tryText (json.Slice(start, at - start)))
+
+                    refused id 0 (text.Trim '"') "" frame
+
                 null
             else
                 "the answer is malformed"
@@ -1820,7 +2151,7 @@ type private Conversation() =
                 if isError then
                     refused id code detail culprit frame
                 else
-                    commands.Remove id |> ignore
+                    succeeded id
 
                 if isError then
                     ()
@@ -1853,37 +2184,43 @@ type private Conversation() =
             | _ -> walk.Ok <- Json.skip json &at
 
         let over = at
+        Json.space json &at
 
         if not walk.Ok then
             "the message is malformed"
         else
+            let whole = json
             let kind = json.Slice(kind.Start, kind.Length)
+            let isChange = kind.SequenceEqual(ReadOnlySpan deltaWord)
+            let isBook = kind.SequenceEqual(ReadOnlySpan snapshotWord)
             let json = if content >= 0 then json.Slice(0, until) else json
             let isNumbered = number > 0 && sid >= 0
             let mutable inside = max 0 content
+            heardSid <- sid
+            heardNumber <- number
+            isOfBooks <- isChange || isBook || sid >= 0 && sid = books.Sid || kind.IsEmpty
 
             let reason: string | null =
-                if kind.SequenceEqual(ReadOnlySpan deltaWord) then
-                    if booksSid < 0 then
-                        booksSid <- sid
+                if not (Utf8.IsValid whole) then
+                    "not valid UTF-8"
+                elif at < whole.Length then
+                    "something follows the end of the JSON"
+                elif isChange || isBook then
+                    // It may overtake the acknowledgement that says its subscription's number.
+                    adopt sid frame
 
                     if content < 0 then
-                        "a change without its content"
-                    elif isNext sid number frame then
+                        "a book or a change without its content"
+                    elif not isNumbered then
+                        "a book or a change without its number"
+                    elif sid <> books.Sid then
+                        "a book or a change of a subscription that is not the one to books"
+                    elif not (isNext number whole frame) then
+                        null
+                    elif isChange then
                         delta json &inside number frame
                     else
-                        null
-                elif kind.SequenceEqual(ReadOnlySpan snapshotWord) then
-                    // It may overtake the acknowledgement that says its subscription's number.
-                    if booksSid < 0 then
-                        booksSid <- sid
-
-                    if content < 0 then
-                        "a book without its content"
-                    elif isNext sid number frame then
                         snapshot json &inside number frame
-                    else
-                        null
                 elif kind.SequenceEqual(ReadOnlySpan tradeWord) && content >= 0 then
                     trade json &inside frame
                 elif kind.SequenceEqual(ReadOnlySpan lifeWord) && content >= 0 then
@@ -1896,11 +2233,10 @@ type private Conversation() =
                     kind.SequenceEqual(ReadOnlySpan okWord)
                     || kind.SequenceEqual(ReadOnlySpan unsubscribedWord)
                 then
-                    commands.Remove id |> ignore
+                    succeeded id
 
-                    // Answers have numbers, too.
-                    if isNumbered && sid = booksSid then
-                        isNext sid number frame |> ignore
+                    if isNumbered && sid = books.Sid then
+                        answerNumber number frame
 
                     null
                 elif kind.SequenceEqual(ReadOnlySpan tickerWord) then
@@ -1967,14 +2303,16 @@ type private Conversation() =
             && number <= int64 Int32.MaxValue
             && sid <= int64 Int32.MaxValue
             && millis < 100_000_000_000_000L
+            && not (isBeyond (Instant.ofMillis millis) frame.Batch.Received)
+            && (books.Sid < 0 || int sid = books.Sid)
             && isTicker (json.Slice(start, length))
 
         if ok then
-            if booksSid < 0 then
-                booksSid <- int sid
+            if books.Sid < 0 then
+                adopt (int sid) frame
 
-            if isNext (int sid) (int number) frame then
-                passed (Instant.ofMillis millis)
+            if isNext (int number) json frame then
+                passed (Instant.ofMillis millis) frame.Batch.Received
 
                 addChange
                     frame
@@ -1988,16 +2326,21 @@ type private Conversation() =
 
     member _.Open(tokens: TokenId list) = [
         let tickers = want tokens
-        subscribe "orderbook_delta" tickers
-        subscribe "trade" tickers
-        subscribe "market_lifecycle_v2" []
+        subscribe "orderbook_delta" tickers books
+        subscribe "trade" tickers trades
+        subscribe "market_lifecycle_v2" [] null
     ]
 
-    member _.Subscribe(tokens: TokenId list) = change "add_markets" (want tokens)
-    member _.Unsubscribe(tokens: TokenId list) = change "delete_markets" (leave tokens)
+    member _.Subscribe(tokens: TokenId list) =
+        let tickers = want tokens
+        change books "add_markets" tickers @ change trades "add_markets" tickers
+
+    member _.Unsubscribe(tokens: TokenId list) =
+        let tickers = leave tokens
+        change books "delete_markets" tickers @ change trades "delete_markets" tickers
 
     member _.Renew(tokens: TokenId list) =
-        change "get_snapshot" (tickersOf tokens)
+        change books "get_snapshot" (tickersOf tokens)
 
     member _.Decode(bytes: ReadOnlyMemory<byte>, received: Instant, frame: Frame) =
         let json = bytes.Span
@@ -2011,19 +2354,12 @@ type private Conversation() =
             let start = at
             frame.Unusual <- frame.Unusual + 1L
 
-            let reason: string | null =
-                match message json &at frame with
-                | null when not (Utf8.IsValid json) -> "not valid UTF-8"
-                | null ->
-                    Json.space json &at
+            heardSid <- -1
+            heardNumber <- 0
+            isOfBooks <- true
+            let clockBefore, lagBefore, reachedBefore = clock, lag, reached
 
-                    if at < json.Length then
-                        "something follows the end of the JSON"
-                    else
-                        null
-                | reason -> reason
-
-            match reason with
+            match message json &at frame with
             | null ->
                 let origin = sliced start (json.Length - start)
 
@@ -2031,15 +2367,31 @@ type private Conversation() =
                     frame.Batch.BookOrigins.Add &origin
             | reason ->
                 // That numbers are missing stays said.
-                let mutable kept = events
+                let mutable kept, isLost = events, false
 
                 for i in events .. frame.Events.Count - 1 do
                     if frame.Events[i].Kind = StreamKind.Lost then
+                        isLost <- true
                         frame.Events[kept] <- frame.Events[i]
                         kept <- kept + 1
 
                 frame.Events.Truncate kept
                 frame.Batch.Rollback mark
+                clock <- clockBefore
+                lag <- lagBefore
+                reached <- reachedBefore
+
+                // What it would have changed is not known. Should it come again, it is no repeat.
+                if isOfBooks then
+                    keptNumbers[max 0 heardNumber % keptMessages] <- -1
+
+                    if heardNumber > 0 && heardSid >= 0 && heardSid = books.Sid then
+                        sequence <- max sequence heardNumber
+                    else
+                        isOneRefused <- true
+
+                    if not isLost then
+                        lose reached frame
 
                 frame.Batch.Rejections.Add {
                     Exchange = "kalshi"
@@ -2177,6 +2529,8 @@ let private recognise (members: RawObject) : Shape voption =
             known "own fill"
         else
             rows "trade" (Walk.Trades([], PageState.first "rows"))
+    elif has [ "ticker"; "event_ticker" ] && not (hasAny [ "status"; "market_type" ]) then
+        known "own settlement"
     elif has [ "ticker"; "event_ticker" ] then
         rows "market" (Walk.Markets(Need.MarketsById [], PageState.first "rows"))
     elif has [ "event_ticker"; "series_ticker" ] then
@@ -2188,6 +2542,28 @@ let private recognise (members: RawObject) : Shape voption =
         known "series"
     elif has [ "series" ] && members["series"].IsObject then
         known "series"
+    elif RawObject.isList members "orderbooks" then
+        rows "order books" (Walk.Books [])
+    elif has [ "market_ticker" ] && hasAny [ "yes_dollars_fp"; "no_dollars_fp" ] then
+        known "order book (stream)"
+    elif has [ "market_ticker"; "delta_fp" ] then
+        known "change of an order book (stream)"
+    elif has [ "market_ticker"; "taker_side"; "count" ] then
+        known "fill without an id, of an older kind"
+    elif
+        has [ "market_ticker" ]
+        && hasAny [ "yes_bid_dollars"; "open_interest_fp"; "yes_bid" ]
+    then
+        known "ticker"
+    elif has [ "schedule" ] && members["schedule"].IsObject then
+        known "exchange schedule"
+    elif has [ "usage_tier" ] then
+        known "limits of the account"
+    elif
+        RawObject.inside members "error"
+        |> Option.exists (fun error -> RawObject.has error [ "code"; "message" ])
+    then
+        known "error"
     elif hasAny [ "orderbook_fp"; "orderbook" ] then
         known "order book without a time"
     elif has [ "candlesticks" ] then
@@ -2202,23 +2578,17 @@ let private recognise (members: RawObject) : Shape voption =
         has [ "cursor" ]
         && [ "markets"; "events"; "trades" ] |> List.exists (RawObject.isList members)
     then
-        // One that is not empty is looked into.
-        if
-            members.Values
-            |> Seq.exists (fun value -> value.IsList && value.Json.Length > 2)
-        then
-            ValueSome(
-                Shape.Holds(
-                    "page",
-                    [
-                        for value in members.Values do
-                            if value.IsList then
-                                value.Json
-                    ]
-                )
-            )
-        else
-            known "empty page"
+        // One that is not empty is looked into; what stands beside its rows, such as milestones, is not.
+        match
+            [
+                for name in [ "markets"; "events"; "trades" ] do
+                    match members.TryGetValue name with
+                    | true, value when value.IsList && value.Json.Length > 2 -> value.Json
+                    | _ -> ()
+            ]
+        with
+        | [] -> known "empty page"
+        | lists -> ValueSome(Shape.Holds("page", lists))
     else
         ValueNone
 

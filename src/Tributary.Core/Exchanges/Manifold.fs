@@ -68,7 +68,7 @@ let private answersOf (element: JsonElement) = [
 
 /// Its answers are markets of their own, each with its pool; lists leave them out.
 let private isMulti element =
-    Element.text "mechanism" element = "cpmm-multi-1"
+    (Element.text "mechanism" element).StartsWith "cpmm-multi-"
 
 let private isTradable element =
     isMulti element || Element.text "mechanism" element = "cpmm-1"
@@ -179,13 +179,13 @@ let private marketOf (received: Instant) (element: JsonElement) raw : Result<Mar
 let private isWithoutAnswers element =
     isMulti element && (answersOf element).IsEmpty
 
-/// `incomplete` receives the ids of markets whose answers a list leaves out.
-let private marketReader (incomplete: List<string>) =
+/// `incomplete` receives the ids of markets whose answers a list leaves out. Asked for by itself (`isWhole`), a market has those that it has.
+let private marketReader isWhole (incomplete: List<string>) =
     RowReader(fun json at batch ->
         let add (element: JsonElement) raw : string | null =
             match Element.text "id" element with
             | "" -> "a market without an id"
-            | id when isWithoutAnswers element ->
+            | id when not isWhole && isWithoutAnswers element ->
                 incomplete.Add id
                 null
             | _ ->
@@ -265,7 +265,14 @@ let private decodeMarkets
     let mutable at = 0
 
     let fault =
-        match Json.oneOrMany json &at question.Path (marketReader incomplete) batch with
+        match
+            Json.oneOrMany
+                json
+                &at
+                question.Path
+                (marketReader (question.Endpoint = "market" || state.Route = "recording") incomplete)
+                batch
+        with
         | ValueSome fault -> ValueSome fault
         | ValueNone -> Json.``end`` json at
 
@@ -279,11 +286,7 @@ let private decodeMarkets
         else
             ""
 
-    let details =
-        if state.Route = "recording" then
-            []
-        else
-            incomplete |> Seq.map (single need) |> List.ofSeq
+    let details = incomplete |> Seq.map (single need) |> List.ofSeq
 
     match fault with
     | ValueSome fault -> Decoded.faulty fault
@@ -334,6 +337,8 @@ type private Bet = {
     mutable Shares: double
     mutable ProbAfter: double
     mutable IsRedemption: bool
+    /// It led to another probability than it found, and says so.
+    mutable IsMoved: bool
     /// A limit order's probability; negative for any other bet.
     mutable Limit: double
     /// What is left of its amount.
@@ -360,6 +365,7 @@ let private betMembers =
         "isCancelled"
         "expiresAt"
         "fills"
+        "probBefore"
     ]
 
 let private fillMembers =
@@ -417,6 +423,8 @@ let private takerFills
     (created: Instant)
     (amount: byref<double>)
     (shares: byref<double>)
+    (matched: byref<double>)
+    (matchedShares: byref<double>)
     (count: byref<int>)
     =
     let mutable isFirst, ok = true, Json.take json &at '['B
@@ -452,6 +460,10 @@ let private takerFills
                 amount <- amount + mana
                 shares <- shares + bought
 
+                if isMatched then
+                    matched <- matched + mana
+                    matchedShares <- matchedShares + bought
+
     ok
 
 let private isName (json: ReadOnlySpan<byte>) (part: Slice) =
@@ -464,6 +476,7 @@ let private readBet (json: ReadOnlySpan<byte>) (at: byref<int>) (bet: byref<Bet>
     let mutable hasTime, hasSide, hasAmount, hasShares = false, false, false, false
     let mutable isFilled, isCancelled, order, fills = false, false, 0.0, -1
     let mutable isFilledIn, taken, bought, count = false, 0.0, 0.0, 0
+    let mutable matched, matchedShares, probBefore = 0.0, 0.0, -1.0
     bet <- Unchecked.defaultof<Bet>
     bet.ProbAfter <- -1.0
     bet.Limit <- -1.0
@@ -518,17 +531,18 @@ let private readBet (json: ReadOnlySpan<byte>) (at: byref<int>) (bet: byref<Bet>
                 walk.Ok <- Json.skip json &at
             elif hasTime then
                 isFilledIn <- true
-                walk.Ok <- takerFills json &at bet.At &taken &bought &count
+                walk.Ok <- takerFills json &at bet.At &taken &bought &matched &matchedShares &count
             else
                 // Whose they are is told by the time of the bet, which comes later.
                 fills <- at
                 walk.Ok <- Json.skip json &at
+        | 16 -> walk.Ok <- float json &at &probBefore
         | _ -> walk.Ok <- Json.skip json &at
 
     if walk.Ok && fills >= 0 && hasTime then
         let mutable inside = fills
         isFilledIn <- true
-        walk.Ok <- takerFills json &inside bet.At &taken &bought &count
+        walk.Ok <- takerFills json &inside bet.At &taken &bought &matched &matchedShares &count
 
     if not walk.Ok then
         "the bet breaks off or is malformed"
@@ -554,8 +568,15 @@ let private readBet (json: ReadOnlySpan<byte>) (at: byref<int>) (bet: byref<Bet>
         bet.IsOpen <- bet.Limit >= 0.0 && not isFilled && not isCancelled
         bet.Rest <- order - bet.Amount
 
+        bet.IsMoved <- probBefore >= 0.0 && bet.ProbAfter >= 0.0 && probBefore <> bet.ProbAfter
+
+        // Where answers sum to one, a bet on one of them trades in the others, too: their rows say that nothing is left of it, and yet what
+        // they took of resting orders changed hands.
+        if bet.IsRedemption then
+            bet.Amount <- matched
+            bet.Shares <- matchedShares
         // Some kinds of bets have no list of fills, or an empty one: then the whole is one.
-        if isFilledIn && (count > 0 || bet.Limit >= 0.0) then
+        elif isFilledIn && (count > 0 || bet.Limit >= 0.0) then
             bet.Amount <- taken
             bet.Shares <- bought
 
@@ -583,9 +604,10 @@ let private tokenName
     suffix.CopyTo(Span(buffer, length, suffix.Length))
     names.Intern(ReadOnlySpan(buffer, 0, length + suffix.Length))
 
-/// Something changed hands: no redemption (the same person's YES and NO taken back against each other), and no limit order that waits.
+/// Something changed hands: not in a redemption (the same person's YES and NO taken back against each other), but for what it took of orders
+/// on its way; and not in a limit order that waits.
 let private isTrade (bet: inref<Bet>) =
-    not bet.IsRedemption && not bet.IsOld && bet.Amount <> 0.0 && bet.Shares <> 0.0
+    not bet.IsOld && bet.Amount <> 0.0 && bet.Shares <> 0.0
 
 let private millionths (value: double) =
     int64 (Math.Round(value * 1_000_000.0, MidpointRounding.ToEven))
@@ -642,7 +664,7 @@ let private betReader () =
                 if
                     bet.ProbAfter >= 0.0
                     && bet.ProbAfter <= 1.0
-                    && not bet.IsRedemption
+                    && (not bet.IsRedemption || bet.IsMoved)
                     && not bet.IsOld
                 then
                     let row: PriceRow = {
@@ -919,6 +941,8 @@ type private Order = {
     Shares: int64
 }
 
+let private mostShares = 9_000_000_000_000_000_000L
+
 let private addBook (batch: Batch) (token: TokenId) (orders: Order list) =
     let struct (market, _, isYes) = partsOf token
 
@@ -928,7 +952,19 @@ let private addBook (batch: Batch) (token: TokenId) (orders: Order list) =
         let levels =
             wanted
             |> List.groupBy price
-            |> List.map (fun (price, orders) -> struct (price, orders |> List.sumBy _.Shares))
+            |> List.map (fun (price, orders) ->
+                // Each is sound by itself; together they may be more than is counted.
+                let total =
+                    orders
+                    |> List.fold
+                        (fun sum order ->
+                            if sum > mostShares - order.Shares then
+                                mostShares
+                            else
+                                sum + order.Shares)
+                        0L
+
+                struct (price, total))
 
         struct (first, levels)
 
@@ -990,14 +1026,15 @@ let private decodeBooks
     let json = body.Span
     let orders = List<Order>()
     let met = ref 0
+    let refused = batch.Rejections.Count
 
     let reader =
         RowReader(fun json at batch ->
             let mutable bet = Unchecked.defaultof<Bet>
+            met.Value <- met.Value + 1
 
             match readBet json &at &bet with
             | null ->
-                met.Value <- met.Value + 1
                 let price = millionths bet.Limit
 
                 // Those of closed markets come, too, and some that have expired.
@@ -1014,7 +1051,7 @@ let private decodeBooks
                     let own = if bet.IsYes then bet.Limit else 1.0 - bet.Limit
                     let shares = millionths (bet.Rest / own)
 
-                    if shares > 0L && shares < 9_000_000_000_000_000_000L then
+                    if shares > 0L && shares < mostShares then
                         orders.Add {
                             Answer = Encoding.UTF8.GetString(json.Slice(bet.Answer.Start, bet.Answer.Length))
                             IsYes = bet.IsYes
@@ -1032,9 +1069,12 @@ let private decodeBooks
         | ValueSome fault -> ValueSome fault
         | ValueNone -> Json.``end`` json at
 
+    // A row that is no object was not read at all.
+    let served = max met.Value (batch.Rejections.Count - refused)
+
     if fault.IsSome then
         Decoded.faulty fault.Value
-    elif met.Value >= pageRows then
+    elif served >= pageRows then
         {
             Decoded.nothing with
                 Missing = tokens
@@ -1364,14 +1404,31 @@ let private onFault (request: Request) fault =
         }
     | _ -> ValueNone
 
+let private errorMembers =
+    HashSet [ "message"; "error"; "details"; "code"; "status"; "statusCode" ]
+
+/// A text that is not itself JSON: what a recorder wraps around anything may be called a message, too.
+let private isWords (text: string) =
+    let text = text.Trim()
+
+    text <> ""
+    && not (text.StartsWith '{' || text.StartsWith '[' || text.StartsWith '"')
+
 let private recognise (members: RawObject) : Shape voption =
     let has, text = RawObject.has members, RawObject.textOf members
     let known kind = ValueSome(Shape.Recognised kind)
     let markets = Walk.Markets(Need.MarketsById [], PageState.first "recording")
 
     if has [ "type"; "topic"; "data" ] && text "type" = "broadcast" then
-        ValueSome(Shape.Holds("'data'", [ members["data"].Json ]))
-    elif has [ "txid"; "type" ] then
+        let isOfBets =
+            RawObject.inside members "data"
+            |> Option.exists (fun data -> RawObject.isList data "bets")
+
+        if isOfBets then
+            ValueSome(Shape.Holds("'data'", [ members["data"].Json ]))
+        else
+            known "news of a market"
+    elif has [ "txid"; "type" ] || has [ "type"; "success" ] && text "type" = "ack" then
         known "acknowledgement"
     elif has [ "id"; "question"; "mechanism" ] || has [ "id"; "question"; "outcomeType" ] then
         ValueSome(Shape.Rows("market", markets))
@@ -1389,7 +1446,11 @@ let private recognise (members: RawObject) : Shape voption =
         known "answer"
     elif has [ "prob" ] && members.Count = 1 || has [ "answerProbs" ] then
         known "probability"
-    elif has [ "message" ] && members.Count <= 3 && not (has [ "event_type" ]) then
+    elif
+        has [ "message" ]
+        && members.Keys |> Seq.forall errorMembers.Contains
+        && isWords (text "message")
+    then
         known "error"
     else
         ValueNone

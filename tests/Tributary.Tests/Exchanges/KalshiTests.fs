@@ -92,6 +92,16 @@ let ``pages go on until the cursor is empty or missing, whatever their length, a
     equal (ValueNone, []) (last.Fault, last.Next)
 
 [<Test>]
+let ``markets that no page of many had are looked for in the archive, though the first page has a cursor``
+    ()
+    =
+    let _, decoded = answered marketsById """{"cursor":"more","markets":[]}"""
+    let second = single decoded.Next
+    Assert.That(second.Path, Does.EndWith "&cursor=more")
+    let _, decoded = answered second """{"cursor":"","markets":[]}"""
+    Assert.That((single decoded.Next).Path, Does.StartWith "/historical/markets?")
+
+[<Test>]
 let ``a market that is not live any more is looked for in the archive`` () =
     let _, decoded = answered marketsById """{"cursor":"","markets":[]}"""
     let next = single decoded.Next
@@ -308,6 +318,33 @@ let ``the past is read from the archive up to its cut-off and live from there on
     equal 7 pages.Length
     equal [ { Since = since; Until = until } ] (List.last pages).Read
     isTrue (pages |> List.take 6 |> List.forall (fun page -> page.Read.IsEmpty))
+
+[<Test>]
+let ``a walk in a circle of two cursors ends`` () =
+    let mutable request =
+        source.Ask(history (Instant.ofMillis 1_770_000_000_000L) (Instant.ofMillis 1_790_000_000_000L))
+
+    let mutable fault, pages = ValueNone, 0
+    let _, decoded = answered request """{"trades_created_ts":"2026-06-01T00:00:00Z"}"""
+    request <- single decoded.Next
+
+    while fault.IsNone && pages < 10 do
+        let cursor = if pages % 2 = 0 then "A" else "B"
+        let id = $"c174ce46-46d8-705a-6f03-{pages % 2}"
+
+        let row =
+            trade "\"taker_side\":\"no\",\"yes_price_dollars\":\"0.38\""
+            |> _.Replace("c174ce46-46d8-705a-6f03-2e1037bd1dd1", id)
+
+        let _, decoded = answered request $"""{{"cursor":"{cursor}","trades":[{row}]}}"""
+        pages <- pages + 1
+        fault <- decoded.Fault
+
+        if fault.IsNone then
+            request <- single decoded.Next
+
+    equal (ValueSome(Fault.RepeatedPage "A")) fault
+    isTrue (pages <= 4)
 
 // ---- the stream
 
@@ -693,26 +730,304 @@ let ``a command that one bad market spoils is tried again without it, or in halv
         [ "'orderbook_delta' of market KX-B was refused: Market not found (16)" ]
         (List.ofSeq world.Frame.Notes)
 
+    // One half first: a second subscription would have numbers of its own. The other is added to it.
     world.Hear 2L """{"id":2,"type":"error","msg":{"code":11,"msg":"Invalid parameter"}}"""
-    equal 2 world.Frame.Replies.Count
+
+    equal
+        [
+            """{"id":5,"cmd":"subscribe","params":{"channels":["trade"],"market_tickers":["KX-A"]}}"""
+        ]
+        (List.ofSeq world.Frame.Replies)
+
+    world.Hear 3L """{"id":5,"type":"subscribed","msg":{"channel":"trade","sid":8}}"""
+
+    equal
+        [
+            """{"id":6,"cmd":"update_subscription","params":{"sids":[8],"action":"add_markets","market_tickers":["KX-B"]}}"""
+        ]
+        (List.ofSeq world.Frame.Replies)
 
 [<Test>]
 let ``markets that come and go on an open connection wait for the numbers of its subscriptions`` () =
     let world = World()
     equal [] (world.Session.Subscribe [ token "KX-C:YES"; token "KX-C:NO" ])
     world.Hear 0L """{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":7}}"""
-    equal 0 world.Frame.Replies.Count
-    world.Hear 0L """{"id":2,"type":"subscribed","msg":{"channel":"trade","sid":8}}"""
+
+    // Each subscription's own, whether the other ever has one or not.
+    let added id sid = [
+        $$$"""{"id":{{{id}}},"cmd":"update_subscription","params":{"sids":[{{{sid}}}],"action":"add_markets","market_tickers":["KX-C"]}}"""
+    ]
+
+    equal (added 4 7) (List.ofSeq world.Frame.Replies)
 
     equal
         [
-            for id, sid in [ 4, 7; 5, 8 ] ->
-                $$$"""{"id":{{{id}}},"cmd":"update_subscription","params":{"sids":[{{{sid}}}],"action":"add_markets","market_tickers":["KX-C"]}}"""
+            """{"id":5,"cmd":"update_subscription","params":{"sids":[7],"action":"add_markets","market_tickers":["KX-D"]}}"""
         ]
-        (List.ofSeq world.Frame.Replies)
+        (world.Session.Subscribe [ token "KX-D:YES" ])
+
+    world.Hear 0L """{"id":2,"type":"subscribed","msg":{"channel":"trade","sid":8}}"""
+
+    equal (added 6 8 @ [ (added 7 8).Head.Replace("KX-C", "KX-D") ]) (List.ofSeq world.Frame.Replies)
 
     equal [] (world.Session.Unsubscribe [ token "KX-C:YES" ])
     equal 2 (world.Session.Unsubscribe [ token "KX-C:NO" ]).Length
+
+let private doubted (world: World) =
+    [ "KX-A:YES"; "KX-A:NO"; "KX-B:YES"; "KX-B:NO" ]
+    |> List.forall (fun id ->
+        let _, _, verdict, doubt = world.Book id in (verdict, doubt) = ("mismatched", "sequence"))
+
+let private change (sequence: int) (fields: string) =
+    $$$"""{"type":"orderbook_delta","sid":7,"seq":{{{sequence}}},"msg":{"market_ticker":"KX-A","market_id":"x",{{{fields}}}}}"""
+
+[<TestCase("\"price_dollars\":\"0.40\",\"delta_fp\":\"x\",\"side\":\"yes\"", "")>]
+[<TestCase("\"price_dollars\":\"0.40\",\"delta_fp\":\"1\",\"side\":\"maybe\"", "")>]
+[<TestCase("\"price_dollars\":\"40\",\"delta_fp\":\"1\",\"side\":\"yes\"", "")>]
+[<TestCase("\"price_dollars\":\"0.40\",\"delta_fp\":\"1\",\"side\":\"yes\"", "}")>]
+[<TestCase("\"price_dollars\":\"0.40\",\"delta_fp\":\"1\",\"side\":\"yes\",\"ts_ms\":99999999999990", "")>]
+let ``a change that is refused is missing: all books are doubted from the last good message, and asked for``
+    (fields: string)
+    (after: string)
+    =
+    let world = begun ()
+    world.Delta 5L 3 "KX-A" "yes" "0.3900" "1.00"
+    world.Hear 10L (change 4 fields + after)
+    equal 1 world.Frame.Batch.Rejections.Count
+    isTrue (doubted world)
+
+    equal
+        [
+            "KX-A:NO 5..- mismatch"
+            "KX-A:YES 5..- mismatch"
+            "KX-B:NO 5..- mismatch"
+            "KX-B:YES 5..- mismatch"
+        ]
+        (List.sort world.Gaps)
+
+    isTrue (
+        world.Depth.Orders
+        |> Seq.exists (function
+            | DepthOrder.Renew(1, tokens) -> tokens.Length = 4
+            | _ -> false)
+    )
+
+    world.Out.Clear()
+    world.Snapshot 20L 5 "KX-A"
+    world.Delta 30L 6 "KX-A" "yes" "0.3900" "1.00"
+    equal [ "KX-A:NO 5..20 mismatch"; "KX-A:YES 5..20 mismatch" ] (List.sort world.Gaps)
+    equal ([ "0.4", "5"; "0.39", "1" ], [ "0.6", "7" ], "verified", "") (world.Book "KX-A:YES")
+
+[<Test>]
+let ``a message that cannot be read at all may have been a change; a fill that is refused was none`` () =
+    let world = begun ()
+
+    world.Hear
+        4L
+        """{"type":"trade","sid":8,"msg":{"trade_id":"d91bc706","market_ticker":"KX-A","count_fp":"x"}}"""
+
+    equal (1, []) (world.Frame.Batch.Rejections.Count, world.Gaps)
+    world.Hear 5L "{\"type\":\"orderbook_del"
+    isTrue (doubted world)
+    // It was that one: no further hole.
+    world.Depth.Orders.Clear()
+    world.Snapshot 20L 4 "KX-A"
+    equal ([ "0.4", "5" ], [ "0.6", "7" ], "verified", "") (world.Book "KX-A:YES")
+
+[<TestCase("\"yes_dollars\":[[\"0.40\",\"5\"]],\"no_dollars\":[[\"0.60\",\"5\"]]")>]
+[<TestCase("\"yes\":[[40,5]],\"no\":[[60,5]]")>]
+[<TestCase("\"yes_dollars_fp\":[[\"0.40\",\"5\"]],\"no\":[[60,5]]")>]
+[<TestCase("\"yes_dollars_fp\":[[\"-0.50\",\"5\"]]")>]
+[<TestCase("\"yes_dollars_fp\":[[40,\"5\"]]")>]
+let ``a whole book in another form is no empty one, and none on another scale`` (sides: string) =
+    let world = World()
+    world.Subscribe()
+
+    world.Hear
+        1L
+        $$$"""{"type":"orderbook_snapshot","sid":7,"seq":1,"msg":{"market_ticker":"KX-A","market_id":"x",{{{sides}}}}}"""
+
+    equal (1, 0) (world.Frame.Batch.Rejections.Count, world.Frame.Batch.Books.Count)
+    equal ([], [], "", "") (world.Book "KX-A:YES")
+
+[<TestCase("""{"orderbook_fp":{"yes":[[40,5]],"no":[]}}""")>]
+[<TestCase("""{"orderbook_fp":{"yes_dollars":[["40","5"]]}}""")>]
+let ``a polled book in another form is no empty one, and none on another scale`` (body: string) =
+    let batch, decoded = answered (first (Need.Books tokens)) body
+    equal (1, 0) (batch.Rejections.Count, batch.Books.Count)
+    equal tokens decoded.Missing
+
+[<Test>]
+let ``numbers are of one subscription: what another one tells is not taken, and its number ends the old one``
+    ()
+    =
+    let world = begun ()
+
+    world.Hear
+        5L
+        ((change 1 "\"price_dollars\":\"0.40\",\"delta_fp\":\"1\",\"side\":\"yes\"")
+            .Replace("\"sid\":7", "\"sid\":9"))
+
+    Assert.That(world.Frame.Batch.Rejections[0].Reason, Does.Contain "not the one to books")
+    isTrue (doubted world)
+    world.Hear 6L """{"id":9,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":9}}"""
+
+    world.Hear
+        7L
+        """{"type":"orderbook_snapshot","sid":9,"seq":1,"msg":{"market_ticker":"KX-A","market_id":"x","yes_dollars_fp":[["0.4000","5.00"]],"no_dollars_fp":[["0.6000","7.00"]]}}"""
+
+    equal ([ "0.4", "5" ], [ "0.6", "7" ], "verified", "") (world.Book "KX-A:YES")
+
+[<TestCase(9)>]
+[<TestCase(17)>]
+[<TestCase(18)>]
+let ``a refusal that no market is the cause of is said, and splits nothing`` (code: int) =
+    let world = World()
+    world.Hear 1L $$$"""{"id":1,"type":"error","msg":{"code":{{{code}}},"msg":"No"}}"""
+    equal 0 world.Frame.Replies.Count
+    equal [ $"'orderbook_delta' was refused: No ({code})" ] (List.ofSeq world.Frame.Notes)
+    // Books that are asked for make the subscription after all.
+    Assert.That(single (world.Session.Renew [ token "KX-A:YES" ]), Does.Contain "\"cmd\":\"subscribe\"")
+
+[<Test>]
+let ``a market that was refused is never given a book that does not change`` () =
+    let world = World()
+    world.Hear 1L """{"id":1,"type":"error","msg":{"code":16,"msg":"Gone","market_ticker":"KX-B"}}"""
+    world.Hear 2L """{"id":4,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":7}}"""
+    equal [] (world.Session.Renew [ token "KX-B:YES" ])
+    Assert.That(single (world.Session.Renew [ token "KX-A:YES" ]), Does.Contain "get_snapshot")
+
+[<Test>]
+let ``an error that is a text is said`` () =
+    let world = World()
+    world.Hear 1L """{"id":9,"type":"error","msg":"over capacity"}"""
+    equal [ "the exchange refused something: over capacity (0)" ] (List.ofSeq world.Frame.Notes)
+
+[<Test>]
+let ``numbers that begin anew are a loss, and not repeats for ever`` () =
+    let world = begun ()
+
+    for i in 3..40 do
+        world.Delta (int64 i) i "KX-A" "yes" "0.3900" "1.00"
+
+    world.Delta 50L 1 "KX-A" "yes" "0.3900" "3.00"
+    isTrue (doubted world)
+    world.Snapshot 60L 2 "KX-A"
+    world.Delta 70L 3 "KX-A" "yes" "0.3900" "1.00"
+    equal ([ "0.4", "5"; "0.39", "1" ], [ "0.6", "7" ], "verified", "") (world.Book "KX-A:YES")
+
+[<Test>]
+let ``a message of the last number that says something else is no repeat`` () =
+    let world = begun ()
+    world.Delta 10L 3 "KX-A" "yes" "0.4000" "1.00"
+    world.Delta 10L 3 "KX-A" "yes" "0.4000" "2.00"
+    isTrue (doubted world)
+
+[<Test>]
+let ``repeats are counted`` () =
+    let world = begun ()
+    world.Delta 10L 3 "KX-A" "yes" "0.4000" "1.00"
+    world.Delta 10L 3 "KX-A" "yes" "0.4000" "1.00"
+    equal 1L world.Frame.Repeats
+
+[<TestCase(3, 4)>] // answers have numbers of their own …
+[<TestCase(3, 3)>] // … or have not …
+[<TestCase(222, 3)>] // … or those of something else.
+let ``an answer's number explains itself at most, and hides nothing that follows`` (answer: int) (next: int) =
+    let world = begun ()
+
+    world.Hear
+        5L
+        $$$"""{"id":4,"sid":7,"seq":{{{answer}}},"type":"ok","msg":{"market_tickers":["KX-A","KX-B"]}}"""
+
+    world.Delta 10L next "KX-A" "yes" "0.3900" "1.00"
+    equal [] world.Gaps
+    equal ([ "0.4", "5"; "0.39", "1" ], [ "0.6", "7" ], "verified", "") (world.Book "KX-A:YES")
+
+[<Test>]
+let ``a scale that a book contradicts is given up for the connection: all books are asked for on the other one``
+    ()
+    =
+    let world = World()
+    world.Subscribe()
+
+    let book (sequence: int) (ticker: string) (yes: string) (no: string) =
+        $$$"""{"type":"orderbook_snapshot","sid":7,"seq":{{{sequence}}},"msg":{"market_ticker":"{{{ticker}}}","market_id":"x","yes_dollars_fp":[["{{{yes}}}","5.00"]],"no_dollars_fp":[["{{{no}}}","7.00"]]}}"""
+
+    // It can be read in both ways: an ask of 0.44, or of 0.56.
+    world.Hear 1L (book 1 "KX-A" "0.22" "0.56")
+    equal [ "0.56", "7" ] (let _, asks, _, _ = world.Book "KX-A:YES" in asks)
+    // This one cannot: 0.40 is bid for NO.
+    world.Hear 2L (book 2 "KX-B" "0.50" "0.40")
+    equal 1 world.Frame.Notes.Count
+    equal "mismatched" (let _, _, verdict, _ = world.Book "KX-A:YES" in verdict)
+    world.Hear 3L (book 3 "KX-A" "0.22" "0.56")
+    world.Hear 4L (book 4 "KX-B" "0.50" "0.40")
+    equal ([ "0.22", "5" ], [ "0.44", "7" ], "verified", "") (world.Book "KX-A:YES")
+    equal ([ "0.5", "5" ], [ "0.6", "7" ], "verified", "") (world.Book "KX-B:YES")
+    world.Delta 5L 5 "KX-A" "no" "0.5600" "-2.00"
+    world.Delta 6L 6 "KX-A" "no" "0.5000" "1.00"
+    equal [ "0.44", "5"; "0.5", "1" ] (let _, asks, _, _ = world.Book "KX-A:YES" in asks)
+
+[<Test>]
+let ``one crossed book does not turn a scale that others showed`` () =
+    let world = begun ()
+
+    world.Hear
+        3L
+        """{"type":"orderbook_snapshot","sid":7,"seq":3,"msg":{"market_ticker":"KX-A","market_id":"x","yes_dollars_fp":[["0.4000","5.00"]],"no_dollars_fp":[["0.3000","7.00"]]}}"""
+
+    equal 1 world.Frame.Batch.Rejections.Count
+    isTrue (doubted world)
+    world.Snapshot 4L 4 "KX-A"
+    equal ([ "0.4", "5" ], [ "0.6", "7" ], "verified", "") (world.Book "KX-A:YES")
+
+[<Test>]
+let ``with our clock ahead, a book that is asked for later is of the exchange's time`` () =
+    let world = begun ()
+    // Two seconds ahead: what is of 100 and of 600 comes at 2100 and at 2600 by our clock.
+    let late (ms: int) (sequence: int) =
+        world.Hear
+            (int64 ms + 2_000L)
+            (change
+                sequence
+                $"\"price_dollars\":\"0.39\",\"delta_fp\":\"1\",\"side\":\"yes\",\"ts_ms\":{received.Micros / 1_000L + int64 ms}")
+
+    late 100 3
+    late 600 4
+
+    equal
+        [ 100L; 600L ]
+        ([ 0; 2 ]
+         |> List.map (fun i -> (world.Out.Delta i).At.Micros / 1_000L - received.Micros / 1_000L))
+
+    late 900 6
+    world.Snapshot 3_000L 7 "KX-A"
+
+    equal
+        [ "KX-A:NO 600..1000 mismatch"; "KX-A:YES 600..1000 mismatch" ]
+        (world.Gaps |> List.filter (fun gap -> not (gap.Contains "..-")) |> List.sort)
+
+[<Test>]
+let ``a lost connection leaves quiet books proven up to its last message`` () =
+    let world = begun ()
+    world.Delta 3_600_000L 3 "KX-B" "yes" "0.3900" "1.00"
+    world.Depth.Lost(1, Cause.Disconnect, received + TimeSpan.FromHours 1.5, world.Out)
+
+    equal
+        [
+            for id in [ "KX-A:NO"; "KX-A:YES"; "KX-B:NO"; "KX-B:YES" ] -> $"{id} 3600000..- disconnect"
+        ]
+        (List.sort world.Gaps)
+
+[<Test>]
+let ``a book that stays crossed is wrong, though no number is missing`` () =
+    let world = begun ()
+    world.Delta 10L 3 "KX-A" "yes" "0.6500" "1.00"
+    // In this very moment it may be matched.
+    equal "verified" (let _, _, verdict, _ = world.Book "KX-A:YES" in verdict)
+    world.Delta 20L 4 "KX-A" "yes" "0.3900" "1.00"
+    equal "mismatched" (let _, _, verdict, _ = world.Book "KX-A:YES" in verdict)
 
 [<Test>]
 let ``fills and news of markets come over the stream, too`` () =
@@ -737,7 +1052,168 @@ let ``fills and news of markets come over the stream, too`` () =
 
     equal StreamKind.Resolved world.Frame.Events[0].Kind
 
+// ---- recordings
+
+let private shapeOf (json: string) =
+    match Shapes.recognise [ keyless ] (memory json) with
+    | ValueSome(struct (_, Shape.Rows(kind, _))) -> "rows: " + kind
+    | ValueSome(struct (_, Shape.Holds(what, inside))) -> $"holds {inside.Length} of {what}"
+    | ValueSome(struct (_, Shape.Recognised kind)) -> kind
+    | ValueNone -> ""
+
+[<TestCase("""{"orderbooks":[{"ticker":"KX-A","orderbook_fp":{}}]}""", "rows: order books")>]
+[<TestCase("""{"orderbook_fp":{"yes_dollars":[]}}""", "order book without a time")>]
+[<TestCase("""{"market_ticker":"KX-A","market_id":"x","yes_dollars_fp":[]}""", "order book (stream)")>]
+[<TestCase("""{"market_ticker":"KX-A","price_dollars":"0.4","delta_fp":"1","side":"no"}""",
+           "change of an order book (stream)")>]
+[<TestCase("""{"market_ticker":"KX-A","price_dollars":"0.4","yes_bid_dollars":"0.3","volume_fp":"1"}""",
+           "ticker")>]
+[<TestCase("""{"market_ticker":"KX-A","yes_price":40,"no_price":60,"count":5,"taker_side":"no","ts":1}""",
+           "fill without an id, of an older kind")>]
+[<TestCase("""{"schedule":{"standard_hours":[],"maintenance_windows":[]}}""", "exchange schedule")>]
+[<TestCase("""{"usage_tier":"basic","read":{"refill_rate":200}}""", "limits of the account")>]
+[<TestCase("""{"error":{"code":"not_found","message":"not found"}}""", "error")>]
+[<TestCase("""{"ticker":"KX-A","event_ticker":"KX","market_result":"yes","revenue":5}""", "own settlement")>]
+[<TestCase("""{"ticker":"KX-A","event_ticker":"KX","status":"active"}""", "rows: market")>]
+[<TestCase("""{"markets":[{"ticker":"KX-A"}],"milestones":[{"id":"x"}],"cursor":""}""", "holds 1 of page")>]
+let ``what a recording holds is told by its members`` (json: string) (kind: string) =
+    equal kind (shapeOf json)
+
+[<Test>]
+let ``recorded books of many markets are rows`` () =
+    let batch = Batch()
+
+    let body =
+        """{"orderbooks":[{"ticker":"KX-A","orderbook_fp":{"yes_dollars":[["0.40","5"]]}},{"ticker":"KX-B","orderbook_fp":{}}]}"""
+
+    let decoded =
+        keyless.Decode
+            {
+                first (Need.Books tokens) with
+                    Path = "recorded"
+                    Walk = Walk.Books []
+            }
+            (memory body)
+            received
+            batch
+
+    equal (ValueNone, 4) (decoded.Fault, batch.Books.Count)
+
+/// The folder of recordings that lie outside of this repository.
+let private recorded name =
+    match Environment.GetEnvironmentVariable "TRIBUTARY_RECORDED" with
+    | null
+    | "" ->
+        Assert.Ignore "TRIBUTARY_RECORDED names no folder of recordings, so none was read."
+        ""
+    | folder -> IO.Path.Combine(folder, "kalshi", name)
+
+[<Test>]
+let ``a recorded session, on the other scale than was asked for, leads to its books`` () =
+    let expected =
+        System.Text.Json.JsonDocument.Parse(IO.File.ReadAllText(recorded "made_ws_session_expected.json"))
+
+    let lines = [
+        use file = IO.File.OpenRead(recorded "made_ws_session.jsonl.gz")
+
+        use whole =
+            new IO.Compression.GZipStream(file, IO.Compression.CompressionMode.Decompress)
+
+        use reader = new IO.StreamReader(whole)
+        let mutable line = reader.ReadLine()
+
+        while not (isNull line) do
+            yield string line
+            line <- reader.ReadLine()
+    ]
+
+    let names = Names()
+    let frame, out = Frame names, Batch names
+    let session = part.Session()
+    let depth = Depth(keyed.Exchange, part, DepthRules.usual, names)
+    out.Exchange <- "kalshi"
+    let books = expected.RootElement.GetProperty "books_in_each_sides_own_price"
+    let tickers = [ for book in books.EnumerateObject() -> book.Name ]
+
+    let tokens = [
+        for ticker in tickers do
+            let market = {
+                described with
+                    Market = good (MarketId.Parse ticker)
+                    Outcomes = [|
+                        for side in [ "YES"; "NO" ] ->
+                            {
+                                Name = side
+                                Token = ValueSome(token $"{ticker}:{side}")
+                            }
+                    |]
+            }
+
+            depth.Follow(market, DepthMode.Full)
+            yield! market.Tokens
+    ]
+
+    session.Open tokens |> ignore
+    depth.Subscribed(1, tokens, received)
+    let mutable rejected, notes = 0, 0
+
+    let hear (line: string) =
+        let bytes = utf8 line
+        frame.Clear()
+        session.Decode (ReadOnlyMemory bytes) (received + TimeSpan.FromMinutes 10.0) frame
+        rejected <- rejected + frame.Batch.Rejections.Count
+        notes <- notes + frame.Notes.Count
+        depth.Hear(1, ReadOnlySpan bytes, frame, received + TimeSpan.FromMinutes 10.0, out)
+
+    for i, line in List.indexed lines do
+        hear line
+
+        // The first book is on the other scale: it is asked for again.
+        if i = 3 then
+            equal (1, 1) (rejected, notes)
+            hear line
+
+    equal (1, 1) (rejected, notes)
+
+    for book in books.EnumerateObject() do
+        let side (name: string) = [
+            for level in book.Value.GetProperty(name).EnumerateArray() ->
+                price (string (level[0].GetString())), size (string (level[1].GetString()))
+        ]
+
+        for name in [ "yes"; "no" ] do
+            match depth.TryBook(token $"{book.Name}:{name.ToUpperInvariant()}") with
+            | ValueSome(struct (live, _, verdict, _)) ->
+                equal Verdict.Verified verdict
+
+                equal (side name |> List.sortDescending) [
+                    for level in live.Depth(Side.Buy, 1_000) -> level.Price, level.Size
+                ]
+            | ValueNone -> failwith $"no book of {book.Name}"
+
 // ---- keys
+
+[<Test>]
+let ``signatures are made as recorded ones were: those verify, and the altered ones do not`` () =
+    use vectors =
+        System.Text.Json.JsonDocument.Parse(IO.File.ReadAllText(recorded "signing_vectors_made.json"))
+
+    use own = RSA.Create()
+    own.ImportFromPem(string (vectors.RootElement.GetProperty("public_key_pem").GetString()))
+
+    for case in vectors.RootElement.GetProperty("cases").EnumerateArray() do
+        let text (name: string) =
+            string (case.GetProperty(name).GetString())
+
+        equal
+            (case.GetProperty("valid").GetBoolean(), text "name")
+            (own.VerifyData(
+                Encoding.UTF8.GetBytes(text "message"),
+                Convert.FromBase64String(text "signature_base64"),
+                HashAlgorithmName.SHA256,
+                RSASignaturePadding.Pss
+             ),
+             text "name")
 
 [<Test>]
 let ``without a key there is no live connection, and that is said`` () =

@@ -96,6 +96,44 @@ let ``a list leaves out answers: those markets are asked for one by one`` () =
     equal 1 batch.Markets.Count
     equal "/market/abc" (single decoded.Next).Path
 
+[<Test>]
+let ``a market without answers is asked for once, and has no outcomes`` () =
+    let batch, decoded =
+        answered byId (market "\"mechanism\":\"cpmm-multi-1\",\"answers\":[]")
+
+    equal [] decoded.Next
+    equal 0 (single (List.ofSeq batch.Markets)).Outcomes.Length
+
+[<Test>]
+let ``answers are markets of their own in the second version of that mechanism, too`` () =
+    let one =
+        marketOf """ "mechanism":"cpmm-multi-2","isResolved":false,"answers":[{"id":"a1","text":"Red"}] """
+
+    equal [ "abc:a1:YES"; "abc:a1:NO" ] (one.Tokens |> Array.map string |> List.ofArray)
+
+// ---- recordings
+
+let private shapeOf (json: string) =
+    match Shapes.recognise [ manifold ] (memory json) with
+    | ValueSome(struct (_, Shape.Rows(kind, _))) -> "rows: " + kind
+    | ValueSome(struct (_, Shape.Holds(what, _))) -> "holds " + what
+    | ValueSome(struct (_, Shape.Recognised kind)) -> kind
+    | ValueNone -> ""
+
+[<TestCase("""{"message":"Contract not found"}""", "error")>]
+[<TestCase("""{"message":"Bad","error":"x","details":[]}""", "error")>]
+[<TestCase("""{"ts":1700000000123,"message":{"type":"trade","sid":2}}""", "")>]
+[<TestCase("""{"message":"{\"type\":\"trade\"}"}""", "")>]
+[<TestCase("""{"ts":1,"message":"a text"}""", "")>]
+[<TestCase("""{"type":"ack","success":false,"error":"no"}""", "acknowledgement")>]
+[<TestCase("""{"type":"broadcast","topic":"global/updated-contract","data":{"contract":{"id":"abc","volume":5}}}""",
+           "news of a market")>]
+[<TestCase("""{"type":"broadcast","topic":"contract/abc/new-subsidy","data":{"amount":5}}""",
+           "news of a market")>]
+[<TestCase("""{"type":"broadcast","topic":"contract/abc/new-bet","data":{"bets":[]}}""", "holds 'data'")>]
+let ``what a recording holds is told by more than one word of it`` (json: string) (kind: string) =
+    equal kind (shapeOf json)
+
 // ---- bets
 
 let private follow = {
@@ -145,6 +183,35 @@ let ``a redemption is no trade, nor is a limit order that waits, nor a bet on a 
         ]
 
     equal (0, []) (batch.Trades.Count, reasons batch)
+
+[<Test>]
+let ``where answers sum to one, what a bet on one took of another's orders is a trade, and every move is a point``
+    ()
+    =
+    let leg (id: string) (fields: string) =
+        (bet $"\"outcome\":\"NO\",\"amount\":0,\"shares\":0,\"isRedemption\":true,{fields}")
+            .Replace("HE7RNOyhIYndGatXkRKB", id)
+
+    let batch, _ =
+        bets [
+            leg
+                "matched"
+                "\"answerId\":\"a2\",\"probBefore\":0.4,\"probAfter\":0.35,\"fills\":[{\"timestamp\":1795300000123,\"matchedBetId\":\"maker\",\"amount\":6,\"shares\":10},{\"timestamp\":1795300000123,\"matchedBetId\":null,\"amount\":1,\"shares\":2}]"
+            leg "moved" "\"answerId\":\"a3\",\"probBefore\":0.2,\"probAfter\":0.15,\"fills\":[]"
+            leg "still" "\"answerId\":\"a4\",\"probBefore\":0.2,\"probAfter\":0.2"
+        ]
+
+    equal [ "abc:a2:NO buy 0.6 10 matched" ] [
+        for i in 0 .. batch.Trades.Count - 1 do
+            let one = batch.Trade i
+            $"{one.Token} {Side.text one.Side} {one.Price} {one.Size} {one.Transaction}"
+    ]
+
+    equal [ "abc:a2:YES 0.35"; "abc:a3:YES 0.15" ] [
+        for i in 0 .. batch.Prices.Count - 1 do
+            let one = batch.PricePoint i
+            $"{one.Token} {one.Price}"
+    ]
 
 [<Test>]
 let ``a match is counted once, in its taker's row: what came to a maker later is left out`` () =
@@ -275,6 +342,27 @@ let ``a market without limit orders has empty books, and one with more than are 
     let rows = String.concat "," (List.replicate 1000 (order "YES" "0.4" isOpen))
     let batch, decoded = answered ask $"[{rows}]"
     equal (0, [ token "abc:a1:YES" ]) (batch.Books.Count, decoded.Missing)
+
+[<Test>]
+let ``orders of one price that are more than can be counted are as many as can be`` () =
+    let ask = first (Need.Books [ token "abc:YES" ])
+
+    let large =
+        bet $"\"outcome\":\"YES\",\"amount\":0,\"shares\":0,\"limitProb\":0.5,\"orderAmount\":4e12,{isOpen}"
+
+    let batch, decoded = answered ask $"[{large},{large}]"
+    equal ValueNone decoded.Fault
+    equal [ "0.5", "9000000000000" ] (levels (batch.Book 0).Bids)
+
+[<Test>]
+let ``a page of limit orders is full, whether all of its rows can be read or not`` () =
+    let ask = first (Need.Books [ token "abc:YES" ])
+
+    let rows =
+        String.concat "," (bet "\"outcome\":\"NO\"" :: List.replicate 999 (order "YES" "0.4" isOpen))
+
+    let batch, decoded = answered ask $"[{rows}]"
+    equal (0, [ token "abc:YES" ]) (batch.Books.Count, decoded.Missing)
 
 // ---- the stream
 
