@@ -965,7 +965,7 @@ type Engine
                 let! trades =
                     options.Store.Trades {
                         Query.everything with
-                            Exchange = ValueSome own.Exchange
+                            Exchange = ValueSome exchange
                             Since = now () - Links.keep
                             Limit = Links.most / 2
                             Latest = true

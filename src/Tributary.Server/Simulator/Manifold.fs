@@ -375,6 +375,8 @@ module internal Manifold =
             "afterTime"
             "order"
             "kinds"
+            // Answers are independent here: no bet moves another answer.
+            "includeZeroShareRedemptions"
         ]
 
         let limit = limitOf query 1000 10_000
