@@ -111,6 +111,21 @@ let ``answers are markets of their own in the second version of that mechanism, 
 
     equal [ "abc:a1:YES"; "abc:a1:NO" ] (one.Tokens |> Array.map string |> List.ofArray)
 
+[<TestCase("dpm-2", 0)>]
+[<TestCase("cpmm-1", 0)>]
+[<TestCase("perp", 0)>]
+[<TestCase("something new", 1)>]
+let ``a mechanism that nobody knows is said`` (mechanism: string) (notes: int) =
+    let _, decoded = answered byId (market $"\"mechanism\":\"{mechanism}\"")
+    equal notes decoded.Notes.Length
+
+[<TestCase(1000, 1)>]
+[<TestCase(999, 0)>]
+let ``a topic of more markets than one answer holds is said`` (count: int) (notes: int) =
+    let rows = String.concat "," (List.replicate count (market binary))
+    let _, decoded = answered (first (Need.MarketsByEvent [ "weather" ])) $"[{rows}]"
+    equal notes decoded.Notes.Length
+
 // ---- recordings
 
 let private shapeOf (json: string) =
