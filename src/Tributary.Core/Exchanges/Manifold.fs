@@ -771,6 +771,9 @@ let private betsPage
 
 let private millis (at: Instant) = at.Micros / 1_000L
 
+/// Else the legs of a bet on other answers are left out, and what they took of resting orders with them.
+let private withLegs = "&includeZeroShareRedemptions=true"
+
 /// Rows can be committed out of order: what is a minute old is asked for again.
 let private late = TimeSpan.FromSeconds 60.0
 
@@ -784,7 +787,7 @@ let private tradesPage (follows: Follow list) (state: PageState) : Request =
 
     asked
         "bets"
-        $"/bets?contractId={escaped (string follow.Market)}&limit={pageRows}&afterTime={max 0L (millis (follow.Since - late))}{before}"
+        $"/bets?contractId={escaped (string follow.Market)}{withLegs}&limit={pageRows}&afterTime={max 0L (millis (follow.Since - late))}{before}"
         (Walk.Trades(follows, state))
 
 /// A trade this much later than our clock does not move the watermark: a clock that is wrong must not hide what follows.
@@ -876,7 +879,7 @@ let private askPast (state: HistoryState) : Request =
 
     asked
         "bets"
-        $"/bets?contractId={escaped (string state.Markets.Head)}&limit={pageRows}&afterTime={max 0L (millis state.Since - 1L)}&beforeTime={before}"
+        $"/bets?contractId={escaped (string state.Markets.Head)}{withLegs}&limit={pageRows}&afterTime={max 0L (millis state.Since - 1L)}&beforeTime={before}"
         (Walk.History state)
 
 let private decodePast (question: Request) (state: HistoryState) (body: ReadOnlyMemory<byte>) (batch: Batch) =

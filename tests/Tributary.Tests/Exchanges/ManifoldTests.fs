@@ -229,6 +229,23 @@ let ``where answers sum to one, what a bet on one took of another's orders is a 
     ]
 
 [<Test>]
+let ``legs of bets on other answers are asked for, now and in the past`` () =
+    Assert.That((first (Need.Trades [ follow ])).Path, Does.Contain "&includeZeroShareRedemptions=true&")
+
+    let past =
+        manifold.History.Head.Ask {
+            Source = "bets"
+            Markets = [ follow.Market ]
+            Tokens = Collections.ObjectModel.ReadOnlyDictionary(dict [])
+            Since = follow.Since
+            Until = received
+            Place = ""
+            Held = ReadOnlyMemory.Empty
+        }
+
+    Assert.That(past.Path, Does.Contain "&includeZeroShareRedemptions=true&")
+
+[<Test>]
 let ``a match is counted once, in its taker's row: what came to a maker later is left out`` () =
     let batch, _ =
         bets [
