@@ -73,6 +73,16 @@ let private isMulti element =
 let private isTradable element =
     isMulti element || Element.text "mechanism" element = "cpmm-1"
 
+/// Kinds that nobody can trade any more, or never could; and bets on the price of something, which predict nothing.
+let private isOlder mechanism =
+    match mechanism with
+    | ""
+    | "dpm-2"
+    | "qf"
+    | "none"
+    | "perp" -> true
+    | _ -> false
+
 let private tokenOf text =
     match TokenId.Parse text with
     | Ok token -> ValueSome token
@@ -180,7 +190,7 @@ let private isWithoutAnswers element =
     isMulti element && (answersOf element).IsEmpty
 
 /// `incomplete` receives the ids of markets whose answers a list leaves out. Asked for by itself (`isWhole`), a market has those that it has.
-let private marketReader isWhole (incomplete: List<string>) =
+let private marketReader isWhole (incomplete: List<string>) (strange: HashSet<string>) =
     RowReader(fun json at batch ->
         let add (element: JsonElement) raw : string | null =
             match Element.text "id" element with
@@ -191,6 +201,11 @@ let private marketReader isWhole (incomplete: List<string>) =
             | _ ->
                 match marketOf batch.Received element raw with
                 | Ok market ->
+                    let mechanism = Element.text "mechanism" element
+
+                    if not (isTradable element || isOlder mechanism) then
+                        strange.Add mechanism |> ignore
+
                     batch.Markets.Add market
                     null
                 | Error message -> message
@@ -261,7 +276,7 @@ let private decodeMarkets
     =
     let json = body.Span
     let mark, from, refused = batch.Mark(), batch.Markets.Count, batch.Rejections.Count
-    let incomplete = List<string>()
+    let incomplete, strange = List<string>(), HashSet<string>()
     let mutable at = 0
 
     let fault =
@@ -270,7 +285,7 @@ let private decodeMarkets
                 json
                 &at
                 question.Path
-                (marketReader (question.Endpoint = "market" || state.Route = "recording") incomplete)
+                (marketReader (question.Endpoint = "market" || state.Route = "recording") incomplete strange)
                 batch
         with
         | ValueSome fault -> ValueSome fault
@@ -288,6 +303,15 @@ let private decodeMarkets
 
     let details = incomplete |> Seq.map (single need) |> List.ofSeq
 
+    let notes = [
+        for mechanism in strange do
+            $"markets of a mechanism that nobody knows ('{mechanism}') are described, and not followed"
+
+        // It takes no offset that would go on beyond any number of them.
+        if question.Endpoint = "markets" && state.Route = "rows" && met >= pageRows then
+            $"{question.Path}: {pageRows} markets came, and there may be more"
+    ]
+
     match fault with
     | ValueSome fault -> Decoded.faulty fault
     | ValueNone when state.Route = "list" && first <> "" && state.Seen.Contains first ->
@@ -303,6 +327,7 @@ let private decodeMarkets
 
         {
             Decoded.nothing with
+                Notes = notes
                 Next = [
                     yield! details
 
@@ -317,7 +342,11 @@ let private decodeMarkets
                             last
                 ]
         }
-    | ValueNone -> { Decoded.nothing with Next = details }
+    | ValueNone -> {
+        Decoded.nothing with
+            Next = details
+            Notes = notes
+      }
 
 // ---- bets (section 3)
 
@@ -742,6 +771,9 @@ let private betsPage
 
 let private millis (at: Instant) = at.Micros / 1_000L
 
+/// Else the legs of a bet on other answers are left out, and what they took of resting orders with them.
+let private withLegs = "&includeZeroShareRedemptions=true"
+
 /// Rows can be committed out of order: what is a minute old is asked for again.
 let private late = TimeSpan.FromSeconds 60.0
 
@@ -755,7 +787,7 @@ let private tradesPage (follows: Follow list) (state: PageState) : Request =
 
     asked
         "bets"
-        $"/bets?contractId={escaped (string follow.Market)}&limit={pageRows}&afterTime={max 0L (millis (follow.Since - late))}{before}"
+        $"/bets?contractId={escaped (string follow.Market)}{withLegs}&limit={pageRows}&afterTime={max 0L (millis (follow.Since - late))}{before}"
         (Walk.Trades(follows, state))
 
 /// A trade this much later than our clock does not move the watermark: a clock that is wrong must not hide what follows.
@@ -847,7 +879,7 @@ let private askPast (state: HistoryState) : Request =
 
     asked
         "bets"
-        $"/bets?contractId={escaped (string state.Markets.Head)}&limit={pageRows}&afterTime={max 0L (millis state.Since - 1L)}&beforeTime={before}"
+        $"/bets?contractId={escaped (string state.Markets.Head)}{withLegs}&limit={pageRows}&afterTime={max 0L (millis state.Since - 1L)}&beforeTime={before}"
         (Walk.History state)
 
 let private decodePast (question: Request) (state: HistoryState) (body: ReadOnlyMemory<byte>) (batch: Batch) =

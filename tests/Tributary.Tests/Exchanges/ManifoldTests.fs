@@ -111,6 +111,21 @@ let ``answers are markets of their own in the second version of that mechanism, 
 
     equal [ "abc:a1:YES"; "abc:a1:NO" ] (one.Tokens |> Array.map string |> List.ofArray)
 
+[<TestCase("dpm-2", 0)>]
+[<TestCase("cpmm-1", 0)>]
+[<TestCase("perp", 0)>]
+[<TestCase("something new", 1)>]
+let ``a mechanism that nobody knows is said`` (mechanism: string) (notes: int) =
+    let _, decoded = answered byId (market $"\"mechanism\":\"{mechanism}\"")
+    equal notes decoded.Notes.Length
+
+[<TestCase(1000, 1)>]
+[<TestCase(999, 0)>]
+let ``a topic of more markets than one answer holds is said`` (count: int) (notes: int) =
+    let rows = String.concat "," (List.replicate count (market binary))
+    let _, decoded = answered (first (Need.MarketsByEvent [ "weather" ])) $"[{rows}]"
+    equal notes decoded.Notes.Length
+
 // ---- recordings
 
 let private shapeOf (json: string) =
@@ -212,6 +227,23 @@ let ``where answers sum to one, what a bet on one took of another's orders is a 
             let one = batch.PricePoint i
             $"{one.Token} {one.Price}"
     ]
+
+[<Test>]
+let ``legs of bets on other answers are asked for, now and in the past`` () =
+    Assert.That((first (Need.Trades [ follow ])).Path, Does.Contain "&includeZeroShareRedemptions=true&")
+
+    let past =
+        manifold.History.Head.Ask {
+            Source = "bets"
+            Markets = [ follow.Market ]
+            Tokens = Collections.ObjectModel.ReadOnlyDictionary(dict [])
+            Since = follow.Since
+            Until = received
+            Place = ""
+            Held = ReadOnlyMemory.Empty
+        }
+
+    Assert.That(past.Path, Does.Contain "&includeZeroShareRedemptions=true&")
 
 [<Test>]
 let ``a match is counted once, in its taker's row: what came to a maker later is left out`` () =
