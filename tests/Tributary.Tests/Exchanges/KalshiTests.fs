@@ -426,6 +426,25 @@ type private World() =
             side Side.Buy, side Side.Sell, Verdict.text verdict, Doubt.text doubt
         | ValueNone -> [], [], "", ""
 
+    /// A book of KX-A that was asked for: (price, size) of its bids for YES and NO.
+    member _.Poll (ms: int64) (yes: string) (no: string) =
+        now <- ms
+        let batch = Batch names
+
+        keyless.Decode
+            (first (Need.Books tokens))
+            (memory $"{{\"orderbook_fp\":{{\"yes_dollars\":[{yes}],\"no_dollars\":[{no}]}}}}")
+            (instant now)
+            batch
+        |> ignore
+
+        for i in 0 .. batch.Books.Count - 1 do
+            depth.Polled(&batch.Books[i], batch, instant now, out)
+
+    member _.Tick(ms: int64) =
+        now <- ms
+        depth.Tick(instant now, out)
+
     member _.Gaps = [
         for gap in out.Gaps do
             let moment (at: Instant) = at.Micros / 1_000L - start
@@ -1273,3 +1292,50 @@ let ``a key in PEM may be of either kind, with its line ends written out`` () =
             }
 
         isTrue (collector.Notes.IsEmpty && collector.Stream.IsSome)
+
+// ---- a connection that says nothing any more
+
+let private standing = "[\"0.4000\",\"5.00\"]", "[\"0.4000\",\"7.00\"]"
+let private other = "[\"0.4100\",\"5.00\"]", "[\"0.4000\",\"7.00\"]"
+
+[<Test>]
+let ``a numbered book that two polls differ from, five seconds apart, is starved, and its silent connection is replaced``
+    ()
+    =
+    let world = begun ()
+    world.Poll 2_000L <|| other
+    world.Tick 3_000L
+    equal [] world.Gaps
+    // It may have been an old answer: a second one is asked for.
+    world.Tick 7_500L
+
+    isTrue (
+        world.Depth.Orders
+        |> Seq.exists (function
+            | DepthOrder.Compare _ -> true
+            | _ -> false)
+    )
+
+    world.Depth.Orders.Clear()
+    world.Poll 7_600L <|| other
+
+    isTrue (
+        world.Gaps
+        |> List.exists (fun gap -> gap.StartsWith "KX-A:YES" && gap.EndsWith "..- starved")
+    )
+
+    isTrue (Seq.contains (DepthOrder.Rotate 1) world.Depth.Orders)
+
+[<Test>]
+let ``a poll that differs and then agrees, or a change that comes after it, is no silence`` () =
+    let agreed = begun ()
+    agreed.Poll 2_000L <|| other
+    agreed.Poll 8_000L <|| standing
+    agreed.Tick 9_000L
+    equal [] agreed.Gaps
+    let moving = begun ()
+    moving.Poll 2_000L <|| other
+    moving.Delta 3_000L 3 "KX-A" "yes" "0.3900" "1.00"
+    moving.Poll 8_000L <|| other
+    moving.Tick 9_000L
+    equal [] moving.Gaps
