@@ -430,11 +430,12 @@ type MemberWalk =
     /// All was as it must be so far. A reader clears it when it cannot read the value of the member at hand.
     val mutable Ok: bool
     val mutable internal IsFirst: bool
-    // The member that is likely to come.
+    // The member that is likely to come, and the place of the one that came last.
     val mutable internal Expected: int
+    val mutable internal Last: int
 
 /// Names of the members of an object, in the order in which an exchange usually sends them: then finding one is a single
-/// comparison with the bytes that should come. Any other order is found as well, with the same result.
+/// comparison with the bytes that should come. Any other order is found as well, with the same result; and it is expected the next time.
 [<Sealed>]
 type Members(names: string list) =
     let keys =
@@ -445,13 +446,34 @@ type Members(names: string list) =
         |> List.map (fun name -> Encoding.UTF8.GetBytes $"\"{name}\":")
         |> Array.ofList
 
+    // Which name came last behind each, the first place for the one that began: a hint, which whoever reads may change for all.
+    let behind = Array.init (names.Length + 1) id
+
+    // Which names are so long: most keys that are none of them are told by that.
+    let ofLength =
+        let longest =
+            if keys.Length = 0 then
+                0
+            else
+                keys |> Array.map _.Length |> Array.max
+
+        Array.init (longest + 1) (fun length -> [|
+            for i in 0 .. keys.Length - 1 do
+                if keys[i].Length = length then
+                    i
+        |])
+
     let find (key: ReadOnlySpan<byte>) =
-        let mutable i = 0
+        if key.Length >= ofLength.Length then
+            Members.Unknown
+        else
+            let likely = ofLength[key.Length]
+            let mutable i = 0
 
-        while i < keys.Length && not (key.SequenceEqual(ReadOnlySpan keys[i])) do
-            i <- i + 1
+            while i < likely.Length && not (key.SequenceEqual(ReadOnlySpan keys[likely[i]])) do
+                i <- i + 1
 
-        if i < keys.Length then i else Members.Unknown
+            if i < likely.Length then likely[i] else Members.Unknown
 
     /// Takes the beginning of an object.
     static member Begin(json: ReadOnlySpan<byte>, at: byref<int>) : MemberWalk =
@@ -463,7 +485,7 @@ type Members(names: string list) =
     /// Takes the key of the next member, its colon and the comma before it; the reader then takes its value. False at the end of the
     /// object, which is taken, and when something was not as it must be (`walk.Ok`).
     member _.Next(json: ReadOnlySpan<byte>, at: byref<int>, walk: byref<MemberWalk>) : bool =
-        let expected = walk.Expected
+        let expected = if walk.IsFirst then behind[0] else walk.Expected
         let start = if walk.IsFirst then at else at + 1
 
         if not walk.Ok then
@@ -477,7 +499,8 @@ type Members(names: string list) =
             at <- start + usual[expected].Length
             walk.IsFirst <- false
             walk.Index <- expected
-            walk.Expected <- expected + 1
+            walk.Last <- expected + 1
+            walk.Expected <- behind[expected + 1]
             true
         else
             let mutable keyStart, keyLength = 0, 0
@@ -486,7 +509,9 @@ type Members(names: string list) =
                 walk.Index <- find (json.Slice(keyStart, keyLength))
 
                 if walk.Index >= 0 then
-                    walk.Expected <- walk.Index + 1
+                    behind[walk.Last] <- walk.Index
+                    walk.Last <- walk.Index + 1
+                    walk.Expected <- behind[walk.Last]
 
                 true
             else

@@ -1381,6 +1381,18 @@ let private idLength = 36
 /// Of so many messages it is known what they said.
 let private keptMessages = 16
 
+let inline private mixed (a: uint64) (b: uint64) =
+    (a ^^^ (b * 0x9E3779B97F4A7C15UL)) * 0xC2B2AE3D27D4EB4FUL
+
+/// What stands for a message.
+let private contentOf (json: ReadOnlySpan<byte>) =
+    let mutable sum = 0xCBF29CE484222325UL
+
+    for i in 0 .. json.Length - 1 do
+        sum <- (sum ^^^ uint64 json[i]) * 0x100000001B3UL
+
+    sum
+
 /// A time of the exchange's that is so far beyond ours is none.
 let private mostAhead = TimeSpan.FromHours 1.0
 
@@ -1475,10 +1487,8 @@ type private Conversation() =
     // (1), or to have it itself (-1).
     let mutable answered, answersCount = -1, 0
     // What the latest numbers said, by which a second delivery is told from another message of its number.
-    let kept: byte[][] = Array.init keptMessages (fun _ -> Array.zeroCreate 512)
-
-    let keptLengths, keptNumbers: int[] * int[] =
-        Array.zeroCreate keptMessages, Array.create keptMessages -1
+    let keptNumbers: int[] = Array.create keptMessages -1
+    let keptContents: uint64[] = Array.zeroCreate keptMessages
     // The exchange's time as far as it is known: never earlier than before, because numbers say what came first.
     let mutable clock: Instant voption = ValueNone
     // As long as no message said its time: when the first book came, by ours.
@@ -1660,22 +1670,6 @@ type private Conversation() =
 
         frame.Events.Add &lost
 
-    let keep number (json: ReadOnlySpan<byte>) =
-        let i = number % keptMessages
-
-        if kept[i].Length < json.Length then
-            kept[i] <- Array.zeroCreate (2 * json.Length)
-
-        json.CopyTo(Span kept[i])
-        keptLengths[i] <- json.Length
-        keptNumbers[i] <- number
-
-    let isKept number (json: ReadOnlySpan<byte>) =
-        let i = number % keptMessages
-
-        keptNumbers[i] = number
-        && ReadOnlySpan(kept[i], 0, keptLengths[i]).SequenceEqual json
-
     // The tokens of a market, by the number of its name.
     let mutable pairs: (struct (Name * Name))[] = Array.zeroCreate 1024
 
@@ -1691,10 +1685,8 @@ type private Conversation() =
         pairs[market.Key]
 
     /// A change of both tokens' books.
-    let addChange (frame: Frame) (ticker: ReadOnlySpan<byte>) isYes price size number =
-        let names = frame.Batch.Names
-        let market = names.Intern ticker
-        let struct (yes, no) = tokensOf names market ticker
+    let addChange (frame: Frame) (ticker: ReadOnlySpan<byte>) (market: Name) isYes price size number =
+        let struct (yes, no) = tokensOf frame.Batch.Names market ticker
         let at = timeOf frame
 
         let change: StreamEvent = {
@@ -1728,8 +1720,16 @@ type private Conversation() =
         frame.Events.Add &mirrored
 
     /// Notes the number of a message with data: whether it is new. Where numbers are missing, or begin anew, that is said.
-    let isNext number (json: ReadOnlySpan<byte>) (frame: Frame) =
-        if sequence >= 0 && number <= sequence && isKept number json then
+    /// `content` stands for all that it says.
+    let isNext number (content: uint64) (frame: Frame) =
+        let place = number % keptMessages
+
+        if
+            sequence >= 0
+            && number <= sequence
+            && keptNumbers[place] = number
+            && keptContents[place] = content
+        then
             frame.Repeats <- frame.Repeats + 1L
             false
         else
@@ -1745,7 +1745,8 @@ type private Conversation() =
             sequence <- number
             answered <- -1
             isOneRefused <- false
-            keep number json
+            keptNumbers[place] <- number
+            keptContents[place] <- content
             true
 
     /// Notes the number of an answer: it explains itself, and moves nothing else.
@@ -1833,7 +1834,8 @@ type private Conversation() =
                 | ValueSome moment -> passed moment frame.Batch.Received
                 | ValueNone -> ()
 
-                addChange frame (json.Slice(ticker.Start, ticker.Length)) (side = 'y'B) price size number
+                let ticker = json.Slice(ticker.Start, ticker.Length)
+                addChange frame ticker (frame.Batch.Names.Intern ticker) (side = 'y'B) price size number
                 null
 
     /// Whether the sides of a book are on the scale that holds. Bids for YES and for NO never add up to 1, so most books can be read in one
@@ -2215,7 +2217,7 @@ type private Conversation() =
                         "a book or a change without its number"
                     elif sid <> books.Sid then
                         "a book or a change of a subscription that is not the one to books"
-                    elif not (isNext number whole frame) then
+                    elif not (isNext number (contentOf whole) frame) then
                         null
                     elif isChange then
                         delta json &inside number frame
@@ -2267,14 +2269,27 @@ type private Conversation() =
             ok <- length > 0
             at <- at + length
 
+        let ticker = if ok then json.Slice(start, length) else ReadOnlySpan.Empty
+
+        let names = frame.Batch.Names
+        // A market of which changes came before has a name that may be kept.
+        let known = if ok then names.TryFind ticker else ValueNone
+
+        let isKnown =
+            match known with
+            | ValueSome market when market.Key < pairs.Length ->
+                let struct (token, _) = pairs[market.Key]
+                token.Key <> 0
+            | _ -> false
+
         // What is not compared with constants, or read as digits, has to be text that may be kept.
         ok <-
             ok
+            && (isKnown || Ascii.IsValid ticker && isTicker ticker)
             && takes json &at deltaId
             && at + idLength < json.Length
-            && Ascii.IsValid(json.Slice(start, at + idLength - start))
-            && json.Slice(at, idLength).IndexOf '"'B < 0
-            && json.Slice(at, idLength).IndexOf '\\'B < 0
+            && Ascii.IsValid(json.Slice(at, idLength))
+            && json.Slice(at, idLength).IndexOfAny('"'B, '\\'B) < 0
 
         if ok then
             at <- at + idLength
@@ -2305,22 +2320,25 @@ type private Conversation() =
             && millis < 100_000_000_000_000L
             && not (isBeyond (Instant.ofMillis millis) frame.Batch.Received)
             && (books.Sid < 0 || int sid = books.Sid)
-            && isTicker (json.Slice(start, length))
 
         if ok then
             if books.Sid < 0 then
                 adopt (int sid) frame
 
-            if isNext (int number) json frame then
+            let market =
+                match known with
+                | ValueSome market -> market
+                | ValueNone -> names.Intern ticker
+
+            let content =
+                mixed (mixed (mixed (uint64 price) (uint64 size)) (uint64 millis)) (uint64 market.Key)
+                ^^^ (if isYes then 1UL else 0UL)
+                ^^^ (if isNegative then 2UL else 0UL)
+
+            if isNext (int number) content frame then
                 passed (Instant.ofMillis millis) frame.Batch.Received
 
-                addChange
-                    frame
-                    (json.Slice(start, length))
-                    isYes
-                    price
-                    (if isNegative then -size else size)
-                    (int number)
+                addChange frame ticker market isYes price (if isNegative then -size else size) (int number)
 
         ok
 

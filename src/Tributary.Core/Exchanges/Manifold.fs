@@ -400,6 +400,9 @@ let private betMembers =
 let private fillMembers =
     Members [ "amount"; "shares"; "timestamp"; "matchedBetId" ]
 
+// A literal in place would be a new array each time.
+let private yesWord, noWord = "YES"B, "NO"B
+
 let private tens = Array.init 19 (fun power -> Math.Pow(10.0, double power))
 
 /// A decimal of at most 18 digits, as JavaScript prints nearly all of its numbers; false for any other.
@@ -540,8 +543,13 @@ let private readBet (json: ReadOnlySpan<byte>) (at: byref<int>) (bet: byref<Bet>
 
             if walk.Ok then
                 let word = json.Slice(start, length)
-                bet.IsYes <- word.SequenceEqual(ReadOnlySpan "YES"B)
-                bet.IsOld <- word.Length > 0 && not bet.IsYes && not (word.SequenceEqual(ReadOnlySpan "NO"B))
+                bet.IsYes <- word.SequenceEqual(ReadOnlySpan yesWord)
+
+                bet.IsOld <-
+                    word.Length > 0
+                    && not bet.IsYes
+                    && not (word.SequenceEqual(ReadOnlySpan noWord))
+
                 hasSide <- word.Length > 0
         | 8 -> walk.Ok <- float json &at &bet.ProbAfter
         | 9 -> walk.Ok <- Json.boolean json &at &bet.IsRedemption
