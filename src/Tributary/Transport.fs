@@ -100,17 +100,22 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
 
     let client = new HttpClient(handler, Timeout = Timeout.InfiniteTimeSpan)
 
+    let tenthsOf name =
+        if options.BySecond.Contains name then 10 else 1
+
+    /// How many requests a limit allows in its own window.
+    let permitsOf name =
+        max 1 (options.RateLimits[name] / tenthsOf name)
+
     // The exchange counts in any window of time; the limiter counts in segments, and gives a permit back with the segment in which it
     // was taken. Fifty segments for the window and one more: then no permit comes back too early, and few come back late.
     let limiters =
         options.RateLimits
-        |> Map.map (fun name permits ->
-            let tenths = if options.BySecond.Contains name then 10 else 1
-
+        |> Map.map (fun name _ ->
             new SlidingWindowRateLimiter(
                 SlidingWindowRateLimiterOptions(
-                    PermitLimit = max 1 (permits / tenths),
-                    Window = options.Window / float tenths * 1.02,
+                    PermitLimit = permitsOf name,
+                    Window = options.Window / float (tenthsOf name) * 1.02,
                     SegmentsPerWindow = 51,
                     QueueLimit = Int32.MaxValue,
                     QueueProcessingOrder = QueueProcessingOrder.OldestFirst,
@@ -330,14 +335,14 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
         for KeyValue(name, limiter) in limiters do
             match limiter.GetStatistics() with
             | null -> ()
-            | statistics -> struct (name, statistics.CurrentAvailablePermits, options.RateLimits[name])
+            | statistics -> struct (name, statistics.CurrentAvailablePermits, permitsOf name)
     ]
 
     /// How many requests the narrowest limit of an endpoint leaves at present, and how many it allows in its window.
     member _.Left(endpoint: string) : struct (int64 * int) =
         options.LimitsOf endpoint
         |> List.filter options.RateLimits.ContainsKey
-        |> List.sortBy (fun name -> options.RateLimits[name])
+        |> List.sortBy permitsOf
         |> List.tryHead
         |> Option.map (fun name ->
             let left =
@@ -345,7 +350,7 @@ type Transport(options: TransportOptions, clock: TimeProvider, meters: Meters, l
                 | null -> 0L
                 | statistics -> statistics.CurrentAvailablePermits
 
-            struct (left, options.RateLimits[name]))
+            struct (left, permitsOf name))
         |> Option.defaultValue (struct (Int64.MaxValue, Int32.MaxValue))
 
     /// Asks once, and again as long as the fault's verdict says so. The judge may be called for each attempt; what it did for one
