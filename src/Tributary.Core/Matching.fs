@@ -119,6 +119,10 @@ module Matching =
         "approve", "reject"
     ]
 
+    /// These are names, wherever they stand.
+    let private coins =
+        set "bitcoin ethereum solana xrp ripple dogecoin doge bnb cardano litecoin"
+
     let private phrases =
         same.Keys
         |> Seq.filter (fun word -> word.Contains '_')
@@ -380,7 +384,8 @@ module Matching =
                     elif canonical.Length > 1 || isUpper written then
                         let isName =
                             not (ordinary.Contains canonical)
-                            && (if saysNames then isUpper written && i > 0 else true)
+                            // The first word of a title has a capital whatever it is.
+                            && (not saysNames || isUpper written && (i > 0 || coins.Contains canonical))
 
                         add (if isName then Kind.Name else Kind.Word) canonical
 

@@ -95,6 +95,9 @@ let ``titles that ask the same are proposed`` (case: (string * string) * (string
     Assert.That(score, Is.LessThanOrEqualTo 1.0)
 
 let private different = [
+    ("Bitcoin Up or Down - 15 minutes from 01:00 UTC", "2026-11-28Z"),
+    ("Ethereum Up or Down - 15 minutes from 01:00 UTC", "2026-11-28Z")
+
     ("Will Trump win the 2028 US presidential election?", "2028-11-07Z"),
     ("Will Vance win the 2028 US presidential election?", "2028-11-07Z")
 
