@@ -13,7 +13,7 @@ open NUnit.Framework
 open Tributary.Server.Simulator
 
 /// A clock that stands until it is moved.
-type private Clock() =
+type internal Clock() =
     inherit TimeProvider()
     let mutable now = DateTimeOffset(2026, 11, 20, 12, 7, 11, TimeSpan.Zero)
     member _.Advance(seconds: float) = now <- now.AddSeconds seconds
@@ -42,13 +42,13 @@ let private withExchange options (test: Simulator -> Clock -> HttpClient -> Task
 }
 
 /// The answer's status and text.
-let private ask (client: HttpClient) (path: string) = task {
+let internal ask (client: HttpClient) (path: string) = task {
     use! response = client.GetAsync path
     let! text = response.Content.ReadAsStringAsync()
     return int response.StatusCode, text
 }
 
-let private get (client: HttpClient) path = task {
+let internal get (client: HttpClient) path = task {
     let! status, text = ask client path
     status |> should equal 200
     use document = JsonDocument.Parse text
@@ -66,8 +66,8 @@ let private post (client: HttpClient) (path: string) (tokens: string seq) = task
     return int response.StatusCode, text
 }
 
-let private text (name: string) (element: JsonElement) = string (element.GetProperty name)
-let private items (element: JsonElement) = List.ofSeq (element.EnumerateArray())
+let internal text (name: string) (element: JsonElement) = string (element.GetProperty name)
+let internal items (element: JsonElement) = List.ofSeq (element.EnumerateArray())
 
 let private whenThere (name: string) (element: JsonElement) =
     match element.TryGetProperty name with

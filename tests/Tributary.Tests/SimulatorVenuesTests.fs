@@ -11,15 +11,7 @@ open System.Threading
 open System.Threading.Tasks
 open NUnit.Framework
 open Tributary.Server.Simulator
-
-/// A clock that stands until it is moved.
-type private Clock() =
-    inherit TimeProvider()
-    let mutable now = DateTimeOffset(2026, 11, 20, 12, 7, 11, TimeSpan.Zero)
-    member _.Advance(seconds: float) = now <- now.AddSeconds seconds
-    override _.GetUtcNow() = now
-    override _.GetTimestamp() = now.UtcTicks
-    override _.TimestampFrequency = TimeSpan.TicksPerSecond
+open Tributary.Tests.SimulatorTests
 
 let private of' venue = {
     SimulatorOptions.Default with
@@ -41,21 +33,6 @@ let private withExchange options (test: Simulator -> Clock -> HttpClient -> Task
     do! test simulator clock client
 }
 
-let private ask (client: HttpClient) (path: string) = task {
-    use! response = client.GetAsync path
-    let! text = response.Content.ReadAsStringAsync()
-    return int response.StatusCode, text
-}
-
-let private get (client: HttpClient) path = task {
-    let! status, text = ask client path
-    equal 200 status
-    use document = JsonDocument.Parse text
-    return document.RootElement.Clone()
-}
-
-let private text (name: string) (element: JsonElement) = string (element.GetProperty name)
-let private items (element: JsonElement) = List.ofSeq (element.EnumerateArray())
 let private within (name: string) (element: JsonElement) = items (element.GetProperty name)
 
 let private number (name: string) (element: JsonElement) = element.GetProperty(name).GetDecimal()

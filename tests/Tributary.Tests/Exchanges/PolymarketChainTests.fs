@@ -12,75 +12,9 @@ open Tributary
 open Tributary.Exchanges
 open Tributary.Tests
 
-// ---- Keccak-256, to prove that the topics are those of the events
-
-let private rotations = [|
-    [| 0; 36; 3; 41; 18 |]
-    [| 1; 44; 10; 45; 2 |]
-    [| 62; 6; 43; 15; 61 |]
-    [| 28; 55; 25; 21; 56 |]
-    [| 27; 20; 39; 8; 14 |]
-|]
-
-let private rounds = [|
-    0x0000000000000001UL
-    0x0000000000008082UL
-    0x800000000000808AUL
-    0x8000000080008000UL
-    0x000000000000808BUL
-    0x0000000080000001UL
-    0x8000000080008081UL
-    0x8000000000008009UL
-    0x000000000000008AUL
-    0x0000000000000088UL
-    0x0000000080008009UL
-    0x000000008000000AUL
-    0x000000008000808BUL
-    0x800000000000008BUL
-    0x8000000000008089UL
-    0x8000000000008003UL
-    0x8000000000008002UL
-    0x8000000000000080UL
-    0x000000000000800AUL
-    0x800000008000000AUL
-    0x8000000080008081UL
-    0x8000000000008080UL
-    0x0000000080000001UL
-    0x8000000080008008UL
-|]
-
+/// To prove that the topics are those of the events.
 let private keccak (text: string) =
-    let rate = 136
-    let message = Encoding.ASCII.GetBytes text
-    let padded = Array.zeroCreate<byte>((message.Length / rate + 1) * rate)
-    Array.blit message 0 padded 0 message.Length
-    padded[message.Length] <- padded[message.Length] ||| 1uy
-    padded[padded.Length - 1] <- padded[padded.Length - 1] ||| 0x80uy
-    let mutable a = Array2D.zeroCreate<uint64> 5 5
-
-    for block in 0 .. padded.Length / rate - 1 do
-        for i in 0 .. rate / 8 - 1 do
-            a[i % 5, i / 5] <- a[i % 5, i / 5] ^^^ BitConverter.ToUInt64(padded, block * rate + 8 * i)
-
-        for round in rounds do
-            let c =
-                Array.init 5 (fun x -> a[x, 0] ^^^ a[x, 1] ^^^ a[x, 2] ^^^ a[x, 3] ^^^ a[x, 4])
-
-            let d =
-                Array.init 5 (fun x -> c[(x + 4) % 5] ^^^ BitOperations.RotateLeft(c[(x + 1) % 5], 1))
-
-            let b = Array2D.zeroCreate<uint64> 5 5
-
-            for x in 0..4 do
-                for y in 0..4 do
-                    b[y, (2 * x + 3 * y) % 5] <- BitOperations.RotateLeft(a[x, y] ^^^ d[x], rotations[x][y])
-
-            a <- Array2D.init 5 5 (fun x y -> b[x, y] ^^^ (~~~b[(x + 1) % 5, y] &&& b[(x + 2) % 5, y]))
-
-            a[0, 0] <- a[0, 0] ^^^ round
-
-    let bytes = Array.concat [ for i in 0..3 -> BitConverter.GetBytes a[i, 0] ]
-    "0x" + Convert.ToHexStringLower bytes
+    "0x" + Convert.ToHexStringLower(Keccak.hash (utf8 text))
 
 let private orderFilledV1 =
     "0xd0a08e8c493f9c94f29311604c9de1b4e8c8d4c06bd0c789af57f2d65bfec0f6"
