@@ -82,7 +82,7 @@ type DepthCounts() =
     member val Unverifiable = 0L with get, set
     /// States that a proof disagreed with.
     member val Mismatched = 0L with get, set
-    /// Best prices that came with a change and were not those of a book that its hash proved.
+    /// Best prices that were not those of the book: with a change, of one that its hash proved; by themselves, of one that stayed different.
     member val WrongBest = 0L with get, set
     /// Polls that agreed with the stream.
     member val Agreed = 0L with get, set
@@ -360,6 +360,8 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
     // Up to which moment of the exchange's clock every message of a numbered connection came.
     let reached = Dictionary<int, Instant>()
     let rotating = HashSet<int>()
+    // Of a token, best prices that its book did not have when they were told, and since when (our clock) it was told of some.
+    let differing = Dictionary<int, struct (int64 * int64 * Instant)>()
     // One hash in so many changes of a token is computed.
     let mutable every = 1
     let mutable checkpointed = Instant.ofMicros 0L
@@ -582,6 +584,20 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
 
         if isNews then
             climb t received
+
+    /// Best prices that were told by themselves. They may come before the change that leads to them: only when they stay different from the
+    /// book's is a poll asked for, which decides.
+    let witness (t: Tracked) (bid: int64) (ask: int64) (received: Instant) =
+        match t.Book with
+        | null -> ()
+        | book when book.BestBid = bid && book.BestAsk = ask -> differing.Remove t.TokenName.Key |> ignore
+        | _ ->
+            let since =
+                match differing.TryGetValue t.TokenName.Key with
+                | true, struct (_, _, since) -> since
+                | _ -> received
+
+            differing[t.TokenName.Key] <- struct (bid, ask, since)
 
     /// The stream has been behind a poll for too long.
     let starve (t: Tracked) since (now: Instant) (out: Batch) =
@@ -1898,6 +1914,11 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     // What a book lacks is not known: it is asked for as a whole.
                     | _ when t.Gap.IsSome -> counts.Early <- counts.Early + 1L
                     | book -> shift t book &event received out
+            | StreamKind.BestPrices when part.IsNumbered ->
+                match find event.Token with
+                | null -> ()
+                | t when t.Connection <> connection || t.Gap.IsSome -> ()
+                | t -> witness t event.BestBid event.BestAsk received
             | StreamKind.Lost ->
                 reached.Remove connection |> ignore
                 lost connection event.At received out
@@ -2031,6 +2052,27 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             then
                 t.ComparedAt <- now
                 compare.Add t.Token
+
+        // Best prices that the book still does not have.
+        if differing.Count > 0 then
+            for pair in Seq.toArray differing do
+                let struct (bid, ask, since) = pair.Value
+
+                match find { Key = pair.Key } with
+                | null -> differing.Remove pair.Key |> ignore
+                | t ->
+                    match t.Book with
+                    | null -> differing.Remove pair.Key |> ignore
+                    | book when t.Gap.IsSome || book.BestBid = bid && book.BestAsk = ask ->
+                        differing.Remove pair.Key |> ignore
+                    | _ when Instant.hasPassed rules.Behind since now ->
+                        differing.Remove pair.Key |> ignore
+                        counts.WrongBest <- counts.WrongBest + 1L
+
+                        if not (compare.Contains t.Token) then
+                            t.ComparedAt <- now
+                            compare.Add t.Token
+                    | _ -> ()
 
         if compare.Count > 0 then
             orders.Add(DepthOrder.Compare(List.ofSeq compare))

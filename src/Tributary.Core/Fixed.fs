@@ -24,6 +24,19 @@ module Fixed =
 
     let inline private isDigit (b: byte) = b - '0'B <= 9uy
 
+    /// Eight bytes, the first one lowest, are all digits: their upper halves are those of '0', and stay so when six is added to each.
+    let internal areDigits (eight: uint64) =
+        (eight &&& 0xF0F0F0F0F0F0F0F0UL)
+        ||| (((eight + 0x0606060606060606UL) &&& 0xF0F0F0F0F0F0F0F0UL) >>> 4)
+            =
+            0x3333333333333333UL
+
+    /// The number that eight digits are: neighbours are joined to pairs, those to fours, those to the whole.
+    let internal ofDigits (eight: uint64) : int64 =
+        let pairs = ((eight &&& 0x0F0F0F0F0F0F0F0FUL) * 2561UL) >>> 8
+        let fours = ((pairs &&& 0x00FF00FF00FF00FFUL) * 6553601UL) >>> 16
+        int64 (((fours &&& 0x0000FFFF0000FFFFUL) * 42949672960001UL) >>> 32)
+
     /// Anything that is not a plain decimal of at most 18 digits with at most 6 decimals: exponents, long fractions
     /// (rounded half-even), huge numbers. Exact by big integers; rare, so it may allocate.
     let private parseSlow (text: ReadOnlySpan<byte>) (value: byref<int64>) (rounded: byref<bool>) =

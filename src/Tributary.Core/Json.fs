@@ -3,6 +3,7 @@ namespace Tributary
 open System
 open System.Buffers
 open System.Numerics
+open System.Runtime.CompilerServices
 open System.Runtime.InteropServices
 open System.Runtime.Intrinsics
 open System.Text
@@ -54,6 +55,15 @@ module Json =
 
     let inline private isSpace (b: byte) =
         b = ' 'B || b = '\n'B || b = '\r'B || b = '\t'B
+
+    /// The eight bytes from here on as one number, the first one lowest. The caller knows that there are as many.
+    let inline internal eight (json: ReadOnlySpan<byte>) (at: int) =
+        Unsafe.ReadUnaligned<uint64>(&Unsafe.Add(&MemoryMarshal.GetReference json, at))
+
+    /// These bytes are next.
+    let inline internal isAt (json: ReadOnlySpan<byte>) (at: int) (word: byte[]) =
+        json.Length - at >= word.Length
+        && json.Slice(at, word.Length).SequenceEqual(ReadOnlySpan word)
 
     let space (json: ReadOnlySpan<byte>) (at: byref<int>) =
         while at < json.Length && isSpace json[at] do

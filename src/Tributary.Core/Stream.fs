@@ -36,9 +36,9 @@ type StreamEvent = {
     /// The number of its message within the connection's frames: a frame may hold several.
     Message: int
     /// For a fill the taker's.
-    Side: Side
+    mutable Side: Side
     /// In millionths: of a level, a fill, a tick.
-    Price: int64
+    mutable Price: int64
     /// In millionths: a level's new total or how much it grows by, a fill's size.
     Size: int64
     /// The best bid after a change; 0 when there is none, -1 when it was not said.

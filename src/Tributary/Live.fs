@@ -577,7 +577,7 @@ type internal Live
         for i in 0 .. frame.Events.Count - 1 do
             let event = &frame.Events[i]
 
-            if event.Kind = StreamKind.Change then
+            if event.Kind = StreamKind.Change || event.Kind = StreamKind.Shift then
                 if event.At.Micros <> moment.Micros then
                     arrivedAfter (arrival.Received - moment) changes
                     moment <- event.At

@@ -98,9 +98,7 @@ module Count =
     let crossed = counter "books_crossed" "Live books that stayed crossed."
 
     let wrongBest =
-        counter
-            "best_prices_wrong"
-            "Best prices that came with a change and were not those of the proven book."
+        counter "best_prices_wrong" "Best prices that the exchange told and that were not those of the book."
 
     let agreed = counter "books_agreed" "Polled books that agreed with the live ones."
     let connects = counter "connects" "Live connections that were opened."

@@ -147,3 +147,18 @@ let ``the quick reader agrees with parse wherever it answers``
 [<TestCase("\"0.5")>]
 [<TestCase("\"0.5 \"")>]
 let ``the quick reader leaves everything else to parse`` (text: string) = equal None (tryQuoted text)
+
+[<Property>]
+let ``eight bytes are digits, and their number, as one by one`` (seed: int) =
+    let random = Random seed
+    let text = Array.init 8 (fun _ -> byte (random.Next(int '0'B, int '9'B + 1)))
+
+    if random.Next 2 = 0 then
+        text[random.Next 8] <- byte (random.Next 256)
+
+    let eight = BitConverter.ToUInt64(text, 0)
+    let areDigits = text |> Array.forall (fun b -> b >= '0'B && b <= '9'B)
+    equal areDigits (Fixed.areDigits eight)
+
+    if areDigits then
+        equal (Int64.Parse(Text.Encoding.ASCII.GetString text)) (Fixed.ofDigits eight)

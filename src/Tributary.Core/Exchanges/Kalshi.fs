@@ -1359,22 +1359,57 @@ let private lifeWord, createdWord, settledWord =
     "market_lifecycle_v2"B, "created"B, "settled"B
 
 let private tickerWord = "ticker"B
-let private booksChannel, tradesChannel = "orderbook_delta"B, "trade"B
+
+let private tickerMembers =
+    Members [
+        "market_ticker"
+        "yes_bid_dollars"
+        "yes_ask_dollars"
+        "yes_bid_size_fp"
+        "yes_ask_size_fp"
+        "ts_ms"
+        "ts"
+    ]
 
 // Nearly all messages are of this form:
 //
 //   {"type":"orderbook_delta","sid":1,"seq":3,"msg":{"market_ticker":"…","market_id":"<36 characters>","price_dollars":"0.3900",
 //    "delta_fp":"-95.50","side":"no","ts_ms":1795341600017}}
 //
-// Hot: whole runs of keys are compared at once. Any other form is read with care.
-let private deltaStart, deltaSeq, deltaTicker =
-    "{\"type\":\"orderbook_delta\",\"sid\":"B, ",\"seq\":"B, ",\"msg\":{\"market_ticker\":\""B
+// Hot: what comes before the number is the same in all of them, and what stands between the number and the price the same in all of a market.
+// The keys behind are compared as numbers, eight bytes each, the last ones overlapping. Any other form is read with care.
+let private deltaTicker = ",\"msg\":{\"market_ticker\":\""B
 
-let private deltaId, deltaPrice, deltaSize =
-    "\",\"market_id\":\""B, "\",\"price_dollars\":\""B, ",\"delta_fp\":\""B
+let private deltaId, deltaPrice = "\",\"market_id\":\""B, "\",\"price_dollars\":\""B
 
-let private deltaYes, deltaNo, deltaEnd =
-    ",\"side\":\"yes\",\"ts_ms\":"B, ",\"side\":\"no\",\"ts_ms\":"B, "}}"B
+[<Literal>]
+let private Size0 = 0x5F61746C6564222CUL // ,"delta_
+
+[<Literal>]
+let private Size1 = 0x223A2270665F6174UL // ta_fp":"
+
+[<Literal>]
+let private Side0 = 0x3A2265646973222CUL // ,"side":
+
+[<Literal>]
+let private Yes1 = 0x74222C2273657922UL // "yes","t
+
+[<Literal>]
+let private No1 = 0x7374222C226F6E22UL // "no","ts
+
+[<Literal>]
+let private Millis = 0x3A22736D5F737422UL // "ts_ms":
+
+/// As much as any of these keys needs.
+[<Literal>]
+let private KeyRoom = 24
+
+let private openingOf sid =
+    Encoding.UTF8.GetBytes $"{{\"type\":\"orderbook_delta\",\"sid\":{sid},\"seq\":"
+
+/// What the changes of a market say between their number and their price.
+[<Struct; NoComparison; NoEquality>]
+type private Heading = { Bytes: byte[] | null; Market: Name }
 
 let private idLength = 36
 
@@ -1417,10 +1452,7 @@ let private otherScale =
 
 /// Takes these bytes.
 let inline private takes (json: ReadOnlySpan<byte>) (at: byref<int>) (word: byte[]) =
-    if
-        json.Length - at >= word.Length
-        && json.Slice(at, word.Length).SequenceEqual(ReadOnlySpan word)
-    then
+    if Json.isAt json at word then
         at <- at + word.Length
         true
     else
@@ -1430,6 +1462,10 @@ let inline private takes (json: ReadOnlySpan<byte>) (at: byref<int>) (word: byte
 let inline private takesDigits (json: ReadOnlySpan<byte>) (at: byref<int>) (value: byref<int64>) =
     let start = at
     let mutable number = 0L
+
+    if at + 8 <= json.Length && Fixed.areDigits (Json.eight json at) then
+        number <- Fixed.ofDigits (Json.eight json at)
+        at <- at + 8
 
     while at < json.Length && json[at] - '0'B <= 9uy do
         number <- number * 10L + int64 (json[at] - '0'B)
@@ -1448,6 +1484,14 @@ let private whole (json: ReadOnlySpan<byte>) (at: byref<int>) (value: byref<int>
         Json.number json &at &start &length
         && Utf8Parser.TryParse(json.Slice(start, length), &value, &used)
         && used = length
+
+/// A number in millionths; what is null or empty leaves it as it is.
+let private millionths (json: ReadOnlySpan<byte>) (at: byref<int>) (value: byref<int64>) =
+    let mutable start, length, rounded = 0, 0, false
+
+    Json.numeral json &at &start &length
+    && (length = 0
+        || Fixed.parse (json.Slice(start, length)) &value &rounded = NumberFault.None)
 
 /// A channel's subscription: there is one for all markets, because numbers go over all of them.
 [<Sealed>]
@@ -1480,7 +1524,12 @@ type private Command = {
 type private Conversation() =
     let buffer: byte[] = Array.zeroCreate 256
     let mutable lastId = 0
-    let books, trades = Subscription "orderbook_delta", Subscription "trade"
+
+    let books, trades, tickers =
+        Subscription "orderbook_delta", Subscription "trade", Subscription "ticker"
+
+    // Each has its markets, and numbers of its own.
+    let subscriptions = [ books; trades; tickers ]
     // The last number of the subscription to books; negative before the first.
     let mutable sequence = -1
     // Answers have numbers as well, or have not: the last one in a row since then, and whether a change was seen to follow such a number
@@ -1709,15 +1758,11 @@ type private Conversation() =
         }
 
         frame.Events.Add &change
-
-        let mirrored = {
-            change with
-                Token = no
-                Side = if isYes then Side.Sell else Side.Buy
-                Price = Fixed.One - change.Price
-        }
-
-        frame.Events.Add &mirrored
+        frame.Events.Add &change
+        let mirrored = &frame.Events[frame.Events.Count - 1]
+        mirrored.Token <- no
+        mirrored.Side <- if isYes then Side.Sell else Side.Buy
+        mirrored.Price <- Fixed.One - change.Price
 
     /// Notes the number of a message with data: whether it is new. Where numbers are missing, or begin anew, that is said.
     /// `content` stands for all that it says.
@@ -2031,22 +2076,86 @@ type private Conversation() =
 
             null
 
+    /// The best prices of a market, told by themselves: a witness of both tokens' books.
+    let ticker (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) : string | null =
+        let mutable walk = Members.Begin(json, &at)
+        let mutable start, length = 0, 0
+        let mutable name, moment, isMillis = Slice.none, ValueNone, false
+        // A price without a size is one of the time before sizes were told.
+        let mutable bid, ask, bidSize, askSize = -1L, -1L, 1L, 1L
+
+        while tickerMembers.Next(json, &at, &walk) do
+            match walk.Index with
+            | 0 ->
+                walk.Ok <- Json.string json &at &start &length
+                name <- sliced start length
+            | 1 -> walk.Ok <- millionths json &at &bid
+            | 2 -> walk.Ok <- millionths json &at &ask
+            | 3 -> walk.Ok <- millionths json &at &bidSize
+            | 4 -> walk.Ok <- millionths json &at &askSize
+            | 5
+            | 6 ->
+                let mutable told = Instant.ofMicros 0L
+                walk.Ok <- Json.numeral json &at &start &length
+
+                if
+                    walk.Ok
+                    && length > 0
+                    && not isMillis
+                    && Instant.tryRead (json.Slice(start, length)) &told
+                then
+                    isMillis <- walk.Index = 5
+                    moment <- ValueSome told
+            | _ -> walk.Ok <- Json.skip json &at
+
+        let name = json.Slice(name.Start, name.Length)
+
+        if not walk.Ok then
+            "the ticker is malformed"
+        elif not (isTicker name) then
+            "a ticker without its market"
+        elif bid < 0L || bid > Fixed.One || ask < 0L || ask > Fixed.One then
+            "a ticker without best prices between 0 and 1"
+        else
+            // Prices of 0 and 1, and those without a size, are no offers.
+            let bid = if bidSize = 0L || bid = Fixed.One then 0L else bid
+            let ask = if askSize = 0L || ask = 0L then Fixed.One else ask
+            let market = frame.Batch.Names.Intern name
+            let struct (yes, no) = tokensOf frame.Batch.Names market name
+
+            let told = {
+                event frame StreamKind.BestPrices market yes with
+                    At = ValueOption.defaultValue frame.Batch.Received moment
+                    BestBid = bid
+                    BestAsk = ask
+            }
+
+            frame.Events.Add &told
+
+            let mirrored = {
+                told with
+                    Token = no
+                    BestBid = Fixed.One - ask
+                    BestAsk = Fixed.One - bid
+            }
+
+            frame.Events.Add &mirrored
+            null
+
     /// Its subscription has a number now: what waited for it is said.
-    let numbered (channel: ReadOnlySpan<byte>) sid (frame: Frame) =
-        if channel.SequenceEqual(ReadOnlySpan booksChannel) then
+    let numbered (channel: string) sid (frame: Frame) =
+        match subscriptions |> List.tryFind (fun one -> one.Channel = channel) with
+        | Some subscription ->
             // What came before was of another one.
-            if books.Sid >= 0 && books.Sid <> sid then
+            if obj.ReferenceEquals(subscription, books) && books.Sid >= 0 && books.Sid <> sid then
                 lose reached frame
                 sequence <- -1
                 answered <- -1
 
-            books.Sid <- sid
-            books.IsAsked <- false
-            release books frame
-        elif channel.SequenceEqual(ReadOnlySpan tradesChannel) then
-            trades.Sid <- sid
-            trades.IsAsked <- false
-            release trades frame
+            subscription.Sid <- sid
+            subscription.IsAsked <- false
+            release subscription frame
+        | None -> ()
 
     /// A command was carried out.
     let succeeded id =
@@ -2158,7 +2267,7 @@ type private Conversation() =
                 if isError then
                     ()
                 elif channel.Length > 0 && sid >= 0 then
-                    numbered (json.Slice(channel.Start, channel.Length)) sid frame
+                    numbered (Encoding.UTF8.GetString(json.Slice(channel.Start, channel.Length))) sid frame
 
                 null
 
@@ -2241,8 +2350,8 @@ type private Conversation() =
                         answerNumber number frame
 
                     null
-                elif kind.SequenceEqual(ReadOnlySpan tickerWord) then
-                    null
+                elif kind.SequenceEqual(ReadOnlySpan tickerWord) && content >= 0 then
+                    ticker json &inside frame
                 else
                     frame.Unknown <- frame.Unknown + 1L
                     null
@@ -2250,86 +2359,153 @@ type private Conversation() =
             at <- over
             reason
 
+    // How a change begins, of the subscription to books; nothing as long as that has no number.
+    let mutable opening, openingSid = Array.empty<byte>, -1
+    // Headings that were read with care once: open addressing, by what the exchange's id of the market begins with.
+    let mutable headings: Heading[] = Array.zeroCreate 1024
+    let mutable headingsCount = 0
+
+    let placeOf (key: uint64) (json: ReadOnlySpan<byte>) at =
+        let mask = headings.Length - 1
+        let mutable place = int ((key * 0x9E3779B97F4A7C15UL) >>> 33) &&& mask
+        let mutable isElsewhere = true
+
+        while isElsewhere do
+            match headings[place].Bytes with
+            | null -> isElsewhere <- false
+            | bytes when Json.isAt json at bytes -> isElsewhere <- false
+            | _ -> place <- (place + 1) &&& mask
+
+        place
+
+    /// The key of a heading, which begins with a ticker of this length; there are as many bytes.
+    let keyOf (json: ReadOnlySpan<byte>) at length =
+        Json.eight json (at + length + deltaId.Length)
+
+    /// Reads the heading of a market with care, and keeps it.
+    let learn (json: ReadOnlySpan<byte>) at length (frame: Frame) =
+        let id = at + length + deltaId.Length
+        let whole = length + deltaId.Length + idLength + deltaPrice.Length
+        let ticker = json.Slice(at, length)
+
+        // What is not compared with constants, or read as digits, has to be text that may be kept.
+        if
+            Ascii.IsValid ticker
+            && isTicker ticker
+            && Json.isAt json (at + length) deltaId
+            && Ascii.IsValid(json.Slice(id, idLength))
+            && Identity.isValid (json.Slice(id, idLength))
+            && Json.isAt json (id + idLength) deltaPrice
+        then
+            if 2 * (headingsCount + 1) > headings.Length then
+                let before = headings
+                headings <- Array.zeroCreate (2 * before.Length)
+
+                for heading in before do
+                    match heading.Bytes with
+                    | null -> ()
+                    | bytes ->
+                        let json = ReadOnlySpan bytes
+                        let length = bytes.Length - deltaId.Length - idLength - deltaPrice.Length
+                        headings[placeOf (keyOf json 0 length) json 0] <- heading
+
+            headings[placeOf (keyOf json at length) json at] <- {
+                Bytes = json.Slice(at, whole).ToArray()
+                Market = frame.Batch.Names.Intern ticker
+            }
+
+            headingsCount <- headingsCount + 1
+
     /// A change in the usual form, the whole frame; or nothing of it.
     let usual (json: ReadOnlySpan<byte>) (frame: Frame) =
+        if openingSid <> books.Sid then
+            openingSid <- books.Sid
+
+            opening <-
+                if openingSid >= 0 then
+                    openingOf openingSid
+                else
+                    Array.empty
+
         let mutable at = 0
-        let mutable sid, number, millis, price, size = 0L, 0L, 0L, 0L, 0L
-        let mutable start, length = 0, 0
+        let mutable number, millis, price, size = 0L, 0L, 0L, 0L
+        let mutable start, length, market = 0, 0, { Key = 0 }
 
         let mutable ok =
-            takes json &at deltaStart
-            && takesDigits json &at &sid
-            && takes json &at deltaSeq
+            opening.Length > 0
+            && takes json &at opening
             && takesDigits json &at &number
             && takes json &at deltaTicker
 
         if ok then
             start <- at
             length <- json.Slice(at).IndexOf '"'B
-            ok <- length > 0
-            at <- at + length
-
-        let ticker = if ok then json.Slice(start, length) else ReadOnlySpan.Empty
-
-        let names = frame.Batch.Names
-        // A market of which changes came before has a name that may be kept.
-        let known = if ok then names.TryFind ticker else ValueNone
-
-        let isKnown =
-            match known with
-            | ValueSome market when market.Key < pairs.Length ->
-                let struct (token, _) = pairs[market.Key]
-                token.Key <> 0
-            | _ -> false
-
-        // What is not compared with constants, or read as digits, has to be text that may be kept.
-        ok <-
-            ok
-            && (isKnown || Ascii.IsValid ticker && isTicker ticker)
-            && takes json &at deltaId
-            && at + idLength < json.Length
-            && Ascii.IsValid(json.Slice(at, idLength))
-            && json.Slice(at, idLength).IndexOfAny('"'B, '\\'B) < 0
-
-        if ok then
-            at <- at + idLength
 
             ok <-
-                takes json &at deltaPrice
-                && Fixed.tryQuoted json &at &price
-                && takes json &at deltaSize
+                length > 0
+                && at + length + deltaId.Length + idLength + deltaPrice.Length <= json.Length
 
-        let mutable isNegative = false
+        if ok then
+            let key = keyOf json at length
+            let mutable place = placeOf key json at
 
-        if ok && at < json.Length && json[at] = '-'B then
-            isNegative <- true
-            at <- at + 1
+            if isNull headings[place].Bytes then
+                learn json at length frame
+                place <- placeOf key json at
 
-        ok <- ok && Fixed.tryQuoted json &at &size
-        let isYes = ok && takes json &at deltaYes
+            market <- headings[place].Market
+
+            match headings[place].Bytes with
+            | null -> ok <- false
+            | bytes ->
+                at <- at + bytes.Length
+
+                ok <-
+                    Fixed.tryQuoted json &at &price
+                    && at + KeyRoom <= json.Length
+                    && Json.eight json at = Size0
+                    && Json.eight json (at + 5) = Size1
+
+        let mutable isNegative, isYes = false, false
+
+        if ok then
+            at <- at + 13
+
+            if json[at] = '-'B then
+                isNegative <- true
+                at <- at + 1
+
+            ok <-
+                Fixed.tryQuoted json &at &size
+                && at + KeyRoom <= json.Length
+                && Json.eight json at = Side0
+
+        if ok then
+            let side = Json.eight json (at + 8)
+
+            if side = Yes1 && Json.eight json (at + 14) = Millis then
+                isYes <- true
+                at <- at + 22
+            elif side = No1 && Json.eight json (at + 13) = Millis then
+                at <- at + 21
+            else
+                ok <- false
 
         ok <-
-            (isYes || ok && takes json &at deltaNo)
+            ok
             && takesDigits json &at &millis
-            && takes json &at deltaEnd
-            && at = json.Length
+            && at + 2 = json.Length
+            && json[at] = '}'B
+            && json[at + 1] = '}'B
             && price <= Fixed.One
             && number > 0L
             && number <= int64 Int32.MaxValue
-            && sid <= int64 Int32.MaxValue
+            // Fewer digits may be seconds.
+            && millis > 1_000_000_000_000L
             && millis < 100_000_000_000_000L
             && not (isBeyond (Instant.ofMillis millis) frame.Batch.Received)
-            && (books.Sid < 0 || int sid = books.Sid)
 
         if ok then
-            if books.Sid < 0 then
-                adopt (int sid) frame
-
-            let market =
-                match known with
-                | ValueSome market -> market
-                | ValueNone -> names.Intern ticker
-
             let content =
                 mixed (mixed (mixed (uint64 price) (uint64 size)) (uint64 millis)) (uint64 market.Key)
                 ^^^ (if isYes then 1UL else 0UL)
@@ -2338,24 +2514,28 @@ type private Conversation() =
             if isNext (int number) content frame then
                 passed (Instant.ofMillis millis) frame.Batch.Received
 
+                let ticker = json.Slice(start, length)
                 addChange frame ticker market isYes price (if isNegative then -size else size) (int number)
 
         ok
 
     member _.Open(tokens: TokenId list) = [
-        let tickers = want tokens
-        subscribe "orderbook_delta" tickers books
-        subscribe "trade" tickers trades
+        let markets = want tokens
+
+        for subscription in subscriptions do
+            subscribe subscription.Channel markets subscription
+
         subscribe "market_lifecycle_v2" [] null
     ]
 
     member _.Subscribe(tokens: TokenId list) =
-        let tickers = want tokens
-        change books "add_markets" tickers @ change trades "add_markets" tickers
+        let markets = want tokens
+        subscriptions |> List.collect (fun one -> change one "add_markets" markets)
 
     member _.Unsubscribe(tokens: TokenId list) =
-        let tickers = leave tokens
-        change books "delete_markets" tickers @ change trades "delete_markets" tickers
+        let markets = leave tokens
+
+        subscriptions |> List.collect (fun one -> change one "delete_markets" markets)
 
     member _.Renew(tokens: TokenId list) =
         change books "get_snapshot" (tickersOf tokens)
@@ -2366,10 +2546,10 @@ type private Conversation() =
         frame.Batch.Received <- received
         frame.Messages <- frame.Messages + 1
         let mutable at = 0
-        let events, mark = frame.Events.Count, frame.Batch.Mark()
 
         if not (usual json frame || Json.peek json &at = 0uy && at = json.Length) then
             let start = at
+            let events, mark = frame.Events.Count, frame.Batch.Mark()
             frame.Unusual <- frame.Unusual + 1L
 
             heardSid <- -1

@@ -20,10 +20,6 @@ let private levelSize = ",\"size\":\""B
 let private priceName = "price"B
 let private sizeName = "size"B
 
-let private isAt (json: ReadOnlySpan<byte>) at (word: byte[]) =
-    at + word.Length <= json.Length
-    && json.Slice(at, word.Length).SequenceEqual(ReadOnlySpan word)
-
 let private isQuoted (json: ReadOnlySpan<byte>) start = start > 0 && json[start - 1] = '"'B
 
 /// A level in any other form than the usual: members in another order, numbers without quotes, white space.
@@ -106,14 +102,14 @@ let private side
         let mutable price, size = 0L, 0L
         let from = at
 
-        if isAt json at levelPrice then
+        if Json.isAt json at levelPrice then
             at <- at + levelPrice.Length
 
         if
             not (
                 at > from
                 && Fixed.tryQuoted json &at &price
-                && isAt json at levelSize
+                && Json.isAt json at levelSize
                 && (at <- at + levelSize.Length
                     Fixed.tryQuoted json &at &size)
                 && at < json.Length

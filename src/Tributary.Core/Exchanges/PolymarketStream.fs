@@ -70,19 +70,12 @@ let private BestAsk1 = 0x223A226B73615F74UL
 /// Longer than any of these keys, and shorter than what follows the last one.
 let private keyRoom = 24
 
-let inline private eight (json: ReadOnlySpan<byte>) (at: int) =
-    Unsafe.ReadUnaligned<uint64>(&Unsafe.Add(&MemoryMarshal.GetReference json, at))
-
 let private timestampStart = "],\"timestamp\":\""B
 let private changeEnd = "\",\"event_type\":\"price_change\"}"B
 
 let private hashLength = 40
 let private hexDigits = SearchValues.Create(ReadOnlySpan "0123456789abcdef"B)
 let private none = Slice.none
-
-let inline private isAt (json: ReadOnlySpan<byte>) (at: int) (word: byte[]) =
-    json.Length - at >= word.Length
-    && json.Slice(at, word.Length).SequenceEqual(ReadOnlySpan word)
 
 /// The members of one change that are numbers or texts.
 [<Struct>]
@@ -156,8 +149,8 @@ let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (level: byref
 
     let mutable ok =
         at + keyRoom <= json.Length
-        && eight json at = Asset0
-        && eight json (at + 5) = Asset1
+        && Json.eight json at = Asset0
+        && Json.eight json (at + 5) = Asset1
 
     if ok then
         // The numbers of tokens have 70 to 78 digits.
@@ -168,8 +161,8 @@ let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (level: byref
             length > 0
             && length <= Identity.Longest
             && at + keyRoom <= json.Length
-            && eight json at = Price0
-            && eight json (at + 3) = Price1
+            && Json.eight json at = Price0
+            && Json.eight json (at + 3) = Price1
 
     if ok then
         level.Token <- { Start = start; Length = length }
@@ -178,8 +171,8 @@ let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (level: byref
         ok <-
             Fixed.tryQuoted json &at &level.Price
             && at + keyRoom <= json.Length
-            && eight json at = Size0
-            && eight json (at + 1) = Size1
+            && Json.eight json at = Size0
+            && Json.eight json (at + 1) = Size1
 
     if ok then
         at <- at + 9
@@ -187,13 +180,13 @@ let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (level: byref
         ok <-
             Fixed.tryQuoted json &at &level.Size
             && at + keyRoom <= json.Length
-            && eight json at = Buy0
+            && Json.eight json at = Buy0
 
     if ok then
-        if eight json (at + 8) = Buy1 && eight json (at + 14) = Buy2 then
+        if Json.eight json (at + 8) = Buy1 && Json.eight json (at + 14) = Buy2 then
             level.Side <- Side.Buy
             at <- at + 22
-        elif eight json (at + 8) = Sell1 && eight json (at + 15) = Sell2 then
+        elif Json.eight json (at + 8) = Sell1 && Json.eight json (at + 15) = Sell2 then
             level.Side <- Side.Sell
             at <- at + 23
         else
@@ -205,8 +198,8 @@ let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (level: byref
 
         ok <-
             at + keyRoom <= json.Length
-            && eight json at = BestBid0
-            && eight json (at + 6) = BestBid1
+            && Json.eight json at = BestBid0
+            && Json.eight json (at + 6) = BestBid1
             && json.Slice(level.Hash.Start, hashLength).IndexOfAnyExcept hexDigits < 0
 
     if ok then
@@ -215,8 +208,8 @@ let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (level: byref
         ok <-
             Fixed.tryQuoted json &at &level.BestBid
             && at + keyRoom <= json.Length
-            && eight json at = BestAsk0
-            && eight json (at + 5) = BestAsk1
+            && Json.eight json at = BestAsk0
+            && Json.eight json (at + 5) = BestAsk1
 
     if ok then
         at <- at + 13
@@ -228,12 +221,12 @@ let private usualLevel (json: ReadOnlySpan<byte>) (at: byref<int>) (level: byref
 /// A whole message of changes in the usual form, or nothing of it.
 let private usual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
     let start, first = at, frame.Events.Count
-    let mutable ok = isAt json at marketStart
+    let mutable ok = Json.isAt json at marketStart
 
     if ok then
         let from = at + marketStart.Length
         let length = json.Slice(from).IndexOf('"'B)
-        ok <- length > 0 && isAt json (from + length) changesStart
+        ok <- length > 0 && Json.isAt json (from + length) changesStart
 
         if ok then
             // What is not compared with constants, or read as digits, has to be text that may be kept.
@@ -258,7 +251,7 @@ let private usual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
                     ok <- false
                     more <- false
 
-            if ok && isAt json at timestampStart then
+            if ok && Json.isAt json at timestampStart then
                 let digits = at + timestampStart.Length
                 let length = json.Slice(digits).IndexOf('"'B)
                 let mutable moment = Instant.ofMicros 0L
@@ -266,7 +259,7 @@ let private usual (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
                 ok <-
                     length > 0
                     && Instant.tryEpoch (json.Slice(digits, length)) &moment
-                    && isAt json (digits + length) changeEnd
+                    && Json.isAt json (digits + length) changeEnd
 
                 if ok then
                     at <- digits + length + changeEnd.Length
@@ -471,7 +464,7 @@ let private behind (json: ReadOnlySpan<byte>) (at: int) (word: byte[]) =
     else
         let length = json.Slice(at).IndexOf '"'B
 
-        if length >= 0 && isAt json (at + length) word then
+        if length >= 0 && Json.isAt json (at + length) word then
             at + length + word.Length
         else
             -1
@@ -482,7 +475,7 @@ let private usualBook (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame)
     let start = at
 
     let isLikely =
-        isAt json at marketStart
+        Json.isAt json at marketStart
         && (let behindMarket = behind json (at + marketStart.Length) bookAsset
             let behindAsset = behind json behindMarket bookTimestamp
             let behindTimestamp = behind json behindAsset bookHash

@@ -216,6 +216,43 @@ type internal KalshiSession(hub: Hub, number: int, rate: float) as this =
             writer.WriteNumber("ts_ms", Micros.toMilliseconds fill.At)
             writer.WriteEndObject())
 
+    /// The best prices (0 and 1 where there is no offer) with their sizes.
+    let best (book: Dictionary<int, int64>) =
+        let mutable bid, ask = 0, int Millionths.one
+
+        for pair in book do
+            if pair.Value > 0L then
+                bid <- max bid pair.Key
+            elif pair.Value < 0L then
+                ask <- min ask pair.Key
+
+        let size price =
+            match book.TryGetValue price with
+            | true, size -> abs size
+            | _ -> 0L
+
+        struct (bid, size bid, ask, size ask)
+
+    // What was told last of each market.
+    let quoted = Dictionary<int, struct (int * int64 * int * int64)>()
+
+    let quote (subscription: Subscription) (market: Market) struct (bid, bidSize, ask, askSize) at =
+        if outlet.Mood = Mood.Open then
+            FrameJson.write (fun writer ->
+                writer.WriteString("type", "ticker")
+                writer.WriteNumber("sid", subscription.Sid)
+                writer.WriteStartObject "msg"
+                writeMarket writer market
+                writer.WriteString("yes_bid_dollars", Kalshi.dollars (int64 bid))
+                writer.WriteString("yes_ask_dollars", Kalshi.dollars (int64 ask))
+                writer.WriteString("yes_bid_size_fp", Kalshi.count bidSize)
+                writer.WriteString("yes_ask_size_fp", Kalshi.count askSize)
+                writer.WriteNumber("ts", Micros.toSeconds at)
+                writer.WriteNumber("ts_ms", Micros.toMilliseconds at)
+                writer.WriteString("time", Kalshi.iso (Micros.toDate at))
+                writer.WriteEndObject())
+            |> send
+
     let ofChannel channel =
         subscriptions.FindAll(fun one -> one.Channel = channel)
 
@@ -256,6 +293,20 @@ type internal KalshiSession(hub: Hub, number: int, rate: float) as this =
                 for listener in subscribers "trade" market do
                     trade listener market fill
             | _ -> ()
+
+        // Told when any of it is another one; it has no number.
+        match subscribers "ticker" market with
+        | listeners when listeners.Count > 0 ->
+            let now = best book
+
+            match quoted.TryGetValue market.Info.Index with
+            | true, before when before = now -> ()
+            | _ ->
+                quoted[market.Info.Index] <- now
+
+                for listener in listeners do
+                    quote listener market now at
+        | _ -> ()
 
     let announced (news: Announcement) =
         for listener in ofChannel "market_lifecycle_v2" do
@@ -320,8 +371,7 @@ type internal KalshiSession(hub: Hub, number: int, rate: float) as this =
             |> List.filter (fun market -> subscription.Markets.TryAdd(market.Info.Condition, market))
 
         for market in fresh do
-            if subscription.Channel = "trade" || subscription.Channel = "orderbook_delta" then
-                bookOf market |> ignore
+            bookOf market |> ignore
 
         fresh
 
@@ -355,6 +405,7 @@ type internal KalshiSession(hub: Hub, number: int, rate: float) as this =
             | "orderbook_delta" when tickers.IsEmpty -> raise (Declined(14, "Market ticker required", ""))
             | "orderbook_delta"
             | "trade"
+            | "ticker"
             | "market_lifecycle_v2" -> ()
             | _ -> raise (Declined(8, "Unknown channel name", ""))
 
@@ -365,7 +416,7 @@ type internal KalshiSession(hub: Hub, number: int, rate: float) as this =
             let subscription = Subscription(lastSid, channel, flag "use_yes_price" parameters)
             subscriptions.Add subscription
 
-            if channel = "trade" && markets.IsEmpty then
+            if (channel = "trade" || channel = "ticker") && markets.IsEmpty then
                 for market in world.Markets do
                     bookOf market |> ignore
 

@@ -467,14 +467,15 @@ let private begun () =
     world
 
 [<Test>]
-let ``a connection asks for books in prices of Yes, for trades and for news of markets`` () =
+let ``a connection asks for books in prices of Yes, for trades, best prices and news of markets`` () =
     let world = World()
 
     equal
         [
             """{"id":1,"cmd":"subscribe","params":{"channels":["orderbook_delta"],"market_tickers":["KX-A","KX-B"],"use_yes_price":true}}"""
             """{"id":2,"cmd":"subscribe","params":{"channels":["trade"],"market_tickers":["KX-A","KX-B"]}}"""
-            """{"id":3,"cmd":"subscribe","params":{"channels":["market_lifecycle_v2"]}}"""
+            """{"id":3,"cmd":"subscribe","params":{"channels":["ticker"],"market_tickers":["KX-A","KX-B"]}}"""
+            """{"id":4,"cmd":"subscribe","params":{"channels":["market_lifecycle_v2"]}}"""
         ]
         world.Opening
 
@@ -523,7 +524,7 @@ let ``missing numbers are a gap of all markets from the last good message to the
     | [ DepthOrder.Renew(1, tokens) ] ->
         equal
             [
-                """{"id":4,"cmd":"update_subscription","params":{"sids":[7],"action":"get_snapshot","market_tickers":["KX-A","KX-B"]}}"""
+                """{"id":5,"cmd":"update_subscription","params":{"sids":[7],"action":"get_snapshot","market_tickers":["KX-A","KX-B"]}}"""
             ]
             (world.Session.Renew(tokens |> List.sortBy string))
     | orders -> failwith $"%A{orders}"
@@ -741,7 +742,7 @@ let ``a command that one bad market spoils is tried again without it, or in halv
 
     equal
         [
-            """{"id":4,"cmd":"subscribe","params":{"channels":["orderbook_delta"],"market_tickers":["KX-A"],"use_yes_price":true}}"""
+            """{"id":5,"cmd":"subscribe","params":{"channels":["orderbook_delta"],"market_tickers":["KX-A"],"use_yes_price":true}}"""
         ]
         (List.ofSeq world.Frame.Replies)
 
@@ -754,15 +755,15 @@ let ``a command that one bad market spoils is tried again without it, or in halv
 
     equal
         [
-            """{"id":5,"cmd":"subscribe","params":{"channels":["trade"],"market_tickers":["KX-A"]}}"""
+            """{"id":6,"cmd":"subscribe","params":{"channels":["trade"],"market_tickers":["KX-A"]}}"""
         ]
         (List.ofSeq world.Frame.Replies)
 
-    world.Hear 3L """{"id":5,"type":"subscribed","msg":{"channel":"trade","sid":8}}"""
+    world.Hear 3L """{"id":6,"type":"subscribed","msg":{"channel":"trade","sid":8}}"""
 
     equal
         [
-            """{"id":6,"cmd":"update_subscription","params":{"sids":[8],"action":"add_markets","market_tickers":["KX-B"]}}"""
+            """{"id":7,"cmd":"update_subscription","params":{"sids":[8],"action":"add_markets","market_tickers":["KX-B"]}}"""
         ]
         (List.ofSeq world.Frame.Replies)
 
@@ -777,17 +778,17 @@ let ``markets that come and go on an open connection wait for the numbers of its
         $$$"""{"id":{{{id}}},"cmd":"update_subscription","params":{"sids":[{{{sid}}}],"action":"add_markets","market_tickers":["KX-C"]}}"""
     ]
 
-    equal (added 4 7) (List.ofSeq world.Frame.Replies)
+    equal (added 5 7) (List.ofSeq world.Frame.Replies)
 
     equal
         [
-            """{"id":5,"cmd":"update_subscription","params":{"sids":[7],"action":"add_markets","market_tickers":["KX-D"]}}"""
+            """{"id":6,"cmd":"update_subscription","params":{"sids":[7],"action":"add_markets","market_tickers":["KX-D"]}}"""
         ]
         (world.Session.Subscribe [ token "KX-D:YES" ])
 
     world.Hear 0L """{"id":2,"type":"subscribed","msg":{"channel":"trade","sid":8}}"""
 
-    equal (added 6 8 @ [ (added 7 8).Head.Replace("KX-C", "KX-D") ]) (List.ofSeq world.Frame.Replies)
+    equal (added 7 8 @ [ (added 8 8).Head.Replace("KX-C", "KX-D") ]) (List.ofSeq world.Frame.Replies)
 
     equal [] (world.Session.Unsubscribe [ token "KX-C:YES" ])
     equal 2 (world.Session.Unsubscribe [ token "KX-C:NO" ]).Length
@@ -912,7 +913,7 @@ let ``a refusal that no market is the cause of is said, and splits nothing`` (co
 let ``a market that was refused is never given a book that does not change`` () =
     let world = World()
     world.Hear 1L """{"id":1,"type":"error","msg":{"code":16,"msg":"Gone","market_ticker":"KX-B"}}"""
-    world.Hear 2L """{"id":4,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":7}}"""
+    world.Hear 2L """{"id":5,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":7}}"""
     equal [] (world.Session.Renew [ token "KX-B:YES" ])
     Assert.That(single (world.Session.Renew [ token "KX-A:YES" ]), Does.Contain "get_snapshot")
 
@@ -942,12 +943,67 @@ let ``a message of the last number that says something else is no repeat`` () =
     world.Delta 10L 3 "KX-A" "yes" "0.4000" "2.00"
     isTrue (doubted world)
 
+/// Twelve digits that stand for a ticker.
+let private hex (ticker: string) =
+    Convert.ToHexString(SHA256.HashData(utf8 ticker)).Substring(0, 12).ToLowerInvariant()
+
 [<Test>]
 let ``repeats are counted`` () =
     let world = begun ()
     world.Delta 10L 3 "KX-A" "yes" "0.4000" "1.00"
     world.Delta 10L 3 "KX-A" "yes" "0.4000" "1.00"
     equal 1L world.Frame.Repeats
+
+/// Of 50 seeds: changes as the exchange writes them, many of them with a byte too many, too few, or another one.
+[<Test>]
+let ``whatever is done to a change, the quick reader says what the careful one does`` () =
+    for seed in 1..50 do
+        let random = Random seed
+        let quick, careful = part.Session(), part.Session()
+        let names = Names()
+        let one, other = Frame names, Frame names
+
+        for session in [ quick; careful ] do
+            session.Open tokens |> ignore
+
+        // White space is enough to be read with care.
+        let decode (session: StreamSession) (frame: Frame) (space: string) (bytes: byte[]) =
+            frame.Clear()
+            let bytes = Array.append (utf8 space) bytes
+            session.Decode (ReadOnlyMemory bytes) received frame
+
+            [ for event in frame.Events.Span.ToArray() -> { event with Message = 0 } ],
+            [ for rejection in frame.Batch.Rejections -> rejection.Reason ],
+            List.ofSeq frame.Notes
+
+        for number in 1..200 do
+            let ticker = [ "KX-A"; "KX-B"; "KXBTCD-26JUL2502-T74299.99"; "é" ][random.Next 4]
+            let side = [ "yes"; "no" ][random.Next 2]
+            let sign = [ ""; "-" ][random.Next 2]
+            let id = $"89d05e15-d5fa-4e8b-b7ab-{hex ticker}"
+
+            let bytes =
+                utf8
+                    $$$"""{"type":"orderbook_delta","sid":7,"seq":{{{number}}},"msg":{"market_ticker":"{{{ticker}}}","market_id":"{{{id}}}","price_dollars":"0.{{{random.Next 10_000}}}","delta_fp":"{{{sign}}}{{{random.Next 1_000_000}}}.{{{random.Next 100}}}","side":"{{{side}}}","ts_ms":{{{1_795_341_000_000L + int64 (random.Next 600_000)}}}}}"""
+
+            let place = random.Next bytes.Length
+
+            let bytes =
+                match random.Next 8 with
+                | 0 -> Array.removeAt place bytes
+                | 1 -> Array.insertAt place (byte (random.Next 256)) bytes
+                | 2 -> Array.updateAt place (byte (random.Next 256)) bytes
+                | 3 -> Array.updateAt place (bytes[place] + 1uy) bytes
+                | _ -> bytes
+
+            let expected = decode careful other " " bytes
+            let found = decode quick one "" bytes
+
+            if found <> expected then
+                Assert.Fail $"seed {seed}: {Encoding.Latin1.GetString bytes}: {expected}, but quick {found}"
+
+        isTrue (one.Unusual > 0L && one.Unusual < 150L)
+        equal 200L other.Unusual
 
 [<TestCase(3, 4)>] // answers have numbers of their own …
 [<TestCase(3, 3)>] // … or have not …
@@ -1070,6 +1126,73 @@ let ``fills and news of markets come over the stream, too`` () =
         """{"type":"market_lifecycle_v2","sid":13,"msg":{"market_ticker":"KX-A","event_type":"settled"}}"""
 
     equal StreamKind.Resolved world.Frame.Events[0].Kind
+
+/// Best prices of KX-A for YES, with their sizes.
+let private quoted (bid: string) (ask: string) (sizes: string) =
+    $$$"""{"type":"ticker","sid":9,"msg":{"market_ticker":"KX-A","price_dollars":"","yes_bid_dollars":"{{{bid}}}","yes_ask_dollars":"{{{ask}}}"{{{sizes}}},"ts":1795341600}}"""
+
+[<TestCase("0.4000", "0.6000", "", "0.4 0.6", "0.4 0.6")>]
+[<TestCase("0.4000", "1.0000", ",\"yes_bid_size_fp\":\"5.00\",\"yes_ask_size_fp\":\"0.00\"", "0.4 1", "0 0.6")>]
+// Of combinations that nobody quotes.
+[<TestCase("0.0000", "0.0000", "", "0 1", "0 1")>]
+let ``a ticker is the best prices of both tokens`` (bid: string) (ask: string) sizes yes no =
+    let world = begun ()
+    world.Hear 5L (quoted bid ask sizes)
+
+    equal [ yes; no ] [
+        for told in world.Frame.Events.Span.ToArray() do
+            equal StreamKind.BestPrices told.Kind
+            $"{Price.ofMillionths told.BestBid} {Price.ofMillionths told.BestAsk}"
+    ]
+
+[<TestCase("""{"type":"ticker","sid":9,"msg":{"market_ticker":"KX-A"}}""")>]
+[<TestCase("""{"type":"ticker","sid":9,"msg":{"market_ticker":"KX-A","yes_bid":40,"yes_ask":60}}""")>]
+[<TestCase("""{"type":"ticker","sid":9,"msg":{"yes_bid_dollars":"0.40","yes_ask_dollars":"0.60"}}""")>]
+let ``a ticker that says no best prices of a market is kept with its reason, and doubts no book``
+    (json: string)
+    =
+    let world = begun ()
+    world.Hear 5L json
+    equal 1 world.Frame.Batch.Rejections.Count
+    equal [] world.Gaps
+
+/// All books were compared with polls just now.
+let private compared () =
+    let world = begun ()
+    world.Tick 900L
+    world.Depth.Orders.Clear()
+    world
+
+let private compares (world: World) =
+    world.Depth.Orders
+    |> Seq.sumBy (function
+        | DepthOrder.Compare tokens -> tokens.Length
+        | _ -> 0)
+
+[<Test>]
+let ``best prices that the book still does not have after five seconds let a poll decide`` () =
+    let world = compared ()
+    world.Hear 1_000L (quoted "0.4100" "0.6000" "")
+    world.Tick 4_000L
+    equal 0 (compares world)
+    world.Tick 6_500L
+    equal 2 (compares world)
+    equal [] world.Gaps
+    world.Tick 7_000L
+    equal 2 (compares world)
+
+[<Test>]
+let ``best prices that come before their change, or that are the book's again, ask for nothing`` () =
+    let early = compared ()
+    early.Hear 1_000L (quoted "0.4100" "0.6000" "")
+    early.Delta 1_100L 3 "KX-A" "yes" "0.4100" "1.00"
+    early.Tick 7_000L
+    equal 0 (compares early)
+    let again = compared ()
+    again.Hear 1_000L (quoted "0.4100" "0.6000" "")
+    again.Hear 1_200L (quoted "0.4000" "0.6000" "")
+    again.Tick 7_000L
+    equal 0 (compares again)
 
 // ---- recordings
 
