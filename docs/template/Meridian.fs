@@ -443,6 +443,7 @@ let collector (options: AskOptions) : Collector = {
     Secrets = []
     Notes = []
     Sign = fun _ _ _ -> []
+    Admission = ValueNone
     Probes = [
         {
             Host = "api_url"

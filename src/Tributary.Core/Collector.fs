@@ -183,6 +183,15 @@ type Probe = {
     Time: ReadOnlyMemory<byte> -> Interval voption
 }
 
+/// What shows that an exchange takes the secrets that it is given.
+[<NoComparison; NoEquality>]
+type Admission = {
+    /// Asked before anything else. A refusal (401, 403) is one of the secrets.
+    Question: Request
+    /// The limits that the answer allows, by their names, in requests in ten seconds.
+    Allows: ReadOnlyMemory<byte> -> Map<string, int>
+}
+
 /// What a recorded value is, judged by its shape alone.
 [<RequireQualifiedAccess>]
 type Shape =
@@ -282,6 +291,8 @@ type Collector = {
     /// The headers that show a request to be a key's owner's, by its method, its path from the root on without the query, and the moment;
     /// none without a key.
     Sign: string -> string -> Instant -> (string * string) list
+    /// What shows that the secrets are taken; nothing without any, or where an account of its own does (`AccountPart`).
+    Admission: Admission voption
     /// A question for each place that answers questions.
     Probes: Probe list
     /// The limits that a request to an endpoint counts against, by their names.

@@ -269,6 +269,7 @@ module Plain =
         Secrets = []
         Notes = []
         Sign = fun _ _ _ -> []
+        Admission = ValueNone
         Probes = []
         LimitsOf = fun endpoint -> [ endpoint ]
         Ask = fun need -> plain.Ask need |> List.map (requestOf need Set.empty)

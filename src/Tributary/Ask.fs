@@ -43,16 +43,20 @@ type MarketChoices = {
 /// Questions that need no running engine.
 [<RequireQualifiedAccess>]
 module Ask =
-    let internal asker (settings: CollectorSettings) rules clock logs =
+    let internal asker (settings: CollectorSettings) rules clock logs ct = task {
         let log = Logs.logger Logs.Requests logs
         let collector = Setup.collector settings
-        let meters = new Meters()
 
-        Setup.transport settings collector
-        |> Result.map (fun how ->
-            let pool = BatchPool()
-            let transport = new Transport(how, clock, meters, log)
-            struct (Asker(collector, transport, rules, pool, meters, log), pool, transport))
+        match Setup.transport settings collector with
+        | Error message -> return Error message
+        | Ok how ->
+            match! Admission.enter settings collector how clock log ct with
+            | Error message -> return Error message
+            | Ok(struct (collector, how)) ->
+                let pool, meters = BatchPool(), new Meters()
+                let transport = new Transport(how, clock, meters, log)
+                return Ok(struct (Asker(collector, transport, rules, pool, meters, log), pool, transport))
+    }
 
     /// The markets that the settings of an exchange would collect, and those that they would not, each with the reason. An error
     /// when the settings cannot work (a secret that cannot be read).
@@ -62,7 +66,7 @@ module Ask =
         (logs: ILoggerFactory)
         (ct: CancellationToken)
         = task {
-        match asker settings Validation.defaults clock logs with
+        match! asker settings Validation.defaults clock logs ct with
         | Error message -> return Error message
         | Ok(struct (asker, pool, transport)) ->
             use _ = transport

@@ -273,7 +273,7 @@ module Backfill =
         (order: BackfillOrder)
         (ct: CancellationToken)
         : Task<Result<BackfillPlan, AskFault>> = task {
-        match Ask.asker settings Validation.defaults clock logs with
+        match! Ask.asker settings Validation.defaults clock logs ct with
         | Error message -> return Error(AskFault.Unusable message)
         | Ok(struct (asker, pool, transport)) ->
             use _ = transport
@@ -573,7 +573,7 @@ module Backfill =
         (report: IProgress<BackfillProgress>)
         (ct: CancellationToken)
         : Task<Result<BackfillProgress list, AskFault>> = task {
-        match Ask.asker settings rules clock logs with
+        match! Ask.asker settings rules clock logs ct with
         | Error message -> return Error(AskFault.Unusable message)
         | Ok(struct (asker, pool, transport)) ->
             use _ = transport

@@ -254,6 +254,7 @@ module Doctor =
     let private account
         options
         (settings: CollectorSettings)
+        (collector: Collector)
         (transport: TransportOptions)
         (ct: CancellationToken)
         : Task<Measurement list> = task {
@@ -263,7 +264,22 @@ module Doctor =
         match Setup.account settings, Setup.lacking settings with
         | Error reason, _
         | Ok _, Some reason -> return told (Error reason)
-        | Ok None, None -> return []
+        | Ok None, None ->
+            match collector.Admission with
+            | ValueNone -> return []
+            | ValueSome admission ->
+                let log = Logs.logger Logs.Requests Logs.none
+
+                let! answer =
+                    patiently options.Patience ct (Admission.ask admission transport options.Clock log)
+
+                return
+                    match answer with
+                    | Ok(struct (SignIn.Accepted, _)) -> Ok "'key_id'"
+                    | Ok(struct (SignIn.Refused reason, _)) -> Error reason
+                    | Ok(struct (SignIn.Unanswered detail, _))
+                    | Error detail -> Error $"the key cannot be checked: {detail}"
+                    |> told
         | Ok(Some(part, credentials)), None ->
             use meters = new Meters()
 
@@ -362,7 +378,7 @@ module Doctor =
             let! names = Task.WhenAll names
             let! questions = Task.WhenAll questions
             let! opened = Task.WhenAll opened
-            let! accounts = account options settings transport ct
+            let! accounts = account options settings collector transport ct
 
             let skew =
                 Skew.ofAnswers [

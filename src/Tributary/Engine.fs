@@ -1432,23 +1432,38 @@ type Engine
         let refusing settings reason =
             raise (Security.Authentication.AuthenticationException(needing settings reason))
 
-        let venues = [
-            for settings in options.Settings.Collectors do
-                if settings.Enabled then
-                    let collector = options.Collector settings
-                    let meters = meters.Of(string collector.Exchange)
+        let venues = List<Venue>()
 
-                    match Setup.transport settings collector with
-                    | Error message -> invalidArg (nameof options) $"{settings.Exchange}: {message}"
-                    | Ok how ->
-                        let log = Logs.logger Logs.Requests options.Logs
+        for settings in options.Settings.Collectors do
+            if settings.Enabled then
+                let collector = options.Collector settings
+                let meters = meters.Of(string collector.Exchange)
+                let log = Logs.logger Logs.Requests options.Logs
+
+                match Setup.transport settings collector with
+                | Error message -> invalidArg (nameof options) $"{settings.Exchange}: {message}"
+                | Ok how ->
+                    let isWanted = Setup.isWanted settings
+
+                    // What nothing is wanted of is not asked anything.
+                    let! entered =
+                        if isWanted then
+                            Admission.enter settings collector how options.Clock log ct
+                        else
+                            Task.FromResult(Ok(struct (collector, how)))
+
+                    match entered with
+                    | Error reason -> raise (Security.Authentication.AuthenticationException reason)
+                    | Ok(struct (collector, how)) ->
                         let transport = new Transport(how, options.Clock, meters, log)
 
-                        if Setup.isWanted settings then
-                            for note in collector.Notes do
-                                Log.note log (string collector.Exchange) note
+                        if isWanted then
+                            let engineLog = Logs.logger Logs.Engine options.Logs
 
-                        {
+                            for note in collector.Notes do
+                                Log.without engineLog (string collector.Exchange) note
+
+                        venues.Add {
                             Settings = settings
                             Picks = Setup.picks settings
                             Asker =
@@ -1485,7 +1500,6 @@ type Engine
 
                                     ValueSome(struct (own, settings.Auth = AuthMode.Required))
                         }
-        ]
 
         for venue in venues do
             match venue.Own with
@@ -1502,7 +1516,7 @@ type Engine
             | _ -> ()
 
         let progress = options.ProgressLog |> Option.map (fun path -> new ProgressLog(path))
-        let engine = Engine(options, venues, meters, pool, progress)
+        let engine = Engine(options, List.ofSeq venues, meters, pool, progress)
         do! engine.Begin ct
         return engine
     }

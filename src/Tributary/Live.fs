@@ -559,7 +559,7 @@ type internal Live
         | _ -> () // it is over
 
         for note in frame.Notes do
-            Log.note log (string exchange) note
+            Log.told log (string exchange) note
 
         depth.Hear(arrival.Connection, ReadOnlySpan(buffer, 0, arrival.Length), frame, arrival.Received, out)
         trades buffer arrival.Received

@@ -83,6 +83,20 @@ let authRefused (log: ILogger) (exchange: string) (reason: string) =
         reason
     )
 
+let keyRefused (log: ILogger) (exchange: string) (reason: string) =
+    log.LogWarning(
+        "{Exchange}: {Reason}. Public data is collected without it; with auth: required collecting would not begin",
+        exchange,
+        reason
+    )
+
+let keyUnchecked (log: ILogger) (exchange: string) (detail: string) =
+    log.LogWarning(
+        "{Exchange}: the key could not be checked ({Detail}), and is used unchecked",
+        exchange,
+        detail
+    )
+
 let authUnanswered (log: ILogger) (exchange: string) (detail: string) =
     log.LogWarning(
         "{Exchange}: the credentials are not checked yet ({Detail}): it is tried again until they are",
@@ -118,6 +132,14 @@ let ownChannelLost (log: ILogger) isNews (exchange: string) (detail: string) =
         exchange,
         detail
     )
+
+/// What the collector of an exchange does without, said as it begins.
+let without (log: ILogger) (exchange: string) (text: string) =
+    log.LogInformation("{Exchange}: {Note}", exchange, text)
+
+/// What a live connection was told that a person should know, such as that a subscription was refused.
+let told (log: ILogger) (exchange: string) (text: string) =
+    log.LogWarning("{Exchange}: {Note}", exchange, text)
 
 let note (log: ILogger) (exchange: string) (text: string) =
     log.LogDebug("{Exchange}: {Note}", exchange, text)

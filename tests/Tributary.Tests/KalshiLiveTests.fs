@@ -158,6 +158,7 @@ type private Exchange(key: RSA) =
                 | path when path.EndsWith "/orderbook" ->
                     """{"orderbook_fp":{"yes_dollars":[],"no_dollars":[["0.4000","7.00"]]}}"""
                 | path when path.EndsWith "/trades" -> """{"cursor":"","trades":[]}"""
+                | path when path.EndsWith "/account/limits" -> """{"read":{"refill_rate":200}}"""
                 | path ->
                     refused.Add path
                     "{}"

@@ -2644,6 +2644,29 @@ let private sign (id: string) (pem: string) (method: string) (path: string) (now
         "KALSHI-ACCESS-SIGNATURE", Convert.ToBase64String signature
     ]
 
+/// What reading may cost with a key: tokens in a second, of which a request takes ten. So many requests are allowed in ten seconds.
+let private allowed (body: ReadOnlyMemory<byte>) : Map<string, int> =
+    try
+        use document = JsonDocument.Parse body
+
+        let root = document.RootElement
+
+        let read =
+            if root.ValueKind = JsonValueKind.Object then
+                Element.tryMember "read" root
+            else
+                ValueNone
+
+        match read with
+        | ValueSome read when read.ValueKind = JsonValueKind.Object ->
+            match Element.number [ "refill_rate" ] read with
+            | ValueSome rate when rate >= Fixed.One && rate <= 1_000_000L * Fixed.One ->
+                Map [ "read_signed", int (rate / Fixed.One) ]
+            | _ -> Map.empty
+        | _ -> Map.empty
+    with :? JsonException ->
+        Map.empty
+
 /// A private key in PEM, whose line ends may be written as `\n`; what is wrong with it otherwise, without a word of it.
 let private keyOf (pem: string) : Result<string, string> =
     let pem = pem.Replace("\\n", "\n")
@@ -2875,14 +2898,21 @@ let collector (options: AskOptions) : Collector =
         Notes = [
             match key with
             | Error reason -> $"{reason}: public data only, without live order books"
-            | Ok None ->
-                "there is no key ('key_id', 'key'): order books are polled, there is no live connection"
+            | Ok None -> "without a key ('key_id', 'key') order books are polled: there is no live connection"
             | Ok(Some _) -> ()
         ]
         Sign =
             match key with
             | Ok(Some(struct (id, key))) -> sign id key
             | _ -> fun _ _ _ -> []
+        Admission =
+            match key with
+            | Ok(Some _) ->
+                ValueSome {
+                    Question = asked "account" "/account/limits" (Walk.Books [])
+                    Allows = allowed
+                }
+            | _ -> ValueNone
         LimitsOf =
             let limit =
                 match key with

@@ -1545,6 +1545,7 @@ let collector (_: AskOptions) : Collector = {
     Secrets = []
     Notes = []
     Sign = fun _ _ _ -> []
+    Admission = ValueNone
     Probes = [
         {
             Host = "rest_url"

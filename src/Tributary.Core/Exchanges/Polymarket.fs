@@ -171,6 +171,7 @@ let collector (options: AskOptions) : Collector = {
     Secrets = PolymarketAccount.secrets
     Notes = []
     Sign = fun _ _ _ -> []
+    Admission = ValueNone
     Probes = probes
     LimitsOf = limitsOf
     Ask = ask options

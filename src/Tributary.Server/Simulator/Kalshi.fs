@@ -462,6 +462,21 @@ module internal Kalshi =
             writer.WriteBoolean("trading_active", true)
             writer.WriteEndObject()
             Answer.json
+        | [ "account"; "limits" ] when ask.IsOwner ->
+            writer.WriteStartObject()
+            writer.WriteString("usage_tier", "basic")
+
+            for name, rate in [ "read", 200; "write", 100 ] do
+                writer.WriteStartObject name
+                writer.WriteNumber("refill_rate", rate)
+                writer.WriteNumber("bucket_capacity", rate)
+                writer.WriteEndObject()
+
+            writer.WriteStartArray "grants"
+            writer.WriteEndArray()
+            writer.WriteEndObject()
+            Answer.json
+        | [ "account"; "limits" ] -> raise (Refused(401, "unauthorized"))
         | [ "events" ] -> events writer world ask.Query
         | [ "markets" ] -> markets writer world ask.Query
         | [ "markets"; "orderbooks" ] when ask.IsOwner -> books writer world ask.Query

@@ -1360,7 +1360,7 @@ let ``signatures are made as recorded ones were: those verify, and the altered o
 [<Test>]
 let ``without a key there is no live connection, and that is said`` () =
     equal ValueNone (keyless.Stream |> ValueOption.map _.Host)
-    Assert.That(single keyless.Notes, Does.Contain "there is no key")
+    Assert.That(single keyless.Notes, Does.Contain "without a key")
     equal [] (keyless.Sign "GET" "/x" received)
 
 [<TestCase("key_id", "'key_id' is given without 'key'")>]
