@@ -323,6 +323,7 @@ let private bookReader =
                     Hash = Slice.none
                     Tick = Price.zero
                     LastTrade = { Start = 0; Length = -1 }
+                    Sequence = 0
                     // There is nothing to verify it by; what cannot be verified is not called verified.
                     Verdict = Verdict.Unverifiable
                     Doubt = Doubt.NoHash

@@ -198,6 +198,9 @@ public sealed record BookEvent : MarketEvent
     /// <summary>The exchange's own hash of the book, or empty.</summary>
     public required string Hash { get; init; }
 
+    /// <summary>The exchange's number of the message that it is as of; null where it numbers none.</summary>
+    public int? Sequence { get; init; }
+
     /// <summary>The highest bid; null when there are no bids.</summary>
     public PriceLevel? BestBid => Bids.Count > 0 ? Bids[0] : null;
 
@@ -244,6 +247,9 @@ public sealed record BookDeltaEvent : MarketEvent
 
     /// <summary>The exchange's own hash of the book after it, or empty.</summary>
     public required string Hash { get; init; }
+
+    /// <summary>The exchange's number of its message; null where it numbers none.</summary>
+    public int? Sequence { get; init; }
 }
 
 /// <summary>Why there is a gap.</summary>
@@ -407,6 +413,8 @@ internal static class Door
     public static string? Text<T>(FSharpValueOption<T> id) where T : notnull =>
         id.IsSome ? id.Value.ToString() : null;
 
+    private static int? Number(FSharpValueOption<int> number) => number.IsSome ? number.Value : null;
+
     private static PriceLevel[] Levels(Level[] levels) =>
         Array.ConvertAll(levels, level => new PriceLevel(Exact(level.Price.Millionths), Exact(level.Size.Millionths)));
 
@@ -441,6 +449,7 @@ internal static class Door
         Doubt = (BookDoubt)book.Doubt,
         Reason = (BookReason)book.Reason,
         Hash = book.Hash,
+        Sequence = Number(book.Sequence),
     };
 
     public static BookDeltaEvent Event(OrderBookDelta delta, string slug) => new()
@@ -458,6 +467,7 @@ internal static class Door
         Verdict = (BookVerdict)delta.Verdict,
         Doubt = (BookDoubt)delta.Doubt,
         Hash = delta.Hash,
+        Sequence = Number(delta.Sequence),
     };
 
     /// <summary>A gap carries no time of ours: it is the moment at which the stream hears of it.</summary>

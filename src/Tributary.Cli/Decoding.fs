@@ -55,6 +55,7 @@ let line event =
             spread = book.Spread |> ValueOption.map Fixed.text
             spread_bps = book.SpreadBps
             hash = book.Hash
+            sequence = book.Sequence
             verdict = Verdict.text book.Verdict
             doubt = Doubt.text book.Doubt
             reason = Reason.text book.Reason
@@ -72,6 +73,7 @@ let line event =
             price = string delta.Price
             size = string delta.Size
             hash = delta.Hash
+            sequence = delta.Sequence
             verdict = Verdict.text delta.Verdict
             doubt = Doubt.text delta.Doubt
         |}

@@ -88,6 +88,8 @@ type BookRow = {
     /// The price of the last fill as the exchange wrote it, in the batch's buffer: its hash covers the very text. A negative length when it
     /// did not say; not stored.
     LastTrade: Slice
+    /// The exchange's number of the message that it is as of; 0 where it numbers none.
+    Sequence: int
     Verdict: Verdict
     Doubt: Doubt
     Reason: Reason
@@ -103,6 +105,8 @@ type DeltaRow = {
     At: Instant
     Received: Instant
     Ordinal: int
+    /// The exchange's number of its message; 0 where it numbers none.
+    Sequence: int
     Side: Side
     Price: Price
     /// The level's new total.
@@ -311,6 +315,7 @@ type Batch(names: Names) =
             Bids = this.Levels.Slice(row.FirstBid, row.BidCount).ToArray()
             Asks = this.Levels.Slice(row.FirstAsk, row.AskCount).ToArray()
             Hash = this.Text row.Hash
+            Sequence = Sequence.ofRow row.Sequence
             Verdict = row.Verdict
             Doubt = row.Doubt
             Reason = row.Reason
@@ -328,6 +333,7 @@ type Batch(names: Names) =
             Market = Known.market (names.Text row.Market)
             Token = Known.token (names.Text row.Token)
             Ordinal = row.Ordinal
+            Sequence = Sequence.ofRow row.Sequence
             Side = row.Side
             Price = row.Price
             Size = row.Size

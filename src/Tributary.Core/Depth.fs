@@ -143,6 +143,7 @@ type private Hot =
     val mutable At: Instant
     val mutable SnapshotAt: Instant
     val mutable Ordinal: int
+    val mutable Sequence: int
     val mutable HashLength: int
     val mutable Connection: int
     val mutable Next: int
@@ -206,6 +207,11 @@ type private Tracked
     member _.Ordinal
         with get () = hot.Ordinal
         and set value = hot.Ordinal <- value
+
+    /// The exchange's number of the last message that told of the book; 0 where it numbers none.
+    member _.Sequence
+        with get () = hot.Sequence
+        and set value = hot.Sequence <- value
 
     /// The exchange's hash of the book, as text; empty when it gave none.
     member _.Hash
@@ -450,6 +456,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                 Hash = out.Keep(t.Hash)
                 Tick = Price.zero
                 LastTrade = { Start = 0; Length = -1 }
+                Sequence = t.Sequence
                 Verdict = t.Verdict
                 Doubt = t.Doubt
                 Reason = reason
@@ -469,6 +476,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             At = t.At
             Received = received
             Ordinal = t.Ordinal
+            Sequence = t.Sequence
             Side = side
             Price = Price.ofMillionths price
             Size = Size.trusted size
@@ -787,6 +795,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             At = at
             Received = received
             Ordinal = ordinal
+            Sequence = 0
             Side = side
             Price = Price.ofMillionths price
             Size = Size.trusted size
@@ -1072,6 +1081,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             // Clocks do not decide what came first: numbers do.
             t.At <- max t.At event.At
             t.Ordinal <- event.Sequence
+            t.Sequence <- event.Sequence
             let wasCrossed = t.CrossedSince.IsSome && event.At.Micros > before.Micros
             book.Set(event.Side, event.Price, total) |> ignore
             counts.Changes <- counts.Changes + 1L
@@ -1355,6 +1365,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
         (t: Tracked)
         (connection: int)
         (row: inref<BookRow>)
+        (sequence: int)
         (from: Batch)
         received
         (out: Batch)
@@ -1372,6 +1383,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
             switch t
 
         t.Awaits <- ValueNone
+        t.Sequence <- sequence
 
         match t.Book with
         | null ->
@@ -1863,7 +1875,7 @@ type Depth(exchange: ExchangeId, part: StreamPart, rules: DepthRules, names: Nam
                     let row = &frame.Batch.Books[event.Row]
 
                     if part.IsNumbered then
-                        numberedBook t connection &row frame.Batch received out
+                        numberedBook t connection &row event.Sequence frame.Batch received out
                     else
                         bookEvent t connection &row frame.Batch received out
                         mirror t

@@ -353,6 +353,13 @@ type PricePoint = {
     Received: Instant
 }
 
+/// The number that an exchange gives a message: of those of a subscription each is one more than the one before.
+[<RequireQualifiedAccess>]
+module Sequence =
+    /// From a row, where 0 stands for none.
+    let ofRow (number: int) : int voption =
+        if number > 0 then ValueSome number else ValueNone
+
 /// A whole order book at one moment, at the doors. Levels stand best first on both sides.
 type OrderBookSnapshot = {
     Exchange: ExchangeId
@@ -362,6 +369,8 @@ type OrderBookSnapshot = {
     Asks: Level[]
     /// The exchange's own hash of the book, or empty.
     Hash: string
+    /// The exchange's number of the message that it is as of, where it numbers its messages.
+    Sequence: int voption
     Verdict: Verdict
     /// Why it is not `Verified`.
     Doubt: Doubt
@@ -415,8 +424,10 @@ type OrderBookDelta = {
     Token: TokenId
     /// Its place, from 0, among the changes of this token in this millisecond: every connection that saw the whole of it agrees. An update
     /// that leaves the level as it was has none and is not stored, unless it is the first of a later millisecond: then it takes back
-    /// what never came.
+    /// what never came. Where the exchange numbers its messages, that number.
     Ordinal: int
+    /// The exchange's number of its message, where it numbers them.
+    Sequence: int voption
     /// `Buy` for bids, `Sell` for asks.
     Side: Side
     Price: Price

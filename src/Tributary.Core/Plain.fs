@@ -152,6 +152,7 @@ module Plain =
             Hash = keep batch ""
             Tick = Price.zero
             LastTrade = { Start = 0; Length = -1 }
+            Sequence = 0
             Verdict = Verdict.Unverifiable
             Doubt = Doubt.NoHash
             Reason = Reason.Poll

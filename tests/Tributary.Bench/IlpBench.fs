@@ -113,6 +113,7 @@ let addBook (random: Random) (batch: Batch) market token (_: Name) at =
         Hash = batch.Keep(utf8 (hex random 20))
         Tick = Price.ofMillionths 1_000L
         LastTrade = { Start = 0; Length = -1 }
+        Sequence = 0
         Verdict = Verdict.Verified
         Doubt = Doubt.None
         Reason = Reason.Poll

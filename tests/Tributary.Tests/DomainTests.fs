@@ -12,6 +12,7 @@ let private book bids asks : OrderBookSnapshot = {
     Bids = Array.ofList bids
     Asks = Array.ofList asks
     Hash = ""
+    Sequence = ValueNone
     Verdict = Verdict.Unverifiable
     Doubt = Doubt.NoHash
     Reason = Reason.Poll

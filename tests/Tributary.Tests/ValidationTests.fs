@@ -77,6 +77,7 @@ let private judgeBook (tick: string) (at: Instant) bids asks =
         Hash = none
         Tick = price tick
         LastTrade = { Start = 0; Length = -1 }
+        Sequence = 0
         Verdict = Verdict.Unverifiable
         Doubt = Doubt.NoHash
         Reason = Reason.Poll

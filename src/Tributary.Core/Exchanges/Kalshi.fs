@@ -529,6 +529,7 @@ let private addBooks
             Hash = Slice.none
             Tick = Price.zero
             LastTrade = { Start = 0; Length = -1 }
+            Sequence = 0
             Verdict = verdict
             Doubt =
                 if verdict = Verdict.Verified then

@@ -1041,6 +1041,7 @@ let private addBook (batch: Batch) (token: TokenId) (orders: Order list) =
         Hash = Slice.none
         Tick = Price.zero
         LastTrade = { Start = 0; Length = -1 }
+        Sequence = 0
         Verdict = Verdict.Unverifiable
         Doubt = Doubt.NoHash
         Reason = Reason.Poll

@@ -312,6 +312,7 @@ let private book (json: ReadOnlySpan<byte>) (at: byref<int>) (batch: Batch) : st
                         parts.LastTrade
                     else
                         batch.Keep(json.Slice(parts.LastTrade.Start, parts.LastTrade.Length))
+                Sequence = 0
                 Received = batch.Received
                 Verdict = verdict
                 Doubt =

@@ -1,17 +1,18 @@
 /// Rows as they wait for a store that is elsewhere: whole in themselves, with full strings, and in a version of their own, so that
 /// whoever reads them later needs nothing else, and no store's way of writing is fixed by them.
 ///
-/// Version 3, all numbers little-endian: the version (1 byte), the exchange (text), the batch's `received` (int64), the names (int32,
+/// Version 4, all numbers little-endian: the version (1 byte), the exchange (text), the batch's `received` (int64), the names (int32,
 /// then texts), the rows (int32, then as below). A text is its length in UTF-8 (int32) and its bytes; a name is its place among the
 /// names (int32).
 ///     trade   market, token, outcome (names), side, source (1 byte each), flags (int32), price, size, at, received (int64),
 ///             collateral (int64, -1 where it is not known), id (16 bytes, big-endian), transaction (text)
-///     book    market, token (names), verdict, doubt, reason (1 byte each), flags (int32), tick, at, received (int64), hash (text),
+///     book    market, token (names), verdict, doubt, reason (1 byte each), flags, sequence (int32), tick, at, received (int64), hash (text),
 ///             bids and asks (each: int32, then price and size in int64)
-///     delta   market, token (names), side, verdict, doubt (1 byte each), ordinal (int32), price, size, at, received (int64),
+///     delta   market, token (names), side, verdict, doubt (1 byte each), ordinal, sequence (int32), price, size, at, received (int64),
 ///             hash (text)
 ///     price   market, token (names), kind (1 byte), price, at, received (int64)
 ///     metric  name, labels (names), at (int64), value (float64)
+/// Version 3, which is still read, had no sequences.
 /// Version 2, which is still read, had no prices, and no collateral in its trades.
 /// Version 1, which is still read, had no deltas either, and no `received`, doubt and reason in its rows: they were received when the batch
 /// was, doubts were not told of, and every book was polled.
@@ -26,7 +27,7 @@ open System.Text
 open Tributary
 
 [<Literal>]
-let Version = 3uy
+let Version = 4uy
 
 /// A growing run of bytes, used again and again.
 [<Sealed>]
@@ -149,6 +150,7 @@ type Writer() =
                 rows.Byte(byte row.Doubt)
                 rows.Byte(byte row.Reason)
                 rows.Int32(int row.Flags)
+                rows.Int32 row.Sequence
                 rows.Int64 row.Tick.Millionths
                 rows.Int64 row.At.Micros
                 rows.Int64 row.Received.Micros
@@ -172,6 +174,7 @@ type Writer() =
                 rows.Byte(byte row.Verdict)
                 rows.Byte(byte row.Doubt)
                 rows.Int32 row.Ordinal
+                rows.Int32 row.Sequence
                 rows.Int64 row.Price.Millionths
                 rows.Int64 row.Size.Millionths
                 rows.Int64 row.At.Micros
@@ -395,6 +398,7 @@ let readBooks (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
         let doubt = if version = 1uy then Doubt.None else doubt source
         let reason = if version = 1uy then Reason.Poll else reason source
         let flags = enum (source.Int32())
+        let sequence = if version < 4uy then 0 else source.Int32()
         let tick = Price.ofMillionths (source.Int64())
         let at = Instant.ofMicros (source.Int64())
         let received = receivedIn version source batch
@@ -416,6 +420,7 @@ let readBooks (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
             Hash = hash
             Tick = tick
             LastTrade = { Start = 0; Length = -1 }
+            Sequence = sequence
             Verdict = verdict
             Doubt = doubt
             Reason = reason
@@ -439,6 +444,7 @@ let readDeltas (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
         let verdict = verdict source
         let doubt = doubt source
         let ordinal = source.Int32()
+        let sequence = if version < 4uy then 0 else source.Int32()
         let price = Price.ofMillionths (source.Int64())
         let size = source.Size()
         let at = Instant.ofMicros (source.Int64())
@@ -450,6 +456,7 @@ let readDeltas (bytes: ReadOnlyMemory<byte>) (batch: Batch) =
             At = at
             Received = received
             Ordinal = ordinal
+            Sequence = sequence
             Side = side
             Price = price
             Size = size

@@ -294,14 +294,15 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
     let book =
         db.Prepare
             "INSERT INTO orderbook_snapshots (token, at, hash, received, best_bid, best_bid_size, best_ask, best_ask_size,
-                                              verdict, flags, bids, asks, reason, doubt)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)
+                                              verdict, flags, bids, asks, reason, doubt, sequence)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, nullif(?15, 0))
              ON CONFLICT (token, at, hash) DO NOTHING"
 
     let delta =
         db.Prepare
-            "INSERT INTO orderbook_deltas (token, at, ordinal, side, price, size, hash, received, verdict, doubt)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+            "INSERT INTO orderbook_deltas (token, at, ordinal, side, price, size, hash, received, verdict, doubt,
+                                           sequence)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, nullif(?11, 0))
              ON CONFLICT (token, at, ordinal, side, price) DO NOTHING"
 
     let point =
@@ -685,6 +686,7 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
             book.Integer(10, int64 row.Flags)
             book.Text(13, ReadOnlySpan reasons[int row.Reason])
             book.Integer(14, int64 row.Doubt)
+            book.Integer(15, row.Sequence)
             book.Run()
             row.Inserted <- db.Changes = 1
 
@@ -719,6 +721,7 @@ type private Writer(db: Connection, collector: string, shipping: Shipping, outbo
             delta.Integer(8, row.Received.Micros)
             delta.Integer(9, int64 row.Verdict)
             delta.Integer(10, int64 row.Doubt)
+            delta.Integer(11, row.Sequence)
             delta.Run()
             row.Inserted <- db.Changes = 1
 
@@ -1291,6 +1294,7 @@ let private readBook (row: Statement) : OrderBookSnapshot = {
     Bids = levelsOf (row.Bytes 3)
     Asks = levelsOf (row.Bytes 4)
     Hash = hexOrText "" row 5
+    Sequence = row.IntegerOrNull 12 |> ValueOption.map int
     Verdict = LanguagePrimitives.EnumOfValue(byte (row.Integer 6))
     Doubt = doubtOf (row.Integer 11)
     Reason = reasonOf (row.Text 7)
@@ -1305,6 +1309,7 @@ let private readDelta (row: Statement) : OrderBookDelta = {
     Token = tokenOf (row.Text 2)
     At = row.Instant 3
     Ordinal = int (row.Integer 4)
+    Sequence = row.IntegerOrNull 12 |> ValueOption.map int
     Side = LanguagePrimitives.EnumOfValue(byte (row.Integer 5))
     Price = Price.ofMillionths (row.Integer 6)
     Size = sizeOf (row.Integer 7)
@@ -1492,7 +1497,8 @@ let private tradeRows =
      WHERE (?3 IS NULL OR k.name = ?3) AND t.at >= ?4 AND t.at < ?5 AND t.market"
 
 let private bookRows =
-    "SELECT e.name, m.name, k.name, b.bids, b.asks, b.hash, b.verdict, b.reason, b.at, b.received, b.flags, b.doubt
+    "SELECT e.name, m.name, k.name, b.bids, b.asks, b.hash, b.verdict, b.reason, b.at, b.received, b.flags, b.doubt,
+            b.sequence
      FROM orderbook_snapshots b
      JOIN token_keys k ON k.id = b.token
      JOIN market_keys m ON m.id = k.market
@@ -1500,7 +1506,8 @@ let private bookRows =
      WHERE b.at >= ?4 AND b.at < ?5 AND b.token"
 
 let private deltaRows =
-    "SELECT e.name, m.name, k.name, d.at, d.ordinal, d.side, d.price, d.size, d.hash, d.verdict, d.doubt, d.received
+    "SELECT e.name, m.name, k.name, d.at, d.ordinal, d.side, d.price, d.size, d.hash, d.verdict, d.doubt, d.received,
+            d.sequence
      FROM orderbook_deltas d
      JOIN token_keys k ON k.id = d.token
      JOIN market_keys m ON m.id = k.market
@@ -1928,7 +1935,8 @@ type private Shipments(db: Connection, collector: string) =
 
     let book =
         db.Prepare
-            "SELECT e.name, m.name, k.name, b.bids, b.asks, b.hash, b.verdict, b.at, b.received, b.flags, b.reason, b.doubt
+            "SELECT e.name, m.name, k.name, b.bids, b.asks, b.hash, b.verdict, b.at, b.received, b.flags, b.reason, b.doubt,
+                    coalesce(b.sequence, 0)
              FROM orderbook_snapshots b
              JOIN token_keys k ON k.id = b.token
              JOIN market_keys m ON m.id = k.market
@@ -1937,7 +1945,7 @@ type private Shipments(db: Connection, collector: string) =
 
     let delta =
         db.Prepare
-            "SELECT e.name, m.name, k.name, d.size, d.hash, d.received, d.verdict, d.doubt
+            "SELECT e.name, m.name, k.name, d.size, d.hash, d.received, d.verdict, d.doubt, coalesce(d.sequence, 0)
              FROM orderbook_deltas d
              JOIN token_keys k ON k.id = d.token
              JOIN market_keys m ON m.id = k.market
@@ -2079,6 +2087,7 @@ type private Shipments(db: Connection, collector: string) =
                     Hash = batch.Keep(ReadOnlySpan(Encoding.UTF8.GetBytes(hexOrText "" found 5)))
                     Tick = Price.zero
                     LastTrade = { Start = 0; Length = -1 }
+                    Sequence = int (found.Integer 12)
                     Verdict = LanguagePrimitives.EnumOfValue(byte (found.Integer 6))
                     Doubt = doubtOf (found.Integer 11)
                     Reason = reasonOf (found.Text 10)
@@ -2142,6 +2151,7 @@ type private Shipments(db: Connection, collector: string) =
                     At = Instant.ofMicros at
                     Received = found.Instant 5
                     Ordinal = int ordinal
+                    Sequence = int (found.Integer 8)
                     Side = LanguagePrimitives.EnumOfValue(byte side)
                     Price = Price.ofMillionths price
                     Size = sizeOf (found.Integer 3)

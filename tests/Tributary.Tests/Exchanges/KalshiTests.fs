@@ -457,11 +457,14 @@ type private World() =
 
 let private begun () =
     let world = World()
+    // Numbers of the messages that books are as of.
+    let numbers () = [ for i in 0 .. world.Out.Books.Count - 1 -> (world.Out.Book i).Sequence ]
     world.Subscribe()
     world.Hear 0L """{"id":1,"type":"subscribed","msg":{"channel":"orderbook_delta","sid":7}}"""
     world.Hear 0L """{"id":2,"type":"subscribed","msg":{"channel":"trade","sid":8}}"""
     world.Snapshot 1L 1 "KX-A"
     world.Snapshot 1L 2 "KX-B"
+    equal [ ValueSome 1; ValueSome 1; ValueSome 2; ValueSome 2 ] (numbers ())
     world.Out.Clear()
     world.Depth.Orders.Clear()
     world
@@ -499,6 +502,7 @@ let ``a whole book and its changes are the books of both tokens, verified as lon
             let row = world.Out.Delta i
 
             if string row.Token = "KX-A:YES" then
+                equal (ValueSome row.Ordinal) row.Sequence
                 $"{row.Ordinal} {Side.text row.Side} {row.Price} {row.Size} {Verdict.text row.Verdict}"
     ]
 

@@ -156,6 +156,7 @@ let private anyBook (batch: Batch) = gen {
     let! received = anyNumber
     let! doubt = anyDoubt
     let! reason = Gen.elements (List.map fst Reason.all)
+    let! sequence = Gen.choose (0, Int32.MaxValue)
     let! hash = anyText
     let! inserted = Gen.elements [ true; true; false ]
     let! struct (firstBid, bids) = anySide batch
@@ -174,6 +175,7 @@ let private anyBook (batch: Batch) = gen {
             Hash = batch.Keep(utf8 hash)
             Tick = tick
             LastTrade = { Start = 0; Length = -1 }
+            Sequence = sequence
             Verdict = verdict
             Doubt = doubt
             Reason = reason
@@ -193,6 +195,7 @@ let private anyDelta (batch: Batch) = gen {
 
     let! doubt = anyDoubt
     let! ordinal = Gen.choose (Int32.MinValue, Int32.MaxValue)
+    let! sequence = Gen.choose (0, Int32.MaxValue)
     let! price = anyPrice
     let! size = anySize
     let! time = anyNumber
@@ -207,6 +210,7 @@ let private anyDelta (batch: Batch) = gen {
             At = Instant.ofMicros time
             Received = Instant.ofMicros received
             Ordinal = ordinal
+            Sequence = sequence
             Side = side
             Price = price
             Size = size
@@ -492,7 +496,7 @@ let private headOf version names = [
     names
 ]
 
-let private head = headOf "03"
+let private head = headOf "04"
 
 let private tradeBytesOf version collateral =
     bytes (
@@ -510,8 +514,8 @@ let private tradeBytesOf version collateral =
         ]
     )
 
-let private goldenTradeBytes = tradeBytesOf "03" "981E580000000000"
-let private unpaidTradeBytes = tradeBytesOf "03" "FFFFFFFFFFFFFFFF"
+let private goldenTradeBytes = tradeBytesOf "04" "981E580000000000"
+let private unpaidTradeBytes = tradeBytesOf "04" "FFFFFFFFFFFFFFFF"
 let private secondTradeBytes = tradeBytesOf "02" ""
 
 let private firstTradeBytes =
@@ -528,7 +532,7 @@ let private firstTradeBytes =
         ]
     )
 
-let private bookReceivedAt received doubt reason =
+let private bookReceivedAt received doubt reason sequence =
     batch [
         bookOf "m1" [ "0.48", "30" ] [] "ab" 0L
         fun batch ->
@@ -542,15 +546,17 @@ let private bookReceivedAt received doubt reason =
                     Verdict = Verdict.Mismatched
                     Doubt = doubt
                     Reason = reason
+                    Sequence = sequence
                     Flags = enum 1
             }
 
             batch.Received <- Instant.ofMicros -2L
     ]
 
-let private goldenBook = bookReceivedAt 3L Doubt.Hash Reason.Resync
+let private goldenBook = bookReceivedAt 3L Doubt.Hash Reason.Resync 1234
+let private goldenBookWithoutNumber = bookReceivedAt 3L Doubt.Hash Reason.Resync 0
 
-let private bookBytesOf version =
+let private bookBytesOf version sequence =
     bytes (
         headOf version "02000000 02000000 6D31 06000000 6D312D796573"
         @ [
@@ -558,6 +564,7 @@ let private bookBytesOf version =
             "00000000 01000000" // market, token
             "02 06 02" // mismatched, hash, resync
             "01000000" // flags
+            sequence
             "1027000000000000" // tick
             "0100000000000000 0300000000000000" // at, received
             "02000000 6162" // hash
@@ -566,8 +573,9 @@ let private bookBytesOf version =
         ]
     )
 
-let private goldenBookBytes = bookBytesOf "03"
-let private secondBookBytes = bookBytesOf "02"
+let private goldenBookBytes = bookBytesOf "04" "D2040000"
+let private thirdBookBytes = bookBytesOf "03" ""
+let private secondBookBytes = bookBytesOf "02" ""
 
 let private firstBookBytes =
     bytes (
@@ -584,7 +592,7 @@ let private firstBookBytes =
         ]
     )
 
-let private goldenDelta =
+let private deltaOfNumber sequence =
     batch [
         deltaOf "m1" Side.Sell "0.55" "10.5" 7 "ab" 0L
         fun batch ->
@@ -597,12 +605,16 @@ let private goldenDelta =
                     Inserted = true
                     Verdict = Verdict.Mismatched
                     Doubt = Doubt.BestPrice
+                    Sequence = sequence
             }
 
             batch.Received <- Instant.ofMicros -2L
     ]
 
-let private deltaBytesOf version =
+let private goldenDelta = deltaOfNumber 1234
+let private goldenDeltaWithoutNumber = deltaOfNumber 0
+
+let private deltaBytesOf version sequence =
     bytes (
         headOf version "02000000 02000000 6D31 06000000 6D312D796573"
         @ [
@@ -610,14 +622,16 @@ let private deltaBytesOf version =
             "00000000 01000000" // market, token
             "01 02 07" // sell, mismatched, best_price
             "07000000" // ordinal
+            sequence
             "7064080000000000 A037A00000000000" // price, size
             "0100000000000000 0300000000000000" // at, received
             "02000000 6162" // hash
         ]
     )
 
-let private goldenDeltaBytes = deltaBytesOf "03"
-let private secondDeltaBytes = deltaBytesOf "02"
+let private goldenDeltaBytes = deltaBytesOf "04" "D2040000"
+let private thirdDeltaBytes = deltaBytesOf "03" ""
+let private secondDeltaBytes = deltaBytesOf "02" ""
 
 let private goldenPrice =
     batch [
@@ -666,12 +680,12 @@ let private metricBytesOf version =
         @ [ "01000000"; "00000000 01000000"; "0100000000000000"; "000000000000F83F" ]
     )
 
-let private goldenMetricBytes = metricBytesOf "03"
+let private goldenMetricBytes = metricBytesOf "04"
 
 let private shown (bytes: byte[]) = Convert.ToHexString bytes
 
 [<Test>]
-let ``version 3 stays as it is, for what waits in a file is read by later versions`` () =
+let ``version 4 stays as it is, for what waits in a file is read by later versions`` () =
     equal (shown goldenTradeBytes) (shown (tradesOf goldenTrade))
     equal (shown unpaidTradeBytes) (shown (tradesOf goldenTradeUnpaid))
     equal (shown goldenBookBytes) (shown (booksOf goldenBook))
@@ -686,10 +700,17 @@ let ``version 3 stays as it is, for what waits in a file is read by later versio
     equal (point goldenPrice 0) (point (readAs Neutral.readPrices goldenPriceBytes) 0)
 
 [<Test>]
+let ``version 3 is still read: messages had no numbers`` () =
+    equal (trade goldenTrade 0) (trade (readAs Neutral.readTrades (tradeBytesOf "03" "981E580000000000")) 0)
+    equal (book goldenBookWithoutNumber 0) (book (readAs Neutral.readBooks thirdBookBytes) 0)
+    equal (delta goldenDeltaWithoutNumber 0) (delta (readAs Neutral.readDeltas thirdDeltaBytes) 0)
+    equal (metric goldenMetric 0) (metric (readAs Neutral.readMetrics (metricBytesOf "03")) 0)
+
+[<Test>]
 let ``version 2 is still read: nobody knew what was paid`` () =
     equal (trade goldenTradeUnpaid 0) (trade (readAs Neutral.readTrades secondTradeBytes) 0)
-    equal (book goldenBook 0) (book (readAs Neutral.readBooks secondBookBytes) 0)
-    equal (delta goldenDelta 0) (delta (readAs Neutral.readDeltas secondDeltaBytes) 0)
+    equal (book goldenBookWithoutNumber 0) (book (readAs Neutral.readBooks secondBookBytes) 0)
+    equal (delta goldenDeltaWithoutNumber 0) (delta (readAs Neutral.readDeltas secondDeltaBytes) 0)
     equal (metric goldenMetric 0) (metric (readAs Neutral.readMetrics (metricBytesOf "02")) 0)
 
 [<Test>]
@@ -697,7 +718,7 @@ let ``version 1 is still read: its rows were received when the batch was, and it
     equal (trade (tradeReceivedAt -2L ValueNone) 0) (trade (readAs Neutral.readTrades firstTradeBytes) 0)
 
     equal
-        (book (bookReceivedAt -2L Doubt.None Reason.Poll) 0)
+        (book (bookReceivedAt -2L Doubt.None Reason.Poll 0) 0)
         (book (readAs Neutral.readBooks firstBookBytes) 0)
 
     equal (metric goldenMetric 0) (metric (readAs Neutral.readMetrics (metricBytesOf "01")) 0)
@@ -710,6 +731,8 @@ let private kinds = [
     "metrics", goldenMetricBytes, Neutral.readMetrics
     "deltas", goldenDeltaBytes, Neutral.readDeltas
     "prices", goldenPriceBytes, Neutral.readPrices
+    "books of version 3", thirdBookBytes, Neutral.readBooks
+    "deltas of version 3", thirdDeltaBytes, Neutral.readDeltas
     "trades of version 2", secondTradeBytes, Neutral.readTrades
     "trades of version 1", firstTradeBytes, Neutral.readTrades
     "books of version 1", firstBookBytes, Neutral.readBooks
@@ -733,7 +756,7 @@ let ``what ends too early, or goes on behind its end, is damaged`` () =
 [<Test>]
 let ``another version is not guessed at`` () =
     for name, bytes, reading in kinds do
-        for version in [ 0uy; 4uy; 255uy ] do
+        for version in [ 0uy; 5uy; 255uy ] do
             damaged name reading (Array.append [| version |] (Array.tail bytes))
 
 /// The bytes with a number in the place of another.
@@ -745,10 +768,12 @@ let private withNumber (place: int) (number: int) (bytes: byte[]) =
 /// Where the counts, lengths and places stand.
 let private numbers = [
     "trades", [ 1; 23; 27; 33; 39; 46; 50; 54; 58; 124 ]
-    "books", [ 1; 23; 27; 33; 43; 47; 51; 86; 92; 112 ]
+    "books", [ 1; 23; 27; 33; 43; 47; 51; 90; 96; 116 ]
     "metrics", [ 1; 23; 27; 35; 42; 46; 50 ]
-    "deltas", [ 1; 23; 27; 33; 43; 47; 51; 94 ]
+    "deltas", [ 1; 23; 27; 33; 43; 47; 51; 98 ]
     "prices", [ 1; 23; 27; 33; 43; 47; 51 ]
+    "books of version 3", [ 1; 23; 27; 33; 43; 47; 51; 86; 92; 112 ]
+    "deltas of version 3", [ 1; 23; 27; 33; 43; 47; 51; 94 ]
     "trades of version 2", [ 1; 23; 27; 33; 39; 46; 50; 54; 58; 116 ]
     "trades of version 1", [ 1; 23; 27; 33; 39; 46; 50; 54; 58; 108 ]
     "books of version 1", [ 1; 23; 27; 33; 43; 47; 51; 76; 82; 102 ]
@@ -786,11 +811,11 @@ let ``what no row can have is damage`` () =
     damaged "verdict" Neutral.readBooks (at 55 3uy goldenBookBytes)
     damaged "doubt" Neutral.readBooks (at 56 (byte Doubt.all.Length) goldenBookBytes)
     damaged "reason" Neutral.readBooks (at 57 5uy goldenBookBytes)
-    damaged "size of a level" Neutral.readBooks (at 111 0x80uy goldenBookBytes)
+    damaged "size of a level" Neutral.readBooks (at 115 0x80uy goldenBookBytes)
     damaged "side of a delta" Neutral.readDeltas (at 55 2uy goldenDeltaBytes)
     damaged "verdict of a delta" Neutral.readDeltas (at 56 3uy goldenDeltaBytes)
     damaged "doubt of a delta" Neutral.readDeltas (at 57 (byte Doubt.all.Length) goldenDeltaBytes)
-    damaged "size of a delta" Neutral.readDeltas (at 77 0x80uy goldenDeltaBytes)
+    damaged "size of a delta" Neutral.readDeltas (at 81 0x80uy goldenDeltaBytes)
     damaged "deltas of version 1" Neutral.readDeltas (at 0 1uy goldenDeltaBytes)
 
 [<Property(MaxTest = 500)>]

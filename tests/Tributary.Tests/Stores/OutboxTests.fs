@@ -1000,7 +1000,7 @@ let ``an entry that is damaged when it has to go is quarantined with its bytes``
     write store [ one 2 20L ]
     close store
     // Of a later version, and as long as before.
-    execute path "UPDATE outbox SET content = CAST(x'04' || substr(content, 2) AS BLOB) WHERE entry = 1"
+    execute path "UPDATE outbox SET content = CAST(x'05' || substr(content, 2) AS BLOB) WHERE entry = 1"
     let store, outbox = openAs (dropping (2L * length)) path
     let content = (entries outbox "trades").Head.Content.ToArray()
     write store [ one 3 30L ]
@@ -1009,7 +1009,7 @@ let ``an entry that is damaged when it has to go is quarantined with its bytes``
     match result (store.Quarantine()) with
     | [ rejection ] ->
         equal content rejection.Bytes
-        Assert.That(rejection.Reason, Does.Contain "version 4")
+        Assert.That(rejection.Reason, Does.Contain "version 5")
         equal "outbox/trades" rejection.Source
     | other -> failwith $"%A{other}"
 

@@ -180,6 +180,10 @@ type StoreContractTests(kind: string) =
                     Flags = Flags.None
             }
 
+        do
+            let row = &odd.Books[1]
+            row <- { row with Sequence = 12_345 }
+
         write store [ odd ]
         equal (Set.ofList [ odd.Trade 0; odd.Trade 1 ]) (Set.ofList (trades store))
         equal ([ odd.Book 0; odd.Book 1; odd.Book 2 ] |> List.map storedBook) (books store)
@@ -578,6 +582,7 @@ type StoreContractTests(kind: string) =
                 row with
                     Verdict = verdict
                     Doubt = doubt
+                    Sequence = if i = 0 then Int32.MaxValue else 0
                     Received = at (int64 i)
             }
 

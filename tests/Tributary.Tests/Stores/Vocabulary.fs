@@ -124,6 +124,7 @@ let bookOf market bids asks (hash: string) micros (batch: Batch) =
         Hash = batch.Keep(utf8 hash)
         Tick = price "0.01"
         LastTrade = { Start = 0; Length = -1 }
+        Sequence = 0
         Verdict = Verdict.Verified
         Doubt = Doubt.None
         Reason = Reason.Poll
@@ -144,6 +145,7 @@ let deltaOf market side (text: string) shares ordinal (hash: string) micros (bat
         At = at micros
         Received = batch.Received
         Ordinal = ordinal
+        Sequence = 0
         Side = side
         Price = price text
         Size = size shares

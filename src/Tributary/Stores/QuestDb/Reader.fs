@@ -346,7 +346,7 @@ type internal Reader(server: Server) =
     member _.Books(query: Query) : Task<OrderBookSnapshot list> =
         rowsOf
             query
-            "SELECT \"at\", exchange, market, token, verdict, doubt, reason, flags, bids, asks, hash, received FROM orderbook_snapshots"
+            "SELECT \"at\", exchange, market, token, verdict, doubt, reason, flags, bids, asks, hash, sequence, received FROM orderbook_snapshots"
             [ "\"at\""; "token"; "hash" ]
             (fun get -> {
                 Exchange = Value.exchange (get "exchange")
@@ -355,6 +355,7 @@ type internal Reader(server: Server) =
                 Bids = Value.levels (get "bids")
                 Asks = Value.levels (get "asks")
                 Hash = Value.text (get "hash")
+                Sequence = Value.orNone Value.integer (get "sequence") |> ValueOption.map int
                 Verdict = Value.verdict (get "verdict")
                 Doubt = Value.doubt (get "doubt")
                 Reason = Value.reason (get "reason")
@@ -366,13 +367,14 @@ type internal Reader(server: Server) =
     member _.Deltas(query: Query) : Task<OrderBookDelta list> =
         rowsOf
             query
-            "SELECT \"at\", exchange, market, token, side, verdict, doubt, ordinal, price, size, hash, received FROM orderbook_deltas"
+            "SELECT \"at\", exchange, market, token, side, verdict, doubt, ordinal, price, size, hash, sequence, received FROM orderbook_deltas"
             [ "\"at\""; "token"; "ordinal"; "side"; "price" ]
             (fun get -> {
                 Exchange = Value.exchange (get "exchange")
                 Market = Value.market (get "market")
                 Token = Value.token (get "token")
                 Ordinal = int (Value.integer (get "ordinal"))
+                Sequence = Value.orNone Value.integer (get "sequence") |> ValueOption.map int
                 Side = Value.side (get "side")
                 Price = Value.price (get "price")
                 Size = Value.size (get "size")

@@ -182,6 +182,7 @@ module private Columns =
     let verdict = at "verdict"
     let doubt = at "doubt"
     let ordinal = at "ordinal"
+    let sequence = at "sequence"
     let otherId = at "other_id"
     let reason = at "reason"
     let bids = at "bids"
@@ -409,6 +410,11 @@ type internal Encoder(options: EncoderOptions) =
     let double column millionths =
         writer.Double(column, Doubles.ofMillionths millionths)
 
+    /// The exchange's number of a message, where it has one.
+    let numbered (sequence: int) =
+        if sequence > 0 then
+            writer.Long(Columns.sequence, sequence)
+
     /// Prices and sizes of trades.
     let number column millionths =
         if options.Decimals then
@@ -551,6 +557,7 @@ type internal Encoder(options: EncoderOptions) =
                     if bid + ask <> 0L then
                         writer.Double(Columns.spreadBps, float (ask - bid) * 2e4 / float (bid + ask))
 
+                numbered row.Sequence
                 writer.String(Columns.hash, batch.Utf8 row.Hash)
                 writer.Timestamp(Columns.received, row.Received.Micros)
                 writer.End row.At.Micros
@@ -569,6 +576,7 @@ type internal Encoder(options: EncoderOptions) =
                 beginToken head batch.Names row.Market row.Token payload
                 writer.Put variant
                 writer.Long(Columns.ordinal, row.Ordinal)
+                numbered row.Sequence
                 double Columns.price row.Price.Millionths
                 double Columns.size row.Size.Millionths
                 writer.String(Columns.hash, batch.Utf8 row.Hash)
