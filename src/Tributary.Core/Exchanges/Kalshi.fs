@@ -2867,7 +2867,8 @@ let collector (options: AskOptions) : Collector =
             Streams = [
                 {
                     Stream = Stream.Depth
-                    Loss = "numbers of messages that are missing"
+                    Loss =
+                        "numbers of messages that are missing; best prices (tickers) that stay other ones, and then a poll"
                     Extent =
                         "which messages of which subscription, from the last good one to the next whole book"
                     Proof = "every number from the whole book on"
