@@ -186,7 +186,7 @@ type Probe = {
 /// What shows that an exchange takes the secrets that it is given.
 [<NoComparison; NoEquality>]
 type Admission = {
-    /// Asked before anything else. A refusal (401, 403) is one of the secrets.
+    /// Asked before anything else. A refusal (401) is one of the secrets.
     Question: Request
     /// The limits that the answer allows, by their names, in requests in ten seconds.
     Allows: ReadOnlyMemory<byte> -> Map<string, int>

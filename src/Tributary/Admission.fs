@@ -38,16 +38,15 @@ let ask
     return
         match answer with
         | Ok allowed -> struct (SignIn.Accepted, allowed)
-        | Error {
-                    Fault = Fault.Refused((401 | 403) as status, _)
-                } ->
+        // 403 may be meant for the question alone.
+        | Error { Fault = Fault.Refused(401, _) } ->
             let clocks =
                 match transport.Skew with
                 | ValueSome skew when skew.Duration() > patience ->
                     $"; our clock is %.0f{skew.TotalSeconds} s ahead of its own, which may be why"
                 | _ -> ""
 
-            struct (SignIn.Refused $"the exchange does not take the key (status {status}{clocks})", Map.empty)
+            struct (SignIn.Refused $"the exchange does not take the key (status 401{clocks})", Map.empty)
         | Error failure -> struct (SignIn.Unanswered(Fault.explain failure.Fault), Map.empty)
 }
 

@@ -598,10 +598,7 @@ let views: View list = [
                 "spread_bps"
                 "(r.best_ask - r.best_bid) * 2e4 / (r.best_bid + r.best_ask)"
                 "the spread in ten-thousandths of the mid"
-            column
-                "hash"
-                (hexOrText "" "r.hash")
-                "the exchange's hash of the book, or one of ours where it sends none"
+            column "hash" (hexOrText "" "r.hash") "the exchange's hash of the book; empty where it sends none"
             sequence
             verdictOf
             doubtOf
