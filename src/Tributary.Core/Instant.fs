@@ -49,6 +49,19 @@ module Instant =
     /// `2026-07-24T00:00:16.000000Z`
     let text (instant: Instant) = instant.ToString()
 
+    /// An epoch number in seconds or, when above 1e12, milliseconds. False when it is none, or too large.
+    let tryOfEpoch (number: int64) (instant: byref<Instant>) =
+        if number >= 0L && number <= latest / 1_000L then
+            instant <-
+                if number > 1_000_000_000_000L then
+                    ofMillis number
+                else
+                    ofSeconds number
+
+            instant.Micros <= latest
+        else
+            false
+
     /// Reads an epoch number in seconds or, when above 1e12, milliseconds (the heuristic that every tool for these feeds uses).
     /// Decimals are microseconds; what lies beyond is rounded. False when it is no such number.
     let tryEpoch (text: ReadOnlySpan<byte>) (instant: byref<Instant>) =

@@ -25,24 +25,26 @@ module Json =
     let private stops =
         SearchValues.Create(ReadOnlySpan [| yield '"'B; yield '\\'B; for control in 0uy .. 31uy -> control |])
 
+    /// Which of the 32 bytes here may end a string, one bit each, the first one lowest.
+    let inline internal stopsAt (json: ReadOnlySpan<byte>) (at: int) =
+        let bytes = Vector256.LoadUnsafe(&MemoryMarshal.GetReference json, unativeint at)
+
+        Vector256.ExtractMostSignificantBits(
+            Vector256.Equals(bytes, Vector256.Create '"'B)
+            ||| Vector256.Equals(bytes, Vector256.Create '\\'B)
+            ||| Vector256.LessThan(bytes, Vector256.Create 32uy)
+        )
+
     /// How far the first byte is that may end a string; negative when there is none. Hot: a row of a page has dozens of strings, most
-    /// of them short, and a call into a general search costs more than the search. Sixteen bytes at a time, the rest by that search.
+    /// of them short, and a call into a general search costs more than the search. 32 bytes at a time, the rest by that search.
     let private stop (json: ReadOnlySpan<byte>) (at: int) =
-        let start = &MemoryMarshal.GetReference json
         let mutable i, found = at, -1
 
-        while found < 0 && i + Vector128<byte>.Count <= json.Length do
-            let bytes = Vector128.LoadUnsafe(&start, unativeint i)
-
-            let hits =
-                Vector128.Equals(bytes, Vector128.Create '"'B)
-                ||| Vector128.Equals(bytes, Vector128.Create '\\'B)
-                ||| Vector128.LessThan(bytes, Vector128.Create 32uy)
-
-            let bits = Vector128.ExtractMostSignificantBits hits
+        while found < 0 && i + Vector256<byte>.Count <= json.Length do
+            let bits = stopsAt json i
 
             if bits = 0u then
-                i <- i + Vector128<byte>.Count
+                i <- i + Vector256<byte>.Count
             else
                 found <- i + BitOperations.TrailingZeroCount bits - at
 
@@ -115,7 +117,7 @@ module Json =
         else
             false
 
-    let inline private isNumberByte (b: byte) =
+    let inline internal isNumberByte (b: byte) =
         (b >= '0'B && b <= '9'B)
         || b = '-'B
         || b = '.'B
@@ -137,7 +139,7 @@ module Json =
         else
             false
 
-    let private literal (json: ReadOnlySpan<byte>) (at: byref<int>) (word: ReadOnlySpan<byte>) =
+    let internal literal (json: ReadOnlySpan<byte>) (at: byref<int>) (word: ReadOnlySpan<byte>) =
         if MemoryExtensions.StartsWith(json.Slice at, word) then
             at <- at + word.Length
             true
@@ -153,8 +155,8 @@ module Json =
             && json.Slice(start, length).IndexOfAnyExceptInRange('0'B, '9'B) < 0
 
     let private ``null`` = "null"B
-    let private ``true`` = "true"B
-    let private ``false`` = "false"B
+    let internal ``true`` = "true"B
+    let internal ``false`` = "false"B
 
     /// Takes a null, if one is next.
     let takeNull (json: ReadOnlySpan<byte>) (at: byref<int>) =
