@@ -9,6 +9,7 @@ module Tributary.Exchanges.Manifold
 open System
 open System.Buffers.Text
 open System.Collections.Generic
+open System.Runtime.CompilerServices
 open System.Text
 open System.Text.Json
 open System.Text.Unicode
@@ -403,187 +404,239 @@ let private fillMembers =
 // A literal in place would be a new array each time.
 let private yesWord, noWord = "YES"B, "NO"B
 
-let private tens = Array.init 19 (fun power -> Math.Pow(10.0, double power))
-
-/// A decimal of at most 18 digits, as JavaScript prints nearly all of its numbers; false for any other.
-let private quick (text: ReadOnlySpan<byte>) (value: byref<double>) =
-    let start = if text.Length > 0 && text[0] = '-'B then 1 else 0
-    let mutable i, number, point = start, 0L, -1
-
-    while i < text.Length && (text[i] - '0'B <= 9uy || text[i] = '.'B && point < 0) do
-        if text[i] = '.'B then
-            point <- i
-        else
-            number <- number * 10L + int64 (text[i] - '0'B)
-
-        i <- i + 1
-
-    let decimals = if point < 0 then 0 else text.Length - 1 - point
-    let digits = text.Length - start - (if point < 0 then 0 else 1)
-
-    if
-        i = text.Length
-        && digits > 0
-        && digits <= 18
-        && point <> start
-        && point <> text.Length - 1
-    then
-        let amount = double number / tens[decimals]
-        value <- if start = 1 then -amount else amount
-        true
-    else
-        false
-
-/// A number, or nothing when it is null.
-let private float (json: ReadOnlySpan<byte>) (at: byref<int>) (value: byref<double>) =
-    let mutable start, length, used = 0, 0, 0
-
-    Json.numeral json &at &start &length
-    && (length = 0
-        || quick (json.Slice(start, length)) &value
-        || Utf8Parser.TryParse(json.Slice(start, length), &value, &used)
-           && used = length
-           && Double.IsFinite value)
-
 let private sliced start length : Slice = { Start = start; Length = length }
 
-/// The fills that a taker got at once, added up. A maker's own row repeats the fills that came to it later, each of which its taker's row has
-/// as well: those are left out.
-let private takerFills
+/// A bet as far as it was read, and the fill at hand.
+[<Struct; NoComparison; NoEquality>]
+type private Draft =
+    val mutable Bet: Bet
+    val mutable HasTime: bool
+    val mutable HasSide: bool
+    val mutable HasAmount: bool
+    val mutable HasShares: bool
+    val mutable IsFilled: bool
+    val mutable IsCancelled: bool
+    // `amount`, `shares` and others, which are computed when somebody asks for them: a fill has numbers of its own.
+    val mutable Mana: Scalar
+    val mutable Stake: Scalar
+    val mutable Order: Scalar
+    val mutable ProbBefore: Scalar
+    val mutable ProbAfter: Scalar
+    // The fills that a taker got at once, added up.
+    val mutable IsFilledIn: bool
+    val mutable Fills: int
+    val mutable Taken: double
+    val mutable Bought: double
+    val mutable Matched: double
+    val mutable MatchedShares: double
+    // One fill.
+    val mutable Amount: double
+    val mutable Shares: double
+    val mutable At: Instant
+    val mutable HasMoment: bool
+    val mutable IsMatched: bool
+
+    /// Before the first member.
+    static member Begin() =
+        let mutable draft = Draft()
+        draft.Bet.ProbAfter <- -1.0
+        draft.Bet.Limit <- -1.0
+        draft
+
+/// What is found in a message beside the members of bets, which are known by their places in `betMembers`.
+[<RequireQualifiedAccess>]
+module private Code =
+    /// The places of `fillMembers` are counted from here.
+    [<Literal>]
+    let Fill = 20
+
+    /// The fills of a bet begin.
+    [<Literal>]
+    let Fills = 30
+
+    /// A fill is complete.
+    [<Literal>]
+    let FillOver = 31
+
+    /// A bet is complete.
+    [<Literal>]
+    let BetOver = 32
+
+    /// The kind of the message.
+    [<Literal>]
+    let Kind = 33
+
+let private isText (scalar: inref<Scalar>) =
+    scalar.Kind = ScalarKind.String || scalar.Kind = ScalarKind.Null
+
+/// A string, or nothing when it is null.
+let private text (scalar: inref<Scalar>) =
+    sliced scalar.Start (if scalar.Kind = ScalarKind.String then scalar.Length else 0)
+
+/// A number, quoted or not, or nothing.
+let private isNumeral (scalar: inref<Scalar>) =
+    scalar.Kind >= ScalarKind.String || scalar.Kind = ScalarKind.Null
+
+/// A number that is computed when somebody asks for it; one that is null says nothing.
+let private later (json: ReadOnlySpan<byte>) (scalar: inref<Scalar>) (number: byref<Scalar>) =
+    let mutable value = 0.0
+
+    if scalar.Kind <> ScalarKind.Null && scalar.Length > 0 then
+        number <- scalar
+
+    scalar.Kind = ScalarKind.Plain || Scalar.double json &scalar &value
+
+/// What one member says, of a bet or of the fill at hand; false when it cannot be read. Hot: a call for each costs more than most of them.
+[<MethodImpl(MethodImplOptions.AggressiveInlining)>]
+let private takeMember (json: ReadOnlySpan<byte>) code (scalar: inref<Scalar>) (draft: byref<Draft>) : bool =
+    match code with
+    | 0 ->
+        draft.Bet.Id <- sliced scalar.Start scalar.Length
+
+        // A whole number is one, too; an exponent would have lost digits.
+        scalar.Kind = ScalarKind.String
+        || scalar.Kind > ScalarKind.String
+           && json.Slice(scalar.Start, scalar.Length).IndexOfAnyExceptInRange('0'B, '9'B) < 0
+    | 1 ->
+        draft.Bet.Market <- text &scalar
+        scalar.Kind = ScalarKind.String
+    | 2 ->
+        draft.Bet.Answer <- text &scalar
+        isText &scalar
+    | 3 ->
+        draft.Bet.User <- text &scalar
+        isText &scalar
+    | 4 ->
+        let mutable read = Instant.ofMicros 0L
+        draft.HasTime <- Scalar.instant json &scalar &read
+        draft.Bet.At <- read
+        isNumeral &scalar
+    | 5 ->
+        draft.HasAmount <- scalar.Kind <> ScalarKind.Null
+        later json &scalar &draft.Mana
+    | 6 ->
+        draft.HasShares <- scalar.Kind <> ScalarKind.Null
+        later json &scalar &draft.Stake
+    | 7 ->
+        let word = text &scalar
+        let word = json.Slice(word.Start, word.Length)
+        draft.Bet.IsYes <- word.SequenceEqual(ReadOnlySpan yesWord)
+
+        draft.Bet.IsOld <-
+            word.Length > 0
+            && not draft.Bet.IsYes
+            && not (word.SequenceEqual(ReadOnlySpan noWord))
+
+        draft.HasSide <- word.Length > 0
+        isText &scalar
+    | 8 -> later json &scalar &draft.ProbAfter
+    | 9 -> Scalar.boolean json &scalar &draft.Bet.IsRedemption
+    | 10 -> Scalar.double json &scalar &draft.Bet.Limit
+    | 11 -> later json &scalar &draft.Order
+    | 12 -> Scalar.boolean json &scalar &draft.IsFilled
+    | 13 -> Scalar.boolean json &scalar &draft.IsCancelled
+    | 14 ->
+        let mutable read = Instant.ofMicros 0L
+
+        if Scalar.instant json &scalar &read then
+            draft.Bet.Expires <- ValueSome read
+
+        isNumeral &scalar
+    | 16 -> later json &scalar &draft.ProbBefore
+    | 20 -> Scalar.double json &scalar &draft.Amount
+    | 21 -> Scalar.double json &scalar &draft.Shares
+    | 22 ->
+        if Scalar.instant json &scalar &draft.At then
+            draft.HasMoment <- true
+            true
+        else
+            isText &scalar && (text &scalar).Length = 0
+    | 23 ->
+        draft.IsMatched <- (text &scalar).Length > 0
+        isText &scalar
+    | _ -> false
+
+/// The fill at hand is complete. A maker's own row repeats the fills that came to it later, each of which its taker's row has as well: those
+/// are left out.
+let private addFill (draft: byref<Draft>) =
+    draft.Fills <- draft.Fills + 1
+
+    // Against the pool there are takers alone.
+    if
+        not draft.IsMatched
+        || not draft.HasMoment
+        || draft.At.Micros <= draft.Bet.At.Micros
+    then
+        draft.Taken <- draft.Taken + draft.Amount
+        draft.Bought <- draft.Bought + draft.Shares
+
+        if draft.IsMatched then
+            draft.Matched <- draft.Matched + draft.Amount
+            draft.MatchedShares <- draft.MatchedShares + draft.Shares
+
+    draft.Amount <- 0.0
+    draft.Shares <- 0.0
+    draft.HasMoment <- false
+    draft.IsMatched <- false
+
+/// Takes the scalar of a member, and says so to the forms.
+let private readMember
     (json: ReadOnlySpan<byte>)
     (at: byref<int>)
-    (created: Instant)
-    (amount: byref<double>)
-    (shares: byref<double>)
-    (matched: byref<double>)
-    (matchedShares: byref<double>)
-    (count: byref<int>)
+    code
+    (forms: Forms | null)
+    (draft: byref<Draft>)
+    =
+    let mutable scalar = Scalar()
+    Json.space json &at
+
+    match forms with
+    | null -> ()
+    | forms -> forms.Scalar(at, code)
+
+    Scalar.read json &at &scalar && takeMember json code &scalar &draft
+
+let private takeFills
+    (json: ReadOnlySpan<byte>)
+    (at: byref<int>)
+    (forms: Forms | null)
+    (draft: byref<Draft>)
     =
     let mutable isFirst, ok = true, Json.take json &at '['B
+    draft.IsFilledIn <- true
+
+    match forms with
+    | null -> ()
+    | forms -> forms.Place(at, Code.Fills)
 
     while ok && Json.element json &at &isFirst &ok do
         let mutable walk = Members.Begin(json, &at)
-        let mutable mana, bought = 0.0, 0.0
-        let mutable start, length = 0, 0
-        let mutable moment = created
-        let mutable isMatched = false
 
         while fillMembers.Next(json, &at, &walk) do
-            match walk.Index with
-            | 0 -> walk.Ok <- float json &at &mana
-            | 1 -> walk.Ok <- float json &at &bought
-            | 2 ->
-                walk.Ok <- Json.numeral json &at &start &length
-
-                if walk.Ok && length > 0 then
-                    walk.Ok <- Instant.tryRead (json.Slice(start, length)) &moment
-            | 3 ->
-                walk.Ok <- Json.textOrNull json &at &start &length
-                isMatched <- length > 0
-            | _ -> walk.Ok <- Json.skip json &at
+            if walk.Index < 0 then
+                walk.Ok <- Json.skip json &at
+            else
+                walk.Ok <- readMember json &at (Code.Fill + walk.Index) forms &draft
 
         ok <- walk.Ok
 
         if ok then
-            count <- count + 1
+            addFill &draft
 
-            // Against the pool there are takers alone.
-            if not isMatched || moment.Micros <= created.Micros then
-                amount <- amount + mana
-                shares <- shares + bought
-
-                if isMatched then
-                    matched <- matched + mana
-                    matchedShares <- matchedShares + bought
+            match forms with
+            | null -> ()
+            | forms -> forms.Place(at, Code.FillOver)
 
     ok
 
 let private isName (json: ReadOnlySpan<byte>) (part: Slice) =
     Identity.isValid (json.Slice(part.Start, part.Length))
 
-/// A bet in any order of its members.
-let private readBet (json: ReadOnlySpan<byte>) (at: byref<int>) (bet: byref<Bet>) : string | null =
-    let mutable walk = Members.Begin(json, &at)
-    let mutable start, length = 0, 0
-    let mutable hasTime, hasSide, hasAmount, hasShares = false, false, false, false
-    let mutable isFilled, isCancelled, order, fills = false, false, 0.0, -1
-    let mutable isFilledIn, taken, bought, count = false, 0.0, 0.0, 0
-    let mutable matched, matchedShares, probBefore = 0.0, 0.0, -1.0
-    bet <- Unchecked.defaultof<Bet>
-    bet.ProbAfter <- -1.0
-    bet.Limit <- -1.0
+/// All members were read: what is wrong with the bet, or nothing, and it is whole.
+let private judge (json: ReadOnlySpan<byte>) (draft: byref<Draft>) : string | null =
+    let bet = &draft.Bet
 
-    while betMembers.Next(json, &at, &walk) do
-        match walk.Index with
-        | 0 ->
-            walk.Ok <- Json.identity json &at &start &length
-            bet.Id <- sliced start length
-        | 1 ->
-            walk.Ok <- Json.string json &at &start &length
-            bet.Market <- sliced start length
-        | 2 ->
-            walk.Ok <- Json.textOrNull json &at &start &length
-            bet.Answer <- sliced start length
-        | 3 ->
-            walk.Ok <- Json.textOrNull json &at &start &length
-            bet.User <- sliced start length
-        | 4 ->
-            walk.Ok <- Json.numeral json &at &start &length
-            let mutable read = Instant.ofMicros 0L
-            hasTime <- walk.Ok && length > 0 && Instant.tryRead (json.Slice(start, length)) &read
-            bet.At <- read
-        | 5 ->
-            hasAmount <- Json.peek json &at <> 'n'B
-            walk.Ok <- float json &at &bet.Amount
-        | 6 ->
-            hasShares <- Json.peek json &at <> 'n'B
-            walk.Ok <- float json &at &bet.Shares
-        | 7 ->
-            walk.Ok <- Json.textOrNull json &at &start &length
-
-            if walk.Ok then
-                let word = json.Slice(start, length)
-                bet.IsYes <- word.SequenceEqual(ReadOnlySpan yesWord)
-
-                bet.IsOld <-
-                    word.Length > 0
-                    && not bet.IsYes
-                    && not (word.SequenceEqual(ReadOnlySpan noWord))
-
-                hasSide <- word.Length > 0
-        | 8 -> walk.Ok <- float json &at &bet.ProbAfter
-        | 9 -> walk.Ok <- Json.boolean json &at &bet.IsRedemption
-        | 10 -> walk.Ok <- float json &at &bet.Limit
-        | 11 -> walk.Ok <- float json &at &order
-        | 12 -> walk.Ok <- Json.boolean json &at &isFilled
-        | 13 -> walk.Ok <- Json.boolean json &at &isCancelled
-        | 14 ->
-            walk.Ok <- Json.numeral json &at &start &length
-            let mutable read = Instant.ofMicros 0L
-
-            if walk.Ok && length > 0 && Instant.tryRead (json.Slice(start, length)) &read then
-                bet.Expires <- ValueSome read
-        | 15 ->
-            if Json.peek json &at <> '['B then
-                walk.Ok <- Json.skip json &at
-            elif hasTime then
-                isFilledIn <- true
-                walk.Ok <- takerFills json &at bet.At &taken &bought &matched &matchedShares &count
-            else
-                // Whose they are is told by the time of the bet, which comes later.
-                fills <- at
-                walk.Ok <- Json.skip json &at
-        | 16 -> walk.Ok <- float json &at &probBefore
-        | _ -> walk.Ok <- Json.skip json &at
-
-    if walk.Ok && fills >= 0 && hasTime then
-        let mutable inside = fills
-        isFilledIn <- true
-        walk.Ok <- takerFills json &inside bet.At &taken &bought &matched &matchedShares &count
-
-    if not walk.Ok then
-        "the bet breaks off or is malformed"
-    elif not (isName json bet.Id) then
+    if not (isName json bet.Id) then
         "a bet without its id"
     elif not (isName json bet.Market) then
         "a bet without its market ('contractId')"
@@ -593,31 +646,81 @@ let private readBet (json: ReadOnlySpan<byte>) (at: byref<int>) (bet: byref<Bet>
         "the user's id is not an identity"
     elif bet.Market.Length + bet.Answer.Length + 5 > Identity.Longest then
         "the ids of market and answer are too long for a token"
-    elif not hasTime then
+    elif not draft.HasTime then
         "a bet without a readable time"
-    elif not hasSide then
+    elif not draft.HasSide then
         "a bet without its outcome"
-    elif not hasAmount then
+    elif not draft.HasAmount then
         "a bet without its amount"
-    elif not hasShares then
+    elif not draft.HasShares then
         "a bet without its shares"
     else
-        bet.IsOpen <- bet.Limit >= 0.0 && not isFilled && not isCancelled
-        bet.Rest <- order - bet.Amount
-
-        bet.IsMoved <- probBefore >= 0.0 && bet.ProbAfter >= 0.0 && probBefore <> bet.ProbAfter
-
         // Where answers sum to one, a bet on one of them trades in the others, too: their rows say that nothing is left of it, and yet what
         // they took of resting orders changed hands.
         if bet.IsRedemption then
-            bet.Amount <- matched
-            bet.Shares <- matchedShares
+            bet.Amount <- draft.Matched
+            bet.Shares <- draft.MatchedShares
         // Some kinds of bets have no list of fills, or an empty one: then the whole is one.
-        elif isFilledIn && (count > 0 || bet.Limit >= 0.0) then
-            bet.Amount <- taken
-            bet.Shares <- bought
+        elif draft.IsFilledIn && (draft.Fills > 0 || bet.Limit >= 0.0) then
+            bet.Amount <- draft.Taken
+            bet.Shares <- draft.Bought
+        else
+            Scalar.double json &draft.Mana &bet.Amount |> ignore
+            Scalar.double json &draft.Stake &bet.Shares |> ignore
 
         null
+
+/// A bet in any order of its members. The forms are those of the conversation that it came in, or nothing.
+let private takeBet
+    (json: ReadOnlySpan<byte>)
+    (at: byref<int>)
+    (forms: Forms | null)
+    (draft: byref<Draft>)
+    : string | null =
+    let mutable walk = Members.Begin(json, &at)
+    let mutable fills = -1
+    draft <- Draft.Begin()
+
+    while betMembers.Next(json, &at, &walk) do
+        match walk.Index with
+        | 15 ->
+            if Json.peek json &at <> '['B then
+                walk.Ok <- Json.skip json &at
+            elif draft.HasTime then
+                walk.Ok <- takeFills json &at forms &draft
+            else
+                // Whose they are is told by the time of the bet, which comes later.
+                fills <- at
+                walk.Ok <- Json.skip json &at
+        | -1 -> walk.Ok <- Json.skip json &at
+        | code -> walk.Ok <- readMember json &at code forms &draft
+
+    if walk.Ok && fills >= 0 && draft.HasTime then
+        let mutable inside = fills
+        walk.Ok <- takeFills json &inside forms &draft
+
+    if walk.Ok then
+        judge json &draft
+    else
+        "the bet breaks off or is malformed"
+
+/// A bet with all that a page of them is asked for.
+let private readBet (json: ReadOnlySpan<byte>) (at: byref<int>) (bet: byref<Bet>) : string | null =
+    let mutable draft = Draft()
+    let reason = takeBet json &at null &draft
+    bet <- draft.Bet
+
+    if isNull reason then
+        let mutable amount, order, before = 0.0, 0.0, -1.0
+        Scalar.double json &draft.Mana &amount |> ignore
+        Scalar.double json &draft.Order &order |> ignore
+        Scalar.double json &draft.ProbBefore &before |> ignore
+        Scalar.double json &draft.ProbAfter &bet.ProbAfter |> ignore
+        bet.IsOpen <- bet.Limit >= 0.0 && not draft.IsFilled && not draft.IsCancelled
+        bet.Rest <- order - amount
+        bet.IsMoved <- before >= 0.0 && bet.ProbAfter >= 0.0 && before <> bet.ProbAfter
+
+    reason
 
 let private yes, no = ":YES"B, ":NO"B
 
@@ -1143,9 +1246,17 @@ let private broadcastWord, ackWord = "broadcast"B, "ack"B
 /// Which message this is, for its acknowledgement.
 let private pingId = 0
 
+/// The token of a market's side.
+[<Struct>]
+type private KnownToken = { Market: int; Token: Name }
+
 [<Sealed>]
 type private Conversation() =
     let buffer: byte[] = Array.zeroCreate 256
+    let forms = Forms()
+    // By the keys of their markets, as far as there is room.
+    let tokens: KnownToken[] = Array.zeroCreate 512
+    let mutable namesOfTokens: Names | null = null
     let mutable lastId = pingId
     let wanted = Dictionary<string, HashSet<string>>()
 
@@ -1202,43 +1313,81 @@ type private Conversation() =
         IsLast = true
     }
 
-    /// A bet as a fill. A limit order that waits is none.
-    let bet (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) : string | null =
-        let mutable bet = Unchecked.defaultof<Bet>
+    /// The name of a bet's token. Those of markets without answers are remembered.
+    let tokenOf (json: ReadOnlySpan<byte>) (names: Names) (market: Name) (bet: inref<Bet>) : Name =
+        let place = (2 * market.Key + (if bet.IsYes then 1 else 0)) &&& (tokens.Length - 1)
 
-        match readBet json &at &bet with
-        | null when not (isTrade &bet) -> null
-        | null ->
+        if not (obj.ReferenceEquals(namesOfTokens, names)) then
+            namesOfTokens <- names
+            Array.Clear tokens
+
+        if bet.Answer.Length = 0 && tokens[place].Market = market.Key then
+            tokens[place].Token
+        else
+            let token =
+                tokenName
+                    buffer
+                    names
+                    (json.Slice(bet.Market.Start, bet.Market.Length))
+                    (json.Slice(bet.Answer.Start, bet.Answer.Length))
+                    bet.IsYes
+
+            if bet.Answer.Length = 0 then
+                tokens[place] <- { Market = market.Key; Token = token }
+
+            token
+
+    /// A bet as a fill. A limit order that waits is none.
+    let tell (json: ReadOnlySpan<byte>) (frame: Frame) (bet: inref<Bet>) : string | null =
+        if not (isTrade &bet) then
+            null
+        else
             match priced &bet with
             | ValueNone -> "amount and shares do not make a price between 0 and 1"
             | ValueSome(struct (price, size)) ->
                 let names = frame.Batch.Names
-                let market = json.Slice(bet.Market.Start, bet.Market.Length)
-                let answer = json.Slice(bet.Answer.Start, bet.Answer.Length)
-                let token = tokenName buffer names market answer bet.IsYes
+                let market = names.Intern(json.Slice(bet.Market.Start, bet.Market.Length))
+                let token = tokenOf json names market &bet
 
-                let told = {
-                    event frame StreamKind.Trade (names.Intern market) token bet.At with
-                        Side = if bet.Amount > 0.0 then Side.Buy else Side.Sell
-                        Price = price
-                        Size = size
-                        Detail = bet.Id
+                let told: StreamEvent = {
+                    Kind = StreamKind.Trade
+                    Market = market
+                    Token = token
+                    At = bet.At
+                    Message = frame.Messages
+                    Side = if bet.Amount > 0.0 then Side.Buy else Side.Sell
+                    Price = price
+                    Size = size
+                    BestBid = -1L
+                    BestAsk = -1L
+                    Hash = Slice.none
+                    Text = Slice.none
+                    Detail = bet.Id
+                    Row = -1
+                    Sequence = 0
+                    IsLast = true
                 }
 
                 frame.Events.Add &told
                 null
-        | reason -> reason
 
     let bets (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
         let mutable isFirst, ok = true, Json.take json &at '['B
+        let mutable draft = Draft()
 
         while ok && Json.element json &at &isFirst &ok do
             Json.space json &at
             let start = at
 
-            match bet json &at frame with
-            | null -> ()
+            let reason =
+                match takeBet json &at forms &draft with
+                | null -> tell json frame &draft.Bet
+                | reason -> reason
+
+            match reason with
+            | null -> forms.Place(at, Code.BetOver)
             | reason ->
+                forms.Refuse()
                 at <- start
                 ok <- Json.skip json &at
 
@@ -1255,6 +1404,7 @@ type private Conversation() =
 
     /// A part of a market's description: that it is resolved is news.
     let contract (json: ReadOnlySpan<byte>) (at: byref<int>) (frame: Frame) =
+        forms.Refuse()
         let mutable walk = Members.Begin(json, &at)
         let mutable start, length = 0, 0
         let mutable id, isResolved = Slice.none, false
@@ -1296,6 +1446,8 @@ type private Conversation() =
         while envelopeMembers.Next(json, &at, &walk) do
             match walk.Index with
             | 0 ->
+                Json.space json &at
+                forms.Scalar(at, Code.Kind)
                 walk.Ok <- Json.string json &at &start &length
                 kind <- sliced start length
             | 2 when
@@ -1308,8 +1460,11 @@ type private Conversation() =
                 Json.space json &at
                 content <- at
                 walk.Ok <- Json.skip json &at
-            | 4 -> walk.Ok <- Json.boolean json &at &isGood
+            | 4 ->
+                forms.Refuse()
+                walk.Ok <- Json.boolean json &at &isGood
             | 5 ->
+                forms.Refuse()
                 walk.Ok <- Json.textOrNull json &at &start &length
                 error <- sliced start length
             | _ -> walk.Ok <- Json.skip json &at
@@ -1320,6 +1475,7 @@ type private Conversation() =
         if not walk.Ok then
             "the message is malformed"
         elif kind.SequenceEqual(ReadOnlySpan ackWord) then
+            forms.Refuse()
             frame.Pongs <- frame.Pongs + 1L
 
             if not isGood then
@@ -1330,6 +1486,7 @@ type private Conversation() =
 
             null
         elif isRead then
+            frame.Unusual <- frame.Unusual + 1L
             null
         elif
             kind.SequenceEqual(ReadOnlySpan broadcastWord)
@@ -1337,12 +1494,50 @@ type private Conversation() =
             && json[content] = '{'B
         then
             let mutable inside = content
+            forms.Refuse()
             let isSound = data json &inside frame
             at <- over
             if isSound then null else "the message is malformed"
         else
+            forms.Refuse()
             frame.Unknown <- frame.Unknown + 1L
             null
+
+    /// A message of bets in a form that is known, or nothing of it.
+    let usual (json: ReadOnlySpan<byte>) (frame: Frame) =
+        let first = frame.Events.Count
+        let mutable draft = Draft.Begin()
+        let mutable ok, i = forms.Fits json, 0
+        let found = forms.Found
+
+        while ok && i < found.Length do
+            let one = &found[i]
+            i <- i + 1
+
+            ok <-
+                match one.Code with
+                | code when code < Code.Fills -> takeMember json code &one.Scalar &draft
+                | Code.Fills ->
+                    draft.IsFilledIn <- true
+                    draft.HasTime
+                | Code.FillOver ->
+                    addFill &draft
+                    true
+                | Code.BetOver ->
+                    let isGood = isNull (judge json &draft) && isNull (tell json frame &draft.Bet)
+
+                    draft <- Draft.Begin()
+
+                    isGood
+                | Code.Kind ->
+                    json.Slice(one.Scalar.Start, one.Scalar.Length).SequenceEqual(ReadOnlySpan broadcastWord)
+                    && one.Scalar.Kind = ScalarKind.String
+                | _ -> false
+
+        if not ok then
+            frame.Events.Truncate first
+
+        ok
 
     member _.Subscribe(tokens: TokenId list) = said "subscribe" (want tokens)
     member _.Unsubscribe(tokens: TokenId list) = said "unsubscribe" (leave tokens)
@@ -1352,11 +1547,12 @@ type private Conversation() =
         frame.Batch.Exchange <- "manifold"
         frame.Batch.Received <- received
         frame.Messages <- frame.Messages + 1
-        let events, mark = frame.Events.Count, frame.Batch.Mark()
         let mutable at = 0
 
-        if not (Json.peek json &at = 0uy && at = json.Length) then
+        if not (usual json frame) && not (Json.peek json &at = 0uy && at = json.Length) then
             let start = at
+            let events, mark = frame.Events.Count, frame.Batch.Mark()
+            forms.Begin()
 
             let reason: string | null =
                 match message json &at frame with
@@ -1371,7 +1567,7 @@ type private Conversation() =
                 | reason -> reason
 
             match reason with
-            | null -> ()
+            | null -> forms.Learn json
             | reason ->
                 frame.Events.Truncate events
                 frame.Batch.Rollback mark

@@ -1,7 +1,11 @@
 module Tributary.Tests.Exchanges.ManifoldTests
 
 open System
+open System.Text
 open NUnit.Framework
+open FsCheck
+open FsCheck.FSharp
+open FsCheck.NUnit
 open Tributary
 open Tributary.Exchanges
 open Tributary.Tests
@@ -440,3 +444,243 @@ let ``bets come as fills, and a bad one costs no other`` () =
         frame
 
     equal StreamKind.Resolved frame.Events[0].Kind
+
+// ---- forms: what is known of earlier messages changes nothing but the time it takes
+
+/// All that a frame says of a message, in words.
+let private said (session: StreamSession) (frame: Frame) (message: byte[]) =
+    let names = frame.Batch.Names
+    frame.Clear()
+    let pongs, unknown = frame.Pongs, frame.Unknown
+    session.Decode (ReadOnlyMemory message) received frame
+
+    [
+        for i in 0 .. frame.Events.Count - 1 do
+            let one = frame.Events[i]
+
+            $"{one.Kind} {names.Text one.Market} {names.Text one.Token} {one.At} {one.Side} {one.Price} {one.Size} {one.Detail.Start}+{one.Detail.Length} {one.IsLast}"
+
+        for one in frame.Batch.Rejections do
+            $"{one.Offset} {one.Reason} {Encoding.Latin1.GetString one.Bytes}"
+
+        yield! frame.Notes
+        $"{frame.Pongs - pongs} {frame.Unknown - unknown}"
+    ]
+
+let private number =
+    Gen.oneof [
+        Gen.choose (-20, 2000) |> Gen.map string
+        Gen.choose (1, 1_000_000_000)
+        |> Gen.map (fun n -> (double n / 123_456_789.0).ToString "R")
+        Gen.choose (1, 1_000_000_000)
+        |> Gen.map (fun n -> (double n / 98_765_432_123_456.0).ToString "R")
+        Gen.elements [
+            "0"
+            "-0"
+            "1."
+            ".5"
+            "-"
+            "1e2"
+            "1.5e-7"
+            "1e400"
+            "007"
+            "0.1234567890123456789012"
+            "\"12.5\""
+            "\"\""
+            "null"
+            "true"
+            "[1]"
+        ]
+    ]
+
+let private usually (usual: Gen<string>) (other: Gen<string>) = Gen.frequency [ 12, usual; 1, other ]
+
+let private anything =
+    Gen.elements [
+        "null"
+        "true"
+        "false"
+        "0"
+        "\"\""
+        "\"a\\\"b\""
+        "\"é\""
+        "[]"
+        "{}"
+        "{\"a\":[1,{\"b\":null}]}"
+        "[\"x\",-1.5e3]"
+        "5."
+    ]
+
+let private quotedText =
+    usually
+        (Gen.elements [ "\"abc\""; "\"HE7RNOyhIYndGatXkRKB\""; "\"cA1JupYR5AR8btHUs2xvkui7jA93\"" ])
+        (Gen.oneof [ anything; Gen.constant ("\"" + String('x', 190) + "\"") ])
+
+let private stamp =
+    usually
+        (Gen.elements [ "1795300000123"; "1795300000124"; "1795300474000" ])
+        (Gen.elements [
+            "null"
+            "\"2026-11-21T22:26:40.123Z\""
+            "\"soon\""
+            "1795300000.5"
+            "-1"
+            "99999999999999999999"
+        ])
+
+let private truth = usually (Gen.elements [ "true"; "false" ]) anything
+
+let private blank =
+    Gen.frequency [ 30, Gen.constant ""; 1, Gen.elements [ " "; "\n\t" ] ]
+
+/// An object of members that are nearly always there, mostly in this order.
+let private object (members: (string * Gen<string>) list) = gen {
+    let! isUsual = Gen.frequency [ 3, Gen.constant true; 1, Gen.constant false ]
+
+    let! members =
+        if isUsual then
+            Gen.constant (Array.ofList members)
+        else
+            Gen.shuffle members
+
+    let! missing =
+        Gen.frequency [ 4, Gen.constant -1; 1, Gen.choose (0, members.Length - 1) ]
+
+    let! parts =
+        members
+        |> Seq.indexed
+        |> Seq.filter (fun (i, _) -> i <> missing)
+        |> Seq.map (fun (_, (name, value)) -> gen {
+            let! value = value
+            let! one = blank
+            let! other = blank
+            return $"{one}\"{name}\"{other}:{value}{one}"
+        })
+        |> Gen.sequenceToList
+
+    return "{" + String.concat "," parts + "}"
+}
+
+let private several most (one: Gen<string>) = gen {
+    let! count = Gen.frequency [ 4, Gen.constant 1; 1, Gen.choose (0, most) ]
+    let! items = Gen.listOfLength count one
+    let! space = blank
+    return "[" + String.concat $",{space}" items + "]"
+}
+
+let private fill =
+    object [
+        "matchedBetId", Gen.elements [ "null"; "\"other\""; "null" ]
+        "amount", number
+        "shares", number
+        "timestamp", stamp
+    ]
+
+let private generated =
+    object [
+        "id", quotedText
+        "userId", quotedText
+        "contractId", quotedText
+        "createdTime", stamp
+        "amount", number
+        "shares", number
+        "outcome", usually (Gen.elements [ "\"YES\""; "\"NO\"" ]) anything
+        "answerId", Gen.elements [ "null"; "\"a1\"" ]
+        "probBefore", number
+        "probAfter", number
+        "limitProb", Gen.elements [ "null"; "0.5"; "0.5" ]
+        "orderAmount", number
+        "isFilled", truth
+        "isCancelled", truth
+        "isRedemption", truth
+        "isApi", anything
+        "fees",
+        Gen.elements [
+            "{\"creatorFee\":0,\"platformFee\":0}"
+            "{\"creatorFee\":0.25,\"platformFee\":1}"
+            "{}"
+        ]
+        "fills", usually (several 3 fill) anything
+    ]
+
+let private broadcast =
+    object [
+        "type", usually (Gen.constant "\"broadcast\"") (Gen.elements [ "\"ack\""; "\"other\""; "null" ])
+        "topic", quotedText
+        "data", object [ "bets", several 3 generated ]
+    ]
+
+/// Bytes that are wrong, or end too early, or go on.
+let private broken (message: byte[]) = gen {
+    let! at = Gen.choose (0, message.Length - 1)
+    let! bit = Gen.choose (0, 7)
+
+    return!
+        Gen.elements [
+            message
+            Array.truncate at message
+            Array.append message [| ' 'B |]
+            Array.append message (Encoding.UTF8.GetBytes "x")
+            Array.updateAt at (message[at] ^^^ (1uy <<< bit)) message
+            Array.updateAt at 0xE9uy message
+            Array.removeAt at message
+            Array.insertAt at message[at] message
+        ]
+}
+
+let private conversations = gen {
+    let! forms = Gen.listOfLength 4 broadcast
+
+    return!
+        Gen.listOfLength
+            24
+            (gen {
+                let! form = Gen.elements forms
+                let! fresh = broadcast
+                let! message = Gen.frequency [ 4, Gen.constant form; 1, Gen.constant fresh ]
+
+                // Other values in the same form.
+                let! digit = Gen.choose (0, 9)
+                let message = message.Replace("3", string digit).Replace("NO", "YES")
+                return! Gen.frequency [ 2, Gen.constant (utf8 message); 1, broken (utf8 message) ]
+            })
+}
+
+[<Property(MaxTest = 300)>]
+let ``a message says the same, whether its form is known or not`` () =
+    Prop.forAll (Arb.fromGen conversations) (fun messages ->
+        let session, frame = manifold.Stream.Value.Session(), Frame(Names())
+
+        for message in messages do
+            let fresh = said (manifold.Stream.Value.Session()) (Frame(Names())) message
+            equal fresh (said session frame message))
+
+[<Test>]
+let ``what comes in a known form is read without care, and any other with it`` () =
+    let session, frame = manifold.Stream.Value.Session(), Frame(Names())
+
+    let told (shares: string) (fills: string) =
+        let row =
+            bet
+                $"\"outcome\":\"YES\",\"amount\":10,\"shares\":{shares},\"fees\":{{\"creatorFee\":0}},\"fills\":[{fills}]"
+
+        said
+            session
+            frame
+            (utf8 $$$"""{"type":"broadcast","topic":"contract/abc/new-bet","data":{"bets":[{{{row}}}]}}""")
+        |> ignore
+
+        frame.Events.Count, frame.Unusual
+
+    let fill (shares: string) =
+        $"{{\"matchedBetId\":null,\"amount\":10,\"shares\":{shares},\"timestamp\":1795300000123}}"
+
+    equal (1, 1L) (told "20" (fill "20"))
+    equal (1, 1L) (told "17.25" (fill "17.25"))
+    equal (1, 1L) (told "\"30.5\"" (fill "1.5e1"))
+    equal (1, 2L) (told "40" (fill "20" + "," + fill "20"))
+    equal (1, 2L) (told "50" (fill "20" + "," + fill "30"))
+    equal (1, 2L) (told "60" (fill "60"))
+    // Another form, and a price that is none.
+    equal (1, 3L) (told "60" "")
+    equal (0, 4L) (told "5" (fill "5"))
