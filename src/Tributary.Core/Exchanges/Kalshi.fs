@@ -1494,6 +1494,28 @@ let private millionths (json: ReadOnlySpan<byte>) (at: byref<int>) (value: byref
     && (length = 0
         || Fixed.parse (json.Slice(start, length)) &value &rounded = NumberFault.None)
 
+/// The time of a message: its milliseconds, else what stands beside them, in seconds or as a text.
+let private stamp
+    (json: ReadOnlySpan<byte>)
+    (at: byref<int>)
+    areMillis
+    (isMillis: byref<bool>)
+    (moment: byref<Instant voption>)
+    =
+    let mutable start, length, read = 0, 0, Instant.ofMicros 0L
+    let isSound = Json.numeral json &at &start &length
+
+    if
+        isSound
+        && length > 0
+        && not isMillis
+        && Instant.tryRead (json.Slice(start, length)) &read
+    then
+        isMillis <- areMillis
+        moment <- ValueSome read
+
+    isSound
+
 /// A channel's subscription: there is one for all markets, because numbers go over all of them.
 [<Sealed>]
 type private Subscription(channel: string) =
@@ -1845,18 +1867,7 @@ type private Conversation() =
                 if walk.Ok && length > 0 then
                     side <- json[start]
             | 5
-            | 6 ->
-                let mutable read = Instant.ofMicros 0L
-                walk.Ok <- Json.numeral json &at &start &length
-
-                if
-                    walk.Ok
-                    && length > 0
-                    && not isMillis
-                    && Instant.tryRead (json.Slice(start, length)) &read
-                then
-                    isMillis <- walk.Index = 5
-                    moment <- ValueSome read
+            | 6 -> walk.Ok <- stamp json &at (walk.Index = 5) &isMillis &moment
             | _ -> walk.Ok <- Json.skip json &at
 
         if not walk.Ok then
@@ -2095,18 +2106,7 @@ type private Conversation() =
             | 3 -> walk.Ok <- millionths json &at &bidSize
             | 4 -> walk.Ok <- millionths json &at &askSize
             | 5
-            | 6 ->
-                let mutable told = Instant.ofMicros 0L
-                walk.Ok <- Json.numeral json &at &start &length
-
-                if
-                    walk.Ok
-                    && length > 0
-                    && not isMillis
-                    && Instant.tryRead (json.Slice(start, length)) &told
-                then
-                    isMillis <- walk.Index = 5
-                    moment <- ValueSome told
+            | 6 -> walk.Ok <- stamp json &at (walk.Index = 5) &isMillis &moment
             | _ -> walk.Ok <- Json.skip json &at
 
         let name = json.Slice(name.Start, name.Length)
