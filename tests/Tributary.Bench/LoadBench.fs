@@ -194,9 +194,12 @@ let soak (arguments: string list) =
         | Ok store ->
             let status = store.Status().Result
 
+            // Other exchanges, of which nothing is collected here, count as well.
             let metric name labels =
                 status.Metrics
-                |> List.tryFind (fun metric -> metric.Name = name && metric.Labels.EndsWith(labels: string))
+                |> List.tryFind (fun metric ->
+                    metric.Name = name
+                    && (metric.Labels = labels || metric.Labels = $"exchange=polymarket,{labels}"))
                 |> Option.map _.Value
                 |> Option.defaultValue 0.0
 
