@@ -70,16 +70,9 @@ module Instant =
         if
             Utf8Parser.TryParse(text, &number, &used)
             && used = text.Length
-            && number >= 0L
-            && number <= latest / 1_000L
+            && tryOfEpoch number &instant
         then
-            instant <-
-                if number > 1_000_000_000_000L then
-                    ofMillis number
-                else
-                    ofSeconds number
-
-            instant.Micros <= latest
+            true
         else
             // Rare: decimals, which recorders write and exchanges do not.
             let mutable millionths, rounded = 0L, false
