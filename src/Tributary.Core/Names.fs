@@ -123,16 +123,6 @@ type Names() =
             Key = if slot >= 0 then known[slot].Key else add hash utf8
         }
 
-    /// The name of a text that is known.
-    member _.TryFind(utf8: ReadOnlySpan<byte>) : Name voption =
-        let known = Volatile.Read &table
-        let slot = find known (hashOf utf8) utf8
-
-        if slot >= 0 then
-            ValueSome { Key = known[slot].Key }
-        else
-            ValueNone
-
     member this.Intern(text: string) : Name =
         this.Intern(ReadOnlySpan(Encoding.UTF8.GetBytes text))
 

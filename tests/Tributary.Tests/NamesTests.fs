@@ -14,14 +14,6 @@ let ``a text has one name, and a name its text`` () =
     Assert.That(names.Intern "0xabd", Is.Not.EqualTo first)
 
 [<Test>]
-let ``looking a text up makes no name of it`` () =
-    let names = Names()
-    equal ValueNone (names.TryFind(ReadOnlySpan(utf8 "0xabc")))
-    let name = names.Intern "0xabc"
-    equal (ValueSome name) (names.TryFind(ReadOnlySpan(utf8 "0xabc")))
-    equal 2 names.Count
-
-[<Test>]
 let ``the empty text is name 0 from the start`` () =
     let names = Names()
     equal 0 (names.Intern "").Key
